@@ -1,0 +1,221 @@
+"""The command line. Heavy imports wait inside the commands, so that `fsiqa --help` answers at once."""
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from .errors import InputError
+
+SCORE_COLUMNS = ("image", "quality", "rating", "note")
+SHOWN_SCORES = 40
+
+app = typer.Typer(
+    help="Learn to judge image quality from a handful of rated pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+CONFIG = Annotated[str, typer.Option(help="Method: a name from `fsiqa configs`, or a .yaml file.")]
+CLIP = Annotated[str | None, typer.Option(help="tiny, NAME:PRETRAINED, or NAME:/path/to/weights.")]
+SEED = Annotated[int | None, typer.Option(help="Default: the configuration's.")]
+DEVICE = Annotated[str | None, typer.Option(help="cpu, cuda, ... Default: a GPU where there is one.")]
+SET = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override dotted.key of the method, or task.key of the task."),
+]
+JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here as well.")]
+RESUME = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")]
+
+
+@app.command()
+def metatrain(
+    config: CONFIG = "grmp",
+    task: Annotated[str, typer.Option(help="Source of synthetic pictures.")] = "synthetic",
+    images: Annotated[Path | None, typer.Option(help="Your folder of clean photographs.")] = None,
+    clip: CLIP = None,
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("runs/metatrain"),
+    seed: SEED = None,
+    device: DEVICE = None,
+    overrides: SET = None,
+    resume: RESUME = False,
+    json_file: JSON = None,
+) -> None:
+    """Meta-train prompts on synthetic distortion tasks."""
+    from .recipes import metatrain as run
+
+    result = run(
+        config, task=task, images=images, clip=clip, out=out, seed=seed, device=device,
+        overrides=overrides or (), resume=resume,
+    )  # fmt: skip
+    history = result.facts["history"]
+    rows = {f"step {entry['step']}": entry for entry in history}
+    _metrics_table("held-out distortions of held-out photographs, before any adaptation", rows)
+    typer.echo(f"prompts of step {result.facts['step']} kept in {result.out}")
+    _write_json(json_file, result.facts)
+
+
+@app.command()
+def adapt(
+    config: Annotated[str | None, typer.Option(help="Method. Default: the start's own, or grmp.")] = None,
+    task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
+    shots: Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")] = "20%",
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Checkpoint to begin from, or none. Default: runs/metatrain where it exists."),
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the pictures.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Table of ratings, a path or a file inside root.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Default: image.")] = None,
+    score_column: Annotated[str | None, typer.Option(help="Default: score.")] = None,
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="For ratings such as DMOS.")] = False,
+    test: Annotated[float | None, typer.Option(help="Share of the groups kept for the test. Default: 0.2.")] = None,
+    clip: CLIP = None,
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("runs/adapt"),
+    seed: SEED = None,
+    device: DEVICE = None,
+    overrides: SET = None,
+    json_file: JSON = None,
+) -> None:
+    """Adapt to a few rated pictures, and test once on others."""
+    from .recipes import adapt as run
+
+    named = {"columns.image": image_column, "columns.score": score_column}
+    options = [f"task.{key}={value}" for key, value in named.items() if value is not None]
+    options += ["task.lower_is_better=true"] if lower_is_better else []
+    result = run(
+        config, task=task, shots=shots, start=start, root=root, labels=labels, test=test, clip=clip, out=out,
+        seed=seed, device=device, overrides=[*(overrides or ()), *options],
+    )  # fmt: skip
+    facts = result.facts
+    title = f"{facts['task']}: {facts['shots']} shots of {facts['pool']}, tested on {facts['test']} pictures"
+    _metrics_table(title, {"before adaptation": facts["zero_step"], "after adaptation": facts["metrics"]})
+    typer.echo(f"started from {facts['start']}; saved in {result.out}")
+    _write_json(json_file, facts)
+
+
+@app.command()
+def score(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder written by adapt or metatrain.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores here.")] = None,
+    json_file: JSON = None,
+    device: DEVICE = None,
+) -> None:
+    """Score images. A file that cannot be read is marked, and the others are scored."""
+    from .images import find_images
+    from .progress import track
+    from .recipes import load
+
+    scorer = load(checkpoint, device=device)
+    paths = find_images(images)
+    rows = []
+    with ExitStack() as stack:
+        table = csv.writer(stack.enter_context(_open(csv_file))) if csv_file else None
+        if table:
+            table.writerow(SCORE_COLUMNS)
+        log = stack.enter_context(track("scoring", len(paths)))
+        for result in scorer.stream(paths):
+            rows.append([str(result.path), _rounded(result.quality), _rounded(result.rating), result.note])
+            if table:
+                table.writerow(rows[-1])
+            log({})
+    _print_table(f"quality from 0 to 1, higher is better ({checkpoint})", SCORE_COLUMNS, rows, most=SHOWN_SCORES)
+    _write_json(
+        json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(SCORE_COLUMNS, r, strict=True)) for r in rows]}
+    )
+    failed = sum(quality is None for _, quality, *_ in rows)
+    if failed:
+        typer.echo(f"{failed} of {len(rows)} images could not be scored", err=True)
+    if failed == len(rows):
+        raise typer.Exit(2)
+
+
+@app.command()
+def pretrain(
+    root: Annotated[Path, typer.Option(help="Folder that holds the sources of the configuration.")],
+    config: Annotated[str, typer.Option(help="Recipe: a name, or a .yaml file.")] = "pretrain",
+    out: Annotated[Path, typer.Option(help="Folder of the weights and the training state.")] = Path("runs/pretrain"),
+    overrides: SET = None,
+    resume: RESUME = False,
+) -> None:
+    """Train the embedded CLIP anew (hours on two cores)."""
+    from .recipes import pretrain as run
+
+    weights = run(root, config, out=out, overrides=overrides or (), resume=resume)
+    typer.echo(f"weights in {weights}")
+
+
+@app.command()
+def tasks() -> None:
+    """List the sources of pictures."""
+    from .config import load_task
+    from .resources import available
+
+    names = [name for name in available("tasks") if name != "kadid_levels"]
+    _print_table(None, ("task", "what it is"), [[name, load_task(name).description] for name in names])
+
+
+@app.command()
+def configs() -> None:
+    """List the methods."""
+    from .config import load_config
+    from .resources import available
+
+    names = [name for name in available("configs") if name != "pretrain"]
+    _print_table(None, ("config", "what it is"), [[name, load_config(name).description] for name in names])
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one line and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"fsiqa: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("fsiqa: interrupted", err=True)
+        sys.exit(130)
+
+
+def _metrics_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    names = ("srcc", "plcc", "krcc", "rmse")
+    _print_table(title, ("", *names), [[label, *(f"{row[n]:.3f}" for n in names)] for label, row in rows.items()])
+
+
+def _print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int = 1000) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD)
+    for row in rows[:most]:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console = Console()
+    console.print(table)
+    if len(rows) > most:
+        console.print(f"... and {len(rows) - most} more: --csv FILE writes them all")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _open(path: Path) -> TextIO:
+    try:
+        return path.open("w", newline="", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _write_json(path: Path | None, result: Any) -> None:
+    if path:
+        with _open(path) as file:
+            file.write(json.dumps(result, indent=2) + "\n")

@@ -1,0 +1,71 @@
+"""Records -> batches: decode, distort, reduce, cut."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ..config import ViewSpec
+from ..distortions import distort
+from ..images import fixed_views, prepare, random_view, read_image, shrink, to_float, to_uint8
+from ..rng import generator
+from ..types import Batch, Record, Scale
+
+
+class Loader:
+    """Cuts batches out of records, keeping prepared pictures in memory up to `cache_bytes`.
+
+    `scale` maps ratings to quality; `source_side` reduces a photograph before it is distorted, so that a distortion
+    meets the picture size that its human label is from. A synthetic picture is the same each time for one `seed`.
+    """
+
+    def __init__(
+        self,
+        views: ViewSpec,
+        scale: Scale,
+        *,
+        source_side: int | None = None,
+        seed: int = 0,
+        cache_bytes: int = 2 << 30,
+    ) -> None:
+        self.views, self.scale, self.source_side, self.seed = views, scale, source_side, seed
+        self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
+        self._room = cache_bytes
+
+    def picture(self, record: Record) -> Tensor:
+        """The prepared picture, uint8 (3, H, W)."""
+        key = (record.path, record.apply)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        image = read_image(record.path)
+        if self.source_side:
+            image = shrink(image, self.source_side)
+        for name, level in record.apply:
+            noise = generator(self.seed, "distort", record.path.name, name, level)
+            image = to_uint8(distort(to_float(image), name, level, generator=noise))
+        image = prepare(image, self.views)
+        self._keep(key, image)
+        return image
+
+    def _keep(self, key: tuple[object, ...], image: Tensor) -> None:
+        self._cache[key] = image
+        self._room -= image.nbytes
+        while self._room < 0 and len(self._cache) > 1:
+            self._room += self._cache.popitem(last=False)[1].nbytes
+
+    def random_batch(self, records: Sequence[Record], noise: torch.Generator) -> Batch:
+        """One random view of each record."""
+        crops = [random_view(self.picture(record), self.views.crop, noise) for record in records]
+        return Batch(to_float(torch.stack(crops)), self._targets(records))
+
+    def fixed_batches(self, records: Sequence[Record], size: int = 8) -> Iterator[Batch]:
+        """The fixed test views of `size` records at a time: images (R·V, 3, crop, crop), targets (R,)."""
+        for start in range(0, len(records), size):
+            chunk = records[start : start + size]
+            crops = [fixed_views(self.picture(record), self.views) for record in chunk]
+            yield Batch(to_float(torch.cat(crops)), self._targets(chunk))
+
+    def _targets(self, records: Sequence[Record]) -> dict[str, Tensor]:
+        return {"quality": torch.tensor([self.scale.quality(record.rating) for record in records]).float()}

@@ -1,0 +1,58 @@
+"""Clean photographs x distortions -> records labelled with human means."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..config import SyntheticTask, human_means
+from ..distortions import find
+from ..errors import InputError, nearest
+from ..images import find_images
+from ..types import Record, Scale
+
+OPINION = Scale(worst=1.0, best=5.0)  # KADID-10k's scale
+
+# Photographs that ship inside the wheels of the dependencies, so that nothing need be downloaded.
+_WHEELS = {
+    "astronaut": "skimage/data/astronaut.png",
+    "chelsea": "skimage/data/chelsea.png",
+    "coffee": "skimage/data/coffee.png",
+    "motorcycle": "skimage/data/motorcycle_left.png",
+    "rocket": "skimage/data/rocket.jpg",
+    "china": "sklearn/datasets/images/china.jpg",
+    "flower": "sklearn/datasets/images/flower.jpg",
+    "grace_hopper": "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
+}
+
+
+def photographs(task: SyntheticTask) -> list[Path]:
+    """The clean photographs of a task: its folder, or the named ones from the dependencies."""
+    if task.root is not None:
+        if not task.root.is_dir():
+            raise InputError(f"{task.root}: no such folder of photographs")
+        return find_images([task.root])
+    if not task.photographs:
+        raise InputError("this task needs clean photographs: give --images FOLDER")
+    return [wheel_photograph(name) for name in task.photographs]
+
+
+def synthetic_records(task: SyntheticTask) -> list[Record]:
+    """Every photograph x distortion x level; the rating is the human mean of (distortion, level)."""
+    means = human_means()
+    names = [find(name).name for name in task.distortions] if task.distortions else list(means)
+    return [
+        Record(path, means[name][level - 1], path.stem, distortion=name, level=level, apply=((name, level),))
+        for path in photographs(task)
+        for name in names
+        for level in task.levels
+    ]
+
+
+def wheel_photograph(name: str) -> Path:
+    """The path of a photograph that ships inside a dependency's wheel."""
+    if name not in _WHEELS:
+        raise InputError(f"no photograph '{name}' ships with the dependencies.{nearest(name, _WHEELS)}")
+    package, _, rest = _WHEELS[name].partition("/")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"the photograph '{name}' ships with {package}, which is not installed")
+    return Path(spec.submodule_search_locations[0]) / rest

@@ -1,0 +1,41 @@
+"""One honest pass over rated pictures."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from . import metrics
+from .types import Batch, Output
+
+
+@dataclass(frozen=True)
+class Report:
+    """Qualities of each picture, `predicted` and `rated`, and their agreement (`metrics`: srcc, plcc, krcc, rmse)."""
+
+    predicted: list[float]
+    rated: list[float]
+    metrics: dict[str, float]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Callable[..., Output],
+    batches: Iterable[Batch],
+    *,
+    log: Callable[[Mapping[str, float]], None] = lambda _: None,
+) -> Report:
+    """Score every picture by the mean over its views and compare with the ratings.
+
+    A batch holds R·V images, the V views of a picture together, and R targets. `log` is called once a batch.
+    """
+    predicted: list[float] = []
+    rated: list[float] = []
+    state = model.encode_prompts()  # type: ignore[attr-defined]
+    for batch in batches:
+        target = batch.targets["quality"]
+        quality = model(batch.images, state).quality
+        predicted += quality.view(len(target), -1).mean(dim=1).tolist()
+        rated += target.tolist()
+        log({})
+    return Report(predicted, rated, metrics.report(predicted, rated))

@@ -1,0 +1,74 @@
+"""Few-shot adaptation with quality-aware gradient regularisation."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .losses import distribution_cross_entropy
+from .regularize import remove_component
+from .types import Batch, Output, Params
+
+if TYPE_CHECKING:
+    from .config import AdaptSpec
+
+Loss = Callable[[Output, Batch], Tensor]
+
+
+def fit(
+    model: nn.Module,
+    params: Params,
+    batches: Iterable[Batch],
+    loss: Loss,
+    spec: "AdaptSpec",
+    *,
+    anchor: nn.Module | None = None,
+    log: Callable[[Mapping[str, float]], None] = lambda _: None,
+) -> None:
+    """Train `params` of `model` in place, one step per batch, with one optimiser from first to last.
+
+    With `spec.regularizer`, the gradient of the task loss loses, tensor by tensor, the part that follows the scene
+    distribution of `anchor`, plain CLIP. `model` stays in evaluation mode outside; dropout acts inside.
+    """
+    optimizer = _optimizer(params, spec)
+    model.train()
+    try:
+        for batch in batches:
+            value, gradients = _gradients(model, params, batch, loss, spec, anchor)
+            for name, parameter in params.items():
+                parameter.grad = gradients.get(name)
+            optimizer.step()
+            log({"loss": value})
+    finally:
+        model.eval()
+
+
+def _gradients(
+    model: nn.Module, params: Params, batch: Batch, loss: Loss, spec: "AdaptSpec", anchor: nn.Module | None
+) -> tuple[float, Params]:
+    regularizer = spec.regularizer
+    if regularizer is None or regularizer.strength == 0:
+        task_loss = loss(model(batch.images), batch)
+        return task_loss.item(), gradients_by_name(task_loss, params)
+    assert anchor is not None
+    branch, temperature = regularizer.branch, regularizer.temperature
+    output = model(batch.images, branches=[branch])
+    task_loss = loss(output, batch)
+    with torch.no_grad():
+        target = (anchor(batch.images).logits[branch] / temperature).softmax(dim=-1)
+    semantic_loss = distribution_cross_entropy(output.logits[branch], target, temperature)
+    task = gradients_by_name(task_loss, params, retain_graph=True)
+    semantic = gradients_by_name(semantic_loss, params)
+    return task_loss.item(), remove_component(task, semantic, regularizer.strength)
+
+
+def gradients_by_name(loss: Tensor, params: Params, *, retain_graph: bool = False) -> Params:
+    """The gradient of `loss` for each parameter that it depends on; the others are absent."""
+    gradients = torch.autograd.grad(loss, list(params.values()), retain_graph=retain_graph, allow_unused=True)
+    return {name: g for name, g in zip(params, gradients, strict=True) if g is not None}
+
+
+def _optimizer(params: Params, spec: "AdaptSpec") -> torch.optim.Optimizer:
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[spec.optimizer]
+    return kind(params.values(), lr=spec.lr, weight_decay=spec.weight_decay)

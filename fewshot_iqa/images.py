@@ -1,0 +1,119 @@
+"""From a file to crops. Images are uint8 (3, H, W) here, and become float in [0, 1] where they are batched."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .config import ViewSpec
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".jp2"}
+
+
+def read_image(path: Path) -> Tensor:
+    """Decode a file to uint8 RGB (3, H, W), upright.
+
+    16-bit samples are scaled to 8, transparency is laid over white, palettes and CMYK are converted. InputError where
+    the file is missing, empty, truncated or no image.
+    """
+    try:
+        with Image.open(path) as file:
+            image = _to_rgb(ImageOps.exif_transpose(file))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        empty = path.is_file() and path.stat().st_size == 0
+        reason = "the file is empty" if empty else "not an image" if "identify" in str(error) else str(error)
+        raise InputError(f"{path}: {reason}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: cannot be decoded ({error})") from None
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if values.max() > 255 else 255.0
+        image = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The image files among `paths`, folders searched recursively, each folder sorted by name.
+
+    A file that is named itself is kept whatever its suffix. InputError for a folder without images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not inside:
+            raise InputError(f"{path}: no images in this folder")
+        found += inside
+    return found
+
+
+def shrink(image: Tensor, short_side: int) -> Tensor:
+    """Reduce so that the shorter side is `short_side`; a smaller image is returned as it is."""
+    height, width = image.shape[-2:]
+    if min(height, width) <= short_side:
+        return image
+    factor = short_side / min(height, width)
+    return _resize(image, round(height * factor), round(width * factor))
+
+
+def prepare(image: Tensor, views: "ViewSpec") -> Tensor:
+    """Reduce an image as `views` says; one that is smaller than the crop is enlarged to hold it."""
+    if views.square:
+        return _resize(image, views.square, views.square)
+    if views.short_side:
+        image = shrink(image, views.short_side)
+    height, width = image.shape[-2:]
+    if min(height, width) < views.crop:
+        factor = views.crop / min(height, width)
+        image = _resize(image, max(views.crop, round(height * factor)), max(views.crop, round(width * factor)))
+    return image
+
+
+def random_view(image: Tensor, crop: int, generator: torch.Generator) -> Tensor:
+    """One random crop (3, crop, crop), mirrored in half of the cases."""
+    height, width = image.shape[-2:]
+    top = int(torch.randint(height - crop + 1, (), generator=generator))
+    left = int(torch.randint(width - crop + 1, (), generator=generator))
+    view = image[:, top : top + crop, left : left + crop]
+    return view.flip(-1) if torch.rand((), generator=generator) < 0.5 else view
+
+
+def fixed_views(image: Tensor, views: "ViewSpec") -> Tensor:
+    """The test crops (count, 3, crop, crop): the centre, and with five also the corners."""
+    height, width = image.shape[-2:]
+    down, right, crop = height - views.crop, width - views.crop, views.crop
+    places = [(down // 2, right // 2), (0, 0), (0, right), (down, 0), (down, right)]
+    return torch.stack([image[:, y : y + crop, x : x + crop] for y, x in places[: views.count]])
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 to float in [0, 1]."""
+    return images.float() / 255
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float in [0, 1] to uint8."""
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _resize(image: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]

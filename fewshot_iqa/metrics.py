@@ -1,0 +1,40 @@
+"""Agreement between predicted and rated quality, thin over scipy. Inputs are 1-D and of equal length."""
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+def srcc(predicted: ArrayLike, rated: ArrayLike) -> float:
+    """Spearman's rank correlation; nan where either side is constant."""
+    return _quiet(stats.spearmanr, predicted, rated)
+
+
+def plcc(predicted: ArrayLike, rated: ArrayLike) -> float:
+    """Pearson's linear correlation, without a logistic fit; nan where either side is constant."""
+    return _quiet(stats.pearsonr, predicted, rated)
+
+
+def krcc(predicted: ArrayLike, rated: ArrayLike) -> float:
+    """Kendall's rank correlation (tau-b); nan where either side is constant."""
+    return _quiet(stats.kendalltau, predicted, rated)
+
+
+def rmse(predicted: ArrayLike, rated: ArrayLike) -> float:
+    """Root mean squared error."""
+    return float(np.sqrt(np.mean((np.asarray(predicted, float) - np.asarray(rated, float)) ** 2)))
+
+
+def report(predicted: ArrayLike, rated: ArrayLike) -> dict[str, float]:
+    """All four, by name."""
+    return {metric.__name__: metric(predicted, rated) for metric in (srcc, plcc, krcc, rmse)}
+
+
+def _quiet(correlation, predicted: ArrayLike, rated: ArrayLike) -> float:  # type: ignore[no-untyped-def]
+    if len(np.asarray(predicted)) < 2:
+        return float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        return float(correlation(predicted, rated).statistic)

@@ -1,0 +1,235 @@
+"""The one adapter over open_clip: two ViT-CLIP towers, walked block by block so that prompts can enter anywhere."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from .. import resources
+from ..errors import InputError, nearest
+from .weights import read_weights
+
+PLACEHOLDER = "X"  # its token is replaced by a learned context vector
+
+
+class Backbone(nn.Module):
+    """The towers of an open_clip CLIP; parameter names are open_clip's (and OpenAI's) own.
+
+    `vision_width` Wv, `text_width` Wt, `vision_layers`, `image_size`, `mean`, `std`; `fingerprint` of the weights
+    as they were built.
+    """
+
+    attn_mask: Tensor
+
+    def __init__(self, clip: open_clip.CLIP, context_length: int) -> None:
+        super().__init__()
+        if not isinstance(clip, open_clip.CLIP) or not isinstance(clip.visual, VisionTransformer):
+            raise InputError("only CLIP models with a ViT image tower of open_clip's own are supported")
+        self.visual: Any = clip.visual
+        self.transformer = clip.transformer
+        self.token_embedding = clip.token_embedding
+        self.positional_embedding = clip.positional_embedding
+        self.ln_final = clip.ln_final
+        self.text_projection = clip.text_projection
+        self.logit_scale = clip.logit_scale
+        self.register_buffer("attn_mask", clip.attn_mask, persistent=False)
+        self.context_length = context_length
+        self.patch_size: int = clip.visual.conv1.kernel_size[0]
+        self.vision_width = self.visual.conv1.out_channels
+        self.vision_layers = len(self.visual.transformer.resblocks)
+        self.text_width = self.token_embedding.embedding_dim
+        self.image_size: int = self.visual.image_size[0]
+        self.mean: tuple[float, ...] = tuple(self.visual.image_mean or open_clip.OPENAI_DATASET_MEAN)
+        self.std: tuple[float, ...] = tuple(self.visual.image_std or open_clip.OPENAI_DATASET_STD)
+        self.fingerprint = _fingerprint(self)
+
+    def encode_image(
+        self,
+        images: Tensor,
+        prompts: Tensor | None = None,
+        end_norm: nn.Module | None = None,
+        corner: tuple[int, int] = (0, 0),
+    ) -> Tensor:
+        """CLS features (B, D), not normalised, of normalised `images` (B, 3, H, W).
+
+        `prompts` (depth, N, Wv) enter after CLS, behind `ln_pre`, and are replaced at each of the first `depth`
+        layers; `end_norm` acts on all tokens after the last. Images smaller than the tower take their positional
+        embeddings from a window of its grid, whose upper left patch is `corner` (row, column).
+        """
+        x = self._embed(images, corner)
+        n = 0 if prompts is None else prompts.shape[1]
+        for i, block in enumerate(self.visual.transformer.resblocks):
+            if prompts is not None and i < len(prompts):
+                patches = x[:, 1:] if i == 0 else x[:, 1 + n :]
+                x = torch.cat([x[:, :1], prompts[i].expand(len(x), -1, -1).to(x.dtype), patches], dim=1)
+            x = block(x)
+        if end_norm is not None:
+            x = end_norm(x)
+        pooled, _ = self.visual._pool(x)
+        return pooled if self.visual.proj is None else pooled @ self.visual.proj
+
+    def _embed(self, images: Tensor, corner: tuple[int, int]) -> Tensor:
+        tower = self.visual
+        patches = tower.conv1(images)
+        (rows, columns), (top, left) = patches.shape[-2:], corner
+        positions = tower.positional_embedding[1:].unflatten(0, tower.grid_size)
+        window = positions[top : top + rows, left : left + columns].flatten(0, 1)
+        cls = (tower.class_embedding + tower.positional_embedding[0]).expand(len(images), 1, -1)
+        return tower.ln_pre(torch.cat([cls, patches.flatten(2).mT + window], dim=1))
+
+    def encode_text(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
+        """Features (P, D), not normalised, of `tokens` (P, length), read at each row's end-of-text token.
+
+        `context` (L, Wt) replaces the embeddings of the L tokens after start-of-text. The causal mask lets `length`
+        stop at the last end-of-text.
+        """
+        x = self.token_embedding(tokens)
+        if context is not None:
+            n = len(context)
+            x = torch.cat([x[:, :1], context.expand(len(x), -1, -1), x[:, 1 + n :]], dim=1)
+        length = tokens.shape[1]
+        x = x + self.positional_embedding[:length]
+        mask = self.attn_mask[:length, :length]
+        for block in self.transformer.resblocks:
+            x = block(x, attn_mask=mask)
+        x = self.ln_final(x)[torch.arange(len(x)), tokens.argmax(dim=-1)]
+        return x @ self.text_projection
+
+    def tokenize(self, phrases: Sequence[str], context: int = 0) -> Tensor:
+        """Token ids (P, length), cut behind the longest phrase's end-of-text.
+
+        `context` placeholder tokens stand before each phrase. InputError where a phrase does not fit.
+        """
+        placeholders = [PLACEHOLDER] * context
+        rows = [_tokenizer().encode(" ".join([*placeholders, phrase])) for phrase in phrases]
+        for phrase, row in zip(phrases, rows, strict=True):
+            if len(row) + 2 > self.context_length:
+                raise InputError(
+                    f"phrase '{phrase[:60]}' with {context} context tokens is {len(row) + 2} tokens long; "
+                    f"this CLIP reads {self.context_length}"
+                )
+        return pad_tokens(rows)
+
+
+def _fingerprint(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def pad_tokens(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Start- and end-of-text around each row, zeros behind: (P, longest)."""
+    start, end = _tokenizer().sot_token_id, _tokenizer().eot_token_id
+    framed = [torch.tensor([start, *row, end]) for row in rows]
+    return nn.utils.rnn.pad_sequence(framed, batch_first=True)
+
+
+def _tokenizer() -> open_clip.SimpleTokenizer:
+    return open_clip.tokenizer._tokenizer
+
+
+def load_clip(name: str) -> Backbone:
+    """Build a CLIP and load its weights, in evaluation mode and frozen.
+
+    `name` is `tiny` (embedded), `ARCHITECTURE:TAG` with one of open_clip's pretrained tags (downloaded on first use),
+    or `ARCHITECTURE:PATH` with a safetensors file, a state dict or an OpenAI archive. An architecture is one of
+    open_clip's names or the path of a JSON file.
+    """
+    if name == "tiny":
+        return load_clip(f"{resources.asset('tiny_clip.json')}:{resources.asset('tiny_clip.safetensors')}")
+    architecture, colon, pretrained = name.rpartition(":")
+    if not colon:
+        raise InputError(f"--clip {name}: give 'tiny', NAME:PRETRAINED or NAME:/path/to/weights")
+    architecture = _architecture(architecture)
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if pretrained in tags:
+        clip = _download(architecture, pretrained)
+    elif Path(pretrained).is_file():
+        clip = open_clip.create_model(architecture)
+        _load_file(clip, architecture, Path(pretrained))
+    else:
+        raise InputError(
+            f"--clip {name}: '{pretrained}' is neither a file nor a pretrained tag of {architecture}."
+            f"{nearest(pretrained, tags)} Tags: {', '.join(tags) or 'none'}"
+        )
+    return _freeze(clip, architecture)
+
+
+def create_clip(architecture: str) -> Backbone:
+    """A CLIP with freshly drawn weights (from torch's generator), trainable, for pre-training."""
+    architecture = _architecture(architecture)
+    return Backbone(open_clip.create_model(architecture), _context_length(architecture))
+
+
+def _freeze(clip: open_clip.CLIP, architecture: str) -> Backbone:
+    backbone = Backbone(clip, _context_length(architecture))
+    return backbone.float().eval().requires_grad_(False)
+
+
+def _architecture(name: str) -> str:
+    """The open_clip name for `name`, registering it first where it is the path of a JSON file."""
+    if name.endswith(".json"):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"{name}: no such architecture file")
+        open_clip.add_model_config(path)
+        return path.stem
+    known = open_clip.list_models()
+    if name not in known:
+        raise InputError(f"--clip: open_clip knows no architecture '{name}'.{nearest(name, known)}")
+    return name
+
+
+def _context_length(architecture: str) -> int:
+    config = open_clip.get_model_config(architecture)
+    assert config is not None
+    return int(config["text_cfg"].get("context_length", 77))
+
+
+def _quick_gelu(architecture: str) -> bool:
+    config = open_clip.get_model_config(architecture)
+    assert config is not None
+    return bool(config.get("quick_gelu", False))
+
+
+def _download(architecture: str, tag: str) -> open_clip.CLIP:
+    wanted = open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", False)
+    _check_activation(architecture, bool(wanted), f"pretrained tag '{tag}'")
+    try:
+        return open_clip.create_model(architecture, pretrained=tag)
+    except Exception as error:  # the hub client raises many kinds; all of them mean that nothing came
+        raise InputError(
+            f"--clip {architecture}:{tag}: the weights could not be downloaded ({type(error).__name__}); "
+            f"fetch them elsewhere and give --clip {architecture}:/path/to/weights"
+        ) from None
+
+
+def _load_file(clip: open_clip.CLIP, architecture: str, path: Path) -> None:
+    weights, quick_gelu = read_weights(path)
+    if quick_gelu is not None:
+        _check_activation(architecture, quick_gelu, str(path))
+    own = clip.state_dict()
+    missing = sorted(own.keys() - weights.keys())
+    extra = sorted(weights.keys() - own.keys())
+    shapes = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
+    for fault, names in (("lacks", missing), ("has the unknown", extra), ("differs in the shape of", sorted(shapes))):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise InputError(f"{path}: not weights of {architecture}: it {fault} {names[0]}{more}")
+    clip.load_state_dict(weights)
+
+
+def _check_activation(architecture: str, quick_gelu: bool, origin: str) -> None:
+    if quick_gelu != _quick_gelu(architecture):
+        other = architecture.removesuffix("-quickgelu") if not quick_gelu else f"{architecture}-quickgelu"
+        raise InputError(
+            f"{origin} was trained {'with' if quick_gelu else 'without'} QuickGELU, which {architecture} "
+            f"{'lacks' if quick_gelu else 'has'}: its features would be wrong. Use {other}"
+        )

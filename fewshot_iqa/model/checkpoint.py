@@ -1,0 +1,107 @@
+"""A checkpoint is a folder: the resolved configuration, what differs from the base CLIP, and where it came from."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..config import Config, dump, load_config
+from ..errors import InputError
+from .backbone import load_clip
+from .quality import QualityModel
+
+CONFIG, WEIGHTS, PROVENANCE = "config.yaml", "weights.safetensors", "provenance.json"
+
+
+def build(config: Config) -> QualityModel:
+    """The model of a configuration with freshly drawn prompts (from torch's generator), in evaluation mode.
+
+    InputError where the views do not fit the CLIP.
+    """
+    clip = load_clip(config.clip)
+    if config.views.crop != clip.image_size:
+        raise InputError(f"views.crop is {config.views.crop}, but {config.clip} reads {clip.image_size} pixels")
+    return QualityModel(config.model, clip).eval()
+
+
+def save(folder: Path, model: QualityModel, config: Config, provenance: Mapping[str, Any]) -> None:
+    """Write a checkpoint: the prompts, and what was tuned of the base CLIP.
+
+    Written under a temporary name and renamed, so that a reader never sees half of one.
+    """
+    weights = {
+        name: value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+        if not name.startswith("clip.") or name in model.tuned
+    }
+    part, old = (folder.with_name(folder.name + end) for end in (".part", ".old"))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    (part / CONFIG).write_text(dump(config), encoding="utf-8")
+    save_file(weights, part / WEIGHTS)
+    whole = {**provenance, "clip": config.clip, "base": model.clip.fingerprint, "versions": versions()}
+    (part / PROVENANCE).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: Path) -> tuple[QualityModel, Config, dict[str, Any]]:
+    """The model, configuration and provenance of a checkpoint; InputError as for `overlay`."""
+    _require(folder)
+    config = load_config(str(folder / CONFIG))
+    model = build(config)
+    return model, config, overlay(model, folder)
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """The provenance of a checkpoint."""
+    _require(folder)
+    provenance: dict[str, Any] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    return provenance
+
+
+def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
+    """Put a checkpoint's weights into `model` and return its provenance.
+
+    InputError where the folder is no checkpoint, where it was made on another base CLIP, or where names or shapes
+    are not the model's.
+    """
+    provenance, path = facts(folder), folder / WEIGHTS
+    if provenance["base"] != model.clip.fingerprint:
+        raise InputError(f"{folder}: made on another CLIP ({provenance['clip']}) than this one: its weights differ")
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not readable ({error})") from None
+    own = model.state_dict()
+    learned = {name for name in own if not name.startswith("clip.")}
+    for name in sorted(weights.keys() - own.keys()):
+        raise InputError(f"{path}: holds {name}, which this model has not: a checkpoint of another architecture")
+    for name in sorted(learned - weights.keys()):
+        raise InputError(f"{path}: lacks {name}, which this model has: a checkpoint of another architecture")
+    for name, value in weights.items():
+        if value.shape != own[name].shape:
+            theirs, ours = tuple(value.shape), tuple(own[name].shape)
+            raise InputError(f"{path}: {name} is {theirs}, this model's is {ours}: another architecture")
+    model.load_state_dict(weights, strict=False)
+    model.tuned |= {name for name in weights if name.startswith("clip.")}
+    return provenance
+
+
+def _require(folder: Path) -> None:
+    for name in (CONFIG, WEIGHTS, PROVENANCE):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: not a checkpoint: it holds no {name}")
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    return {name: version(name) for name in ("fewshot-iqa", "torch", "open_clip_torch", "numpy", "scipy")}

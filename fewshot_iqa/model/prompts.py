@@ -1,0 +1,50 @@
+"""Learned prompts: vectors that stand before the phrases, and tokens that stand among the patches."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..config import BranchSpec, VisualSpec
+from .backbone import Backbone
+
+
+class VisualPrompts(nn.Module):
+    """Deep visual prompts (Jia et al., VPT, 2022): `tokens` (depth, N, Wv), replaced at every layer.
+
+    With `project`, one linear map shared by all layers, then dropout, is applied to the tokens; `end_norm` is a
+    LayerNorm for all tokens of the tower after its last layer (None without).
+    """
+
+    def __init__(self, spec: VisualSpec, backbone: Backbone) -> None:
+        super().__init__()
+        width, patch = backbone.vision_width, backbone.patch_size
+        depth = min(spec.depth or backbone.vision_layers, backbone.vision_layers)
+        bound = math.sqrt(6 / (3 * patch**2 + width))  # VPT: Xavier over patch pixels and width
+        self.tokens = nn.Parameter(torch.empty(depth, spec.length, width).uniform_(-bound, bound))
+        self.project = nn.Linear(width, width) if spec.project else None
+        self.dropout = nn.Dropout(spec.dropout)
+        self.end_norm = nn.LayerNorm(width, eps=1e-6) if spec.end_norm else None
+        if self.project is not None:
+            nn.init.kaiming_normal_(self.project.weight, a=0, mode="fan_out")
+            nn.init.zeros_(self.project.bias)
+
+    def forward(self) -> Tensor:
+        """The prompts as they enter the tower, (depth, N, Wv)."""
+        tokens = self.tokens if self.project is None else self.project(self.tokens)
+        return self.dropout(tokens)
+
+
+class TextPrompts(nn.Module):
+    """A branch's phrases behind L learned context vectors (CoOp, Zhou et al., 2022); L = 0 is the plain phrase.
+
+    `context` (L, Wt) or None; `tokens` (P, length).
+    """
+
+    tokens: Tensor
+
+    def __init__(self, spec: BranchSpec, backbone: Backbone) -> None:
+        super().__init__()
+        self.register_buffer("tokens", backbone.tokenize(spec.phrases, spec.context), persistent=False)
+        context = torch.empty(spec.context, backbone.text_width).normal_(std=0.02)
+        self.context = nn.Parameter(context) if spec.context else None

@@ -1,0 +1,117 @@
+"""The one model of every variant: text branches looking at an image through sets of visual prompts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import ModelSpec
+from ..errors import InputError
+from ..types import Output, Params
+from .backbone import Backbone
+from .heads import antonym_quality
+from .prompts import TextPrompts, VisualPrompts
+
+PLAIN = ""  # the visual set without prompts
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class PromptState:
+    """Everything that does not depend on the image, so that scoring computes it once.
+
+    `text` {branch: (P, D)}, L2-normalised; `visual` {set: (depth, N, Wv)}.
+    """
+
+    text: dict[str, Tensor]
+    visual: dict[str, Tensor]
+
+
+class QualityModel(nn.Module):
+    """CLIP with prompts. Parameters: `clip.*`, `text.BRANCH.context`, `visual.SET.*`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: ModelSpec, clip: Backbone) -> None:
+        super().__init__()
+        self.spec = spec
+        self.clip = clip
+        self.tuned: set[str] = set()  # names inside `clip.` that no longer equal the base CLIP
+        self.text: Mapping[str, TextPrompts] = nn.ModuleDict(  # type: ignore[assignment]
+            {name: TextPrompts(branch, clip) for name, branch in spec.branches.items()}
+        )
+        self.visual: Mapping[str, VisualPrompts] = nn.ModuleDict(  # type: ignore[assignment]
+            {name: VisualPrompts(visual, clip) for name, visual in spec.visual.items()}
+        )
+        mean, std = {
+            "clip": (clip.mean, clip.std),
+            "imagenet": _IMAGENET,
+            "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        }[spec.normalize]
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def encode_prompts(self, branches: Iterable[str] | None = None) -> PromptState:
+        """The text features of `branches` (default: all) and the visual prompts that they look through."""
+        names = list(self.spec.branches if branches is None else branches)
+        text = {}
+        for name in names:
+            prompts = self.text[name]
+            text[name] = F.normalize(self.clip.encode_text(prompts.tokens, prompts.context), dim=-1)
+        sets = {self.spec.branches[name].visual for name in names}
+        return PromptState(text, {name: prompts() for name, prompts in self.visual.items() if name in sets})
+
+    def forward(
+        self, images: Tensor, state: PromptState | None = None, branches: Sequence[str] | None = None
+    ) -> Output:
+        """Quality and logits of `images` (B, 3, H, W) in [0, 1], H = W = the tower's size.
+
+        `branches` names the ones to compute besides the quality branch (default: none but it). Without `state` the
+        prompts are encoded anew, as training needs. Images are encoded once per distinct visual set.
+        """
+        wanted = list(dict.fromkeys([self.spec.quality, *(branches or ())]))
+        state = state or self.encode_prompts(wanted)
+        pixels = (images - self.mean) / self.std
+        sets = dict.fromkeys(self.spec.branches[name].visual or PLAIN for name in wanted)
+        features = {name: F.normalize(self._encode(pixels, name, state), dim=-1) for name in sets}
+        scale = self.clip.logit_scale.exp()
+        logits = {
+            name: scale * features[self.spec.branches[name].visual or PLAIN] @ state.text[name].T for name in wanted
+        }
+        return Output(antonym_quality(logits[self.spec.quality]), logits, features)
+
+    def _encode(self, pixels: Tensor, visual: str, state: PromptState) -> Tensor:
+        if visual == PLAIN:
+            return self.clip.encode_image(pixels)
+        return self.clip.encode_image(pixels, state.visual[visual], self.visual[visual].end_norm)
+
+    def trainable(self, globs: Iterable[str]) -> Params:
+        """The parameters whose names match any of `globs`; InputError for a glob that matches none."""
+        named = dict(self.named_parameters())
+        chosen: Params = {}
+        for glob in globs:
+            hits = {name: value for name, value in named.items() if fnmatchcase(name, glob)}
+            if not hits:
+                known = [*(name for name in named if not name.startswith("clip.")), "clip.visual.transformer.*"]
+                raise InputError(f"trainable: '{glob}' matches no parameter; names look like {', '.join(known)}")
+            chosen |= hits
+        return {name: named[name] for name in named if name in chosen}
+
+    def train_only(self, globs: Iterable[str]) -> Params:
+        """Freeze everything but `trainable(globs)`, and return that."""
+        chosen = self.trainable(globs)
+        for name, value in self.named_parameters():
+            value.requires_grad_(name in chosen)
+        self.tuned |= {name for name in chosen if name.startswith("clip.")}
+        return chosen
+
+
+def scene_anchor(spec: ModelSpec, branch: str, clip: Backbone) -> QualityModel:
+    """Plain CLIP with the phrases of `branch` alone: the teacher of quality-aware gradient regularisation."""
+    plain = spec.branches[branch].model_copy(update={"context": 0, "visual": None})
+    anchor = QualityModel(ModelSpec(branches={branch: plain}, quality=branch, normalize=spec.normalize), clip)
+    return anchor.eval().requires_grad_(False)

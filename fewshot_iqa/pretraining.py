@@ -1,0 +1,156 @@
+"""Pre-training of the embedded CLIP: captions, distortion names and human-calibrated quality, all through text."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .images import to_float
+from .losses import soft_cross_entropy
+from .rng import generator
+
+if TYPE_CHECKING:
+    from .config import PretrainSpec
+
+ANTONYMS = (
+    ("high quality.", "low quality."),
+    ("good photo.", "bad photo."),
+    ("a photo with high quality.", "a photo with low quality."),
+    ("a sharp, clean, natural photo.", "a degraded, damaged photo."),
+)
+MAX_SCALE = math.log(100)
+QUALITY_WEIGHT = 4.0
+
+
+class Learner(nn.Module):
+    """`clip` with a linear probe for kind and quality, which shows the image tower the way and is dropped after.
+
+    `kinds` are the names of the distortions.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, clip: Any, kinds: Sequence[str]) -> None:
+        super().__init__()
+        self.clip = clip
+        self.kinds = [f"a photo with {kind}" for kind in kinds]
+        self.probe = nn.Linear(clip.visual.output_dim, len(kinds) + 2)
+        self.register_buffer("mean", torch.tensor(clip.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(clip.std).view(3, 1, 1), persistent=False)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """uint8 images as the tower wants them."""
+        return (to_float(images) - self.mean) / self.std
+
+    def forward(self, batch: Any, corner: tuple[int, int]) -> dict[str, Tensor]:
+        """The terms of the loss for a `CaptionedBatch`.
+
+        `contrast`: CLIP's symmetric cross-entropy, all crops of a photograph matching its caption; `quality`: soft
+        cross-entropy of each antonym pair to the human mean; `kind`: cross-entropy over the distortions' names;
+        `probe`: the last two without text.
+        """
+        clip, b, n = self.clip, len(batch.captions), 2 * len(ANTONYMS)
+        crops = len(batch.images) // b
+        quality = batch.quality.float().repeat_interleave(crops)
+        kind = batch.kind.repeat_interleave(crops)
+        raw = clip.encode_image(self.pixels(batch.images), corner=corner)
+        phrases = [*batch.captions, *(phrase for pair in ANTONYMS for phrase in pair), *self.kinds]
+        text = F.normalize(clip.encode_text(clip.tokenize(phrases)), dim=-1)
+        logits = clip.logit_scale.exp() * F.normalize(raw, dim=-1) @ text.T
+        captions, pairs, names = logits[:, :b], logits[:, b : b + n].unflatten(1, (-1, 2)), logits[:, b + n :]
+        owner = torch.arange(b).repeat_interleave(crops)
+        to_image = -captions.T.log_softmax(-1)[owner, torch.arange(len(owner))].mean()
+        probe = self.probe(raw)
+        return {
+            "contrast": (F.cross_entropy(captions, owner) + to_image) / 2,
+            "quality": torch.stack([soft_cross_entropy(pair, quality) for pair in pairs.unbind(1)]).mean(),
+            "kind": F.cross_entropy(names, kind),
+            "probe": QUALITY_WEIGHT * soft_cross_entropy(probe[:, :2], quality) + F.cross_entropy(probe[:, 2:], kind),
+        }
+
+
+def pretrain(
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Any],
+    spec: "PretrainSpec",
+    *,
+    first: int,
+    log: Callable[[Mapping[str, float]], None],
+) -> None:
+    """Train on `batches`, numbered from step `first` of all stages, with one cosine schedule over them all."""
+    clip, total = learner.clip, sum(stage.steps for stage in spec.stages)
+    for step, batch in enumerate(batches, start=first):
+        for group in optimizer.param_groups:
+            group["lr"] = spec.lr * _schedule(step, total, spec.warmup)
+        free = (clip.image_size - batch.images.shape[-1]) // clip.patch_size + 1
+        corner = torch.randint(free, (2,), generator=generator(spec.seed, "corner", step)).tolist()
+        terms = learner(batch, corner)
+        loss = terms["contrast"] + QUALITY_WEIGHT * terms["quality"] + terms["kind"] + terms["probe"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            clip.logit_scale.clamp_(0, MAX_SCALE)
+        log({"loss": loss.item(), **{name: term.item() for name, term in terms.items()}})
+
+
+@torch.no_grad()
+def whiten_patches(clip: Any, pixels: Tensor, noise: torch.Generator) -> None:
+    """Start the patch embedding from cosines, each scaled to unit variance over `pixels` (B, 3, H, W).
+
+    Random filters see little but the mean colour of a patch; quality lives in the faint high frequencies. Two thirds
+    of the filters read luminance, the others the two colour differences; frequencies are drawn with `noise`.
+    """
+    width, _, side, _ = clip.visual.conv1.weight.shape
+    grid = (torch.arange(side) + 0.5) * math.pi / side
+    waves = torch.cos(torch.arange(side)[:, None] * grid)  # (frequency, place)
+    colours = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [0.5, 0.5, -1.0]])
+    filters = []
+    for colour, count in zip(colours, (width - 2 * (width // 6), width // 6, width // 6), strict=True):
+        low = [i * side + j for i in range(4) for j in range(4)]
+        drawn = [i for i in torch.randperm(side * side, generator=noise).tolist() if i not in low]
+        for i in (low + drawn)[:count]:
+            filters.append(colour[:, None, None] * torch.outer(waves[i // side], waves[i % side]))
+    bank = torch.stack(filters)
+    response = F.conv2d(pixels, bank, stride=side)
+    clip.visual.conv1.weight.copy_(bank / response.std(dim=(0, 2, 3))[:, None, None, None])
+
+
+def make_optimizer(learner: nn.Module, spec: "PretrainSpec") -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices only."""
+    named = dict(learner.named_parameters())
+    decay = [p for n, p in named.items() if p.ndim >= 2 and "embedding" not in n]
+    rest = [p for n, p in named.items() if p.ndim < 2 or "embedding" in n]
+    groups = [{"params": decay, "weight_decay": spec.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, 0.98))
+
+
+def training_state(learner: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Weights and optimiser moments by name, for a file that a killed run goes on from."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in learner.named_parameters()}
+    state = {f"weights.{name}": value for name, value in learner.state_dict().items()}
+    for parameter, moments in optimizer.state.items():
+        state |= {f"{moment}.{names[parameter]}": value for moment, value in moments.items()}
+    return state
+
+
+def restore(learner: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+    """Undo `training_state`."""
+    prefix = "weights."
+    learner.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    for name, parameter in learner.named_parameters():
+        moments = {m: state[f"{m}.{name}"] for m in ("step", "exp_avg", "exp_avg_sq") if f"{m}.{name}" in state}
+        if moments:
+            optimizer.state[parameter] = moments
+
+
+def _schedule(step: int, total: int, warmup: int) -> float:
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))

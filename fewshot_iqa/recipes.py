@@ -1,0 +1,297 @@
+"""The one place where names become objects: a straight-line recipe per command."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from . import meta, pretraining, resources, rng
+from .config import Config, SyntheticTask, TableTask, load_config, load_pretrain, load_task
+from .data.captions import KINDS, CaptionedPhotographs
+from .data.episodes import sample_episodes
+from .data.loading import Loader
+from .data.readers import read_table
+from .data.splits import draw_shots, split_by_group
+from .data.synthetic import OPINION, synthetic_records
+from .errors import InputError
+from .evaluate import Report, evaluate
+from .finetune import fit
+from .losses import weighted_sum
+from .model import checkpoint
+from .model.backbone import create_clip, load_clip
+from .model.quality import QualityModel, scene_anchor
+from .progress import track
+from .score import Scorer
+from .types import Batch, Episode, Output, Record, Scale, Shots
+
+METATRAINED = Path("runs/metatrain")  # where adapt looks for meta-trained prompts if told nothing
+VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training command found: the checkpoint's folder, and its provenance with all figures."""
+
+    out: Path
+    facts: dict[str, Any]
+
+
+def metatrain(
+    config: str = "grmp",
+    *,
+    task: str = "synthetic",
+    images: str | Path | None = None,
+    clip: str | None = None,
+    out: str | Path = METATRAINED,
+    seed: int | None = None,
+    device: str | None = None,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+) -> Result:
+    """Meta-train prompts across distortions of clean photographs.
+
+    The prompts with the best SRCC on held-out distortions of held-out photographs, without adaptation to them, are
+    kept in `out`; `out`-last holds the latest ones, from which `resume` goes on.
+    """
+    settings, overrides = _settings(config, clip, seed, overrides)
+    source = load_task(task, overrides)
+    if not isinstance(source, SyntheticTask):
+        raise InputError(f"--task {task}: meta-training needs clean photographs, not a table")
+    if images is not None:
+        source = source.model_copy(update={"root": Path(images)})
+    place, out, spec, seed = _device(device), Path(out), settings.meta, settings.seed
+
+    pool, held = split_by_group(synthetic_records(source), source.test, seed=seed)
+    training = [record for record in pool if record.distortion not in source.hold_out]
+    unseen = [record for record in held if not source.hold_out or record.distortion in source.hold_out]
+    validation = draw_shots(unseen, Shots.parse(min(len(unseen), VALIDATION_LIMIT)), seed=seed)
+    loader = Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
+    model, last = _build(settings), out.with_name(f"{out.name}-last")
+    facts: dict[str, Any] = {"stage": "metatrain", "task": task, "seed": seed, "step": 0, "history": []}
+    if resume:
+        facts = checkpoint.overlay(model, last)
+    model.to(place)
+    params = model.train_only(spec.trainable)
+    loss = _loss(settings)
+
+    def validate() -> None:
+        report = _evaluate(model, loader, validation, place)
+        best = max((entry["srcc"] for entry in facts["history"]), default=float("-inf"))
+        facts["history"].append({"step": facts["step"], **report.metrics})
+        for folder in (out, last) if report.metrics["srcc"] > best else (last,):
+            checkpoint.save(folder, model, settings, facts)
+
+    if not facts["history"]:
+        validate()
+    with track("meta-training", spec.steps, facts["step"]) as log:
+        for step in range(facts["step"], spec.steps):
+            noise = rng.generator(seed, "episodes", step)
+            episodes = sample_episodes(
+                training, loader, count=spec.episodes, support=spec.support, query=spec.query, noise=noise
+            )
+            model.train()
+            with rng.scoped(seed, "dropout", step):
+                gradient, query_loss = meta.meta_gradient(
+                    model, params, _moved(episodes, place), loss, lr=spec.inner_lr
+                )
+            model.eval()
+            meta.outer_step(params, gradient, spec.outer_lr)
+            facts["step"] = step + 1
+            log({"loss": query_loss, "validation srcc": facts["history"][-1]["srcc"]})
+            if (step + 1) % spec.validate_every == 0 or step + 1 == spec.steps:
+                validate()
+    return Result(out, {**checkpoint.facts(out), "history": facts["history"]})
+
+
+def adapt(
+    config: str | None = None,
+    *,
+    task: str = "demo",
+    shots: str | int = "20%",
+    start: str | Path | None = None,
+    root: str | Path | None = None,
+    labels: str | Path | None = None,
+    test: float | None = None,
+    clip: str | None = None,
+    out: str | Path = "runs/adapt",
+    seed: int | None = None,
+    device: str | None = None,
+    overrides: Iterable[str] = (),
+) -> Result:
+    """Adapt to a few rated pictures and test once on pictures of other groups.
+
+    `start` is the checkpoint to begin from: by default `runs/metatrain` where it exists, and fresh prompts of
+    `config` otherwise; "none" asks for fresh prompts. Nothing is chosen on the test pictures.
+    """
+    wanted = Shots.parse(shots)
+    if start is None and (METATRAINED / checkpoint.CONFIG).is_file():
+        start = METATRAINED
+    parent = None if start is None or start == "none" else Path(start)
+    if config is None:
+        config = "grmp" if parent is None else str(parent / checkpoint.CONFIG)
+    settings, overrides = _settings(config, clip, seed, overrides)
+    source = _with(load_task(task, overrides), root=root, labels=labels, test=test)
+    place, out, spec, seed = _device(device), Path(out), settings.adapt, settings.seed
+
+    pool, unseen = split_by_group(_read(source), source.test, seed=seed)
+    chosen = draw_shots(pool, wanted, seed=seed)
+    scale = _scale(source, chosen)
+    loader = Loader(settings.views, scale, source_side=getattr(source, "short_side", None), seed=seed)
+    model = _build(settings)
+    if parent is not None:
+        checkpoint.overlay(model, parent)
+    model.to(place)
+    regularizer = spec.regularizer
+    anchor = None
+    if regularizer and regularizer.strength:
+        anchor = scene_anchor(settings.model, regularizer.branch, load_clip(settings.clip)).to(place)
+
+    for record in chosen:
+        loader.picture(record)  # a broken file is found before anything is trained
+    zero_step = _evaluate(model, loader, unseen, place, "testing before adaptation")
+    params = model.train_only(spec.trainable)
+    started = time.monotonic()
+    with track("adapting", spec.steps) as log, rng.scoped(seed, "dropout"):
+        batches = (batch.to(place) for batch in _shot_batches(loader, chosen, spec.steps, spec.batch, seed))
+        fit(model, params, batches, _loss(settings), spec, anchor=anchor, log=log)
+    seconds = time.monotonic() - started
+    report = _evaluate(model, loader, unseen, place, "testing after adaptation")
+    facts = {
+        "stage": "adapt",
+        "task": task,
+        "seed": seed,
+        "start": "fresh prompts" if parent is None else str(parent),
+        "shots": len(chosen),
+        "pool": len(pool),
+        "test": len(unseen),
+        "scale": [scale.worst, scale.best],
+        "seconds": round(seconds, 1),
+        "zero_step": zero_step.metrics,
+        "metrics": report.metrics,
+    }
+    checkpoint.save(out, model, settings, facts)
+    return Result(out, checkpoint.facts(out))
+
+
+def load(folder: str | Path, *, device: str | None = None) -> Scorer:
+    """A checkpoint ready to score images."""
+    place = _device(device)
+    model, settings, facts = checkpoint.load(Path(folder))
+    scale = Scale(*facts["scale"]) if "scale" in facts else None
+    return Scorer(model.to(place), settings.views, scale, place)
+
+
+def pretrain(
+    root: str | Path,
+    config: str = "pretrain",
+    *,
+    out: str | Path = "runs/pretrain",
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+) -> Path:
+    """Train the embedded CLIP on the photographs under `root`; returns the path of its weights (fp16)."""
+    spec, out = load_pretrain(config, overrides), Path(out)
+    with rng.scoped(spec.seed, "init"):
+        clip = create_clip(str(resources.asset(f"{spec.architecture}.json")))
+        learner = pretraining.Learner(clip, KINDS)
+    optimizer = pretraining.make_optimizer(learner, spec)
+    stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
+    out.mkdir(parents=True, exist_ok=True)
+    saved, done = out / "state.safetensors", 0
+    if resume:
+        if not saved.is_file():
+            raise InputError(f"--resume: {saved} does not exist")
+        state = load_file(saved)
+        done = int(state.pop("done"))
+        pretraining.restore(learner, optimizer, state)
+    else:
+        pixels = learner.pixels(stages[0][0].images)
+        pretraining.whiten_patches(clip, pixels, rng.generator(spec.seed, "whiten"))
+    with track("pre-training", sum(len(stage) for stage in stages), done) as log:
+        for stage in stages:
+            while stage.first <= done < stage.first + len(stage):
+                piece = range(done - stage.first, min(done - stage.first + spec.save_every, len(stage)))
+                batches = torch.utils.data.DataLoader(stage, batch_size=None, sampler=piece, num_workers=1)
+                pretraining.pretrain(learner, optimizer, batches, spec, first=done, log=log)
+                done += len(piece)
+                state = pretraining.training_state(learner, optimizer) | {"done": torch.tensor(done)}
+                save_file(state, saved.with_suffix(".part"))
+                saved.with_suffix(".part").replace(saved)
+    weights = out / f"{spec.architecture}.safetensors"
+    save_file({name: value.half() for name, value in clip.state_dict().items()}, weights)
+    return weights
+
+
+def _settings(config: str, clip: str | None, seed: int | None, overrides: Iterable[str]) -> tuple[Config, list[str]]:
+    """The method's configuration, and the overrides that were for the task (`task.*`)."""
+    mine = [f"clip={clip}"] if clip else []
+    mine += [f"seed={seed}"] if seed is not None else []
+    for_task = [text.removeprefix("task.") for text in overrides if text.startswith("task.")]
+    mine += [text for text in overrides if not text.startswith("task.")]
+    return load_config(config, mine), for_task
+
+
+def _with(source: TableTask | SyntheticTask, **changes: Any) -> TableTask | SyntheticTask:
+    given = {name: value for name, value in changes.items() if value is not None}
+    if "labels" in given and isinstance(source, SyntheticTask):
+        raise InputError("--labels: this task makes its own labels; use --task csv for a table")
+    return type(source).model_validate(source.model_dump() | given)
+
+
+def _read(source: TableTask | SyntheticTask) -> list[Record]:
+    return read_table(source) if isinstance(source, TableTask) else synthetic_records(source)
+
+
+def _scale(source: TableTask | SyntheticTask, shots: Sequence[Record]) -> Scale:
+    """The task's own scale, or the span of the shots' ratings: never that of the test pictures."""
+    if isinstance(source, SyntheticTask):
+        return OPINION
+    low, high = source.range or (min(r.rating for r in shots), max(r.rating for r in shots))
+    return Scale(high, low) if source.lower_is_better else Scale(low, high)
+
+
+def _build(settings: Config) -> QualityModel:
+    with rng.scoped(settings.seed, "init"):
+        return checkpoint.build(settings)
+
+
+def _device(name: str | None) -> str:
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from None
+    return name
+
+
+def _loss(settings: Config) -> Any:
+    def loss(output: Output, batch: Batch) -> Tensor:
+        return weighted_sum(settings.loss, output, batch.targets)
+
+    return loss
+
+
+def _moved(episodes: Iterable[Episode], device: str) -> Iterator[Episode]:
+    for episode in episodes:
+        yield Episode(episode.name, episode.support.to(device), episode.query.to(device))
+
+
+def _shot_batches(loader: Loader, shots: Sequence[Record], steps: int, size: int, seed: int) -> Iterator[Batch]:
+    for step in range(steps):
+        noise = rng.generator(seed, "adapt", step)
+        order = torch.randperm(len(shots), generator=noise)[:size].tolist()
+        yield loader.random_batch([shots[i] for i in order], noise)
+
+
+def _evaluate(
+    model: QualityModel, loader: Loader, records: Sequence[Record], device: str, title: str = "validating"
+) -> Report:
+    size = 8
+    with track(title, -(-len(records) // size)) as log:
+        batches = (batch.to(device) for batch in loader.fixed_batches(records, size))
+        return evaluate(model, batches, log=log)

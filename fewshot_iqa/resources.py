@@ -1,0 +1,42 @@
+"""Find a configuration, task or weight file: the user's own path, then the installed package, then a checkout."""
+
+from pathlib import Path
+
+from .errors import InputError, nearest
+
+PACKAGE = Path(__file__).parent
+
+
+def asset(name: str) -> Path:
+    """The path of a file shipped in `assets/`."""
+    return PACKAGE / "assets" / name
+
+
+def _folder(kind: str) -> Path:
+    installed = PACKAGE / kind
+    return installed if installed.is_dir() else PACKAGE.parent / kind
+
+
+def available(kind: str) -> list[str]:
+    """The names in `configs` or `tasks`, sorted."""
+    return sorted(path.stem for path in _folder(kind).glob("*.yaml"))
+
+
+def find(kind: str, name: str) -> Path:
+    """The YAML file that `name` stands for: a path to a file, or the name of a shipped one.
+
+    Raises InputError naming the nearest shipped name.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"{name}: no such file")
+        return path
+    path = _folder(kind) / f"{name}.yaml"
+    if not path.is_file():
+        known = available(kind)
+        raise InputError(
+            f"no {kind[:-1]} is named '{name}'.{nearest(name, known)} Known: {', '.join(known)}; "
+            "or give the path of a .yaml file"
+        )
+    return path

@@ -1,0 +1,88 @@
+"""Images -> scores."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from .errors import InputError
+from .images import find_images, fixed_views, prepare, read_image, to_float
+from .types import Scale
+
+if TYPE_CHECKING:
+    from .config import ViewSpec
+    from .model.quality import QualityModel
+
+BATCH = 8  # images, each with all its views
+
+
+@dataclass(frozen=True)
+class Score:
+    """`quality` in [0, 1], higher is better; `rating` on the scale of the ratings it was adapted to, if any.
+
+    Where the image could not be scored both are None and `note` says why; a note beside a score is a caution.
+    """
+
+    path: Path
+    quality: float | None
+    rating: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model ready to score files."""
+
+    model: "QualityModel"
+    views: "ViewSpec"
+    scale: Scale | None
+    device: str
+
+    def score(self, images: str | Path | Sequence[str | Path]) -> float | list[float]:
+        """The quality of one image file, or of each of several (folders are searched).
+
+        One image that cannot be scored raises InputError; among several it becomes nan, with a warning.
+        """
+        if isinstance(images, str | Path) and not Path(images).is_dir():
+            (result,) = self.stream([Path(images)])
+            if result.quality is None:
+                raise InputError(result.note)
+            return result.quality
+        paths = [images] if isinstance(images, str | Path) else images
+        results = list(self.stream(find_images([Path(path) for path in paths])))
+        for result in results:
+            if result.quality is None:
+                warnings.warn(result.note, stacklevel=2)
+        return [float("nan") if result.quality is None else result.quality for result in results]
+
+    def stream(self, paths: Iterable[Path]) -> Iterator[Score]:
+        """A score per path, in order, as soon as it is known."""
+        with torch.inference_mode():
+            state = self.model.encode_prompts()
+        remaining = iter(paths)
+        while chunk := list(islice(remaining, BATCH)):
+            decoded = [self._views(path) for path in chunk]
+            views = [view for view, _ in decoded if view is not None]
+            qualities: Iterator[float] = iter(())
+            if views:
+                with torch.inference_mode():
+                    quality = self.model(torch.cat(views).to(self.device), state).quality
+                qualities = iter(quality.view(len(views), -1).mean(dim=1).tolist())
+            for path, (view, note) in zip(chunk, decoded, strict=True):
+                value = None if view is None else next(qualities)
+                rating = None if value is None or self.scale is None else self.scale.rating(value)
+                yield Score(path, value, rating, note)
+
+    def _views(self, path: Path) -> tuple[torch.Tensor | None, str]:
+        try:
+            image = read_image(path)
+        except InputError as error:
+            return None, str(error)
+        height, width = image.shape[-2:]
+        crop = self.views.crop
+        note = f"{width}x{height} is smaller than the {crop} pixel crop: enlarged" if min(height, width) < crop else ""
+        return to_float(fixed_views(prepare(image, self.views), self.views)), note
