@@ -284,13 +284,11 @@ def _override(data: dict[str, Any], override: str) -> None:
     if not equals or not dotted:
         raise InputError(f"--set {override}: expected dotted.key=value")
     *parents, leaf = dotted.strip().split(".")
-    node: Any = data
+    node = data
     for key in parents:
-        node = node.setdefault(key, {}) if isinstance(node, dict) else None
-        if node is None:
-            node = {}
-    if not isinstance(node, dict):
-        raise InputError(f"--set {override}: {'.'.join(parents)} holds no keys")
+        if not isinstance(node.get(key), dict):
+            node[key] = {}
+        node = node[key]
     try:
         node[leaf] = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError:

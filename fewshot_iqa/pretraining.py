@@ -23,10 +23,13 @@ ANTONYMS = (
 )
 MAX_SCALE = math.log(100)
 QUALITY_WEIGHT = 4.0
+DECAY = 0.4  # share of the steps over which the learning rate falls
 
 
 class Learner(nn.Module):
-    """`clip` with a linear probe for kind and quality, which shows the image tower the way and is dropped after.
+    """`clip` with a linear probe for quality and kind on the mean of the patch features.
+
+    The probe shows the image tower the way, long before the text tower can, and is dropped after.
 
     `kinds` are the names of the distortions.
     """
@@ -38,7 +41,7 @@ class Learner(nn.Module):
         super().__init__()
         self.clip = clip
         self.kinds = [f"a photo with {kind}" for kind in kinds]
-        self.probe = nn.Linear(clip.visual.output_dim, len(kinds) + 2)
+        self.probe = nn.Linear(clip.vision_width, len(kinds) + 2)
         self.register_buffer("mean", torch.tensor(clip.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(clip.std).view(3, 1, 1), persistent=False)
 
@@ -50,27 +53,31 @@ class Learner(nn.Module):
         """The terms of the loss for a `CaptionedBatch`.
 
         `contrast`: CLIP's symmetric cross-entropy, all crops of a photograph matching its caption; `quality`: soft
-        cross-entropy of each antonym pair to the human mean; `kind`: cross-entropy over the distortions' names;
-        `probe`: the last two without text.
+        cross-entropy of each antonym pair to the human mean; `kind`: cross-entropy over the kinds' names; `probe`:
+        the last two without text.
         """
-        clip, b, n = self.clip, len(batch.captions), 2 * len(ANTONYMS)
-        crops = len(batch.images) // b
+        crops = len(batch.images) // len(batch.captions)
         quality = batch.quality.float().repeat_interleave(crops)
         kind = batch.kind.repeat_interleave(crops)
-        raw = clip.encode_image(self.pixels(batch.images), corner=corner)
-        phrases = [*batch.captions, *(phrase for pair in ANTONYMS for phrase in pair), *self.kinds]
-        text = F.normalize(clip.encode_text(clip.tokenize(phrases)), dim=-1)
-        logits = clip.logit_scale.exp() * F.normalize(raw, dim=-1) @ text.T
-        captions, pairs, names = logits[:, :b], logits[:, b : b + n].unflatten(1, (-1, 2)), logits[:, b + n :]
-        owner = torch.arange(b).repeat_interleave(crops)
+        features, patches = self.clip.encode_image(self.pixels(batch.images), corner=corner)
+        probe = self.probe(F.layer_norm(patches.mean(dim=1), patches.shape[-1:]))
+        seen = soft_cross_entropy(probe[:, :2], quality), F.cross_entropy(probe[:, 2:], kind)
+        picture = self.clip.logit_scale.exp() * F.normalize(features, dim=-1)
+        captions = picture @ self._encode(batch.captions).T
+        owner = torch.arange(len(batch.captions)).repeat_interleave(crops)
         to_image = -captions.T.log_softmax(-1)[owner, torch.arange(len(owner))].mean()
-        probe = self.probe(raw)
+        fixed = picture @ self._encode([phrase for pair in ANTONYMS for phrase in pair] + self.kinds).T
+        pairs, names = fixed[:, : 2 * len(ANTONYMS)].unflatten(1, (-1, 2)), fixed[:, 2 * len(ANTONYMS) :]
+        told = torch.stack([soft_cross_entropy(pair, quality) for pair in pairs.unbind(1)]).mean()
         return {
             "contrast": (F.cross_entropy(captions, owner) + to_image) / 2,
-            "quality": torch.stack([soft_cross_entropy(pair, quality) for pair in pairs.unbind(1)]).mean(),
+            "quality": QUALITY_WEIGHT * told,
             "kind": F.cross_entropy(names, kind),
-            "probe": QUALITY_WEIGHT * soft_cross_entropy(probe[:, :2], quality) + F.cross_entropy(probe[:, 2:], kind),
+            "probe": QUALITY_WEIGHT * seen[0] + seen[1],
         }
+
+    def _encode(self, phrases: list[str]) -> Tensor:
+        return F.normalize(self.clip.encode_text(self.clip.tokenize(phrases)), dim=-1)
 
 
 def pretrain(
@@ -82,7 +89,7 @@ def pretrain(
     first: int,
     log: Callable[[Mapping[str, float]], None],
 ) -> None:
-    """Train on `batches`, numbered from step `first` of all stages, with one cosine schedule over them all."""
+    """Train on `batches`, numbered from step `first` of all stages, with one learning-rate schedule over them all."""
     clip, total = learner.clip, sum(stage.steps for stage in spec.stages)
     for step, batch in enumerate(batches, start=first):
         for group in optimizer.param_groups:
@@ -90,7 +97,7 @@ def pretrain(
         free = (clip.image_size - batch.images.shape[-1]) // clip.patch_size + 1
         corner = torch.randint(free, (2,), generator=generator(spec.seed, "corner", step)).tolist()
         terms = learner(batch, corner)
-        loss = terms["contrast"] + QUALITY_WEIGHT * terms["quality"] + terms["kind"] + terms["probe"]
+        loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
@@ -151,6 +158,5 @@ def restore(learner: nn.Module, optimizer: torch.optim.Optimizer, state: dict[st
 
 
 def _schedule(step: int, total: int, warmup: int) -> float:
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    """Up over `warmup` steps, level, and straight down over the last 40 %."""
+    return min((step + 1) / warmup, (total - step) / (DECAY * total), 1.0)

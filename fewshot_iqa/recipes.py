@@ -69,6 +69,8 @@ def metatrain(
     pool, held = split_by_group(synthetic_records(source), source.test, seed=seed)
     training = [record for record in pool if record.distortion not in source.hold_out]
     unseen = [record for record in held if not source.hold_out or record.distortion in source.hold_out]
+    if len(unseen) < 2 or not training:
+        raise InputError(f"--task {task}: hold_out must name some of its distortions, and not all of them")
     validation = draw_shots(unseen, Shots.parse(min(len(unseen), VALIDATION_LIMIT)), seed=seed)
     loader = Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
     model, last = _build(settings), out.with_name(f"{out.name}-last")

@@ -1,6 +1,7 @@
 """The one adapter over open_clip: two ViT-CLIP towers, walked block by block so that prompts can enter anywhere."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,13 @@ class Backbone(nn.Module):
         prompts: Tensor | None = None,
         end_norm: nn.Module | None = None,
         corner: tuple[int, int] = (0, 0),
-    ) -> Tensor:
-        """CLS features (B, D), not normalised, of normalised `images` (B, 3, H, W).
+    ) -> tuple[Tensor, Tensor]:
+        """CLS features (B, D) and patch features (B, patches, Wv), not normalised, of `images` (B, 3, H, W).
 
         `prompts` (depth, N, Wv) enter after CLS, behind `ln_pre`, and are replaced at each of the first `depth`
-        layers; `end_norm` acts on all tokens after the last. Images smaller than the tower take their positional
-        embeddings from a window of its grid, whose upper left patch is `corner` (row, column).
+        layers; `end_norm` acts on all tokens after the last, and patch features are those behind it. Images smaller
+        than the tower take their positional embeddings from a window of its grid, whose upper left patch is `corner`
+        (row, column).
         """
         x = self._embed(images, corner)
         n = 0 if prompts is None else prompts.shape[1]
@@ -71,7 +73,7 @@ class Backbone(nn.Module):
         if end_norm is not None:
             x = end_norm(x)
         pooled, _ = self.visual._pool(x)
-        return pooled if self.visual.proj is None else pooled @ self.visual.proj
+        return pooled @ self.visual.proj, x[:, 1 + n :]
 
     def _embed(self, images: Tensor, corner: tuple[int, int]) -> Tensor:
         tower = self.visual
@@ -152,7 +154,7 @@ def load_clip(name: str) -> Backbone:
     if pretrained in tags:
         clip = _download(architecture, pretrained)
     elif Path(pretrained).is_file():
-        clip = open_clip.create_model(architecture)
+        clip = _untrained(architecture)
         _load_file(clip, architecture, Path(pretrained))
     else:
         raise InputError(
@@ -165,7 +167,16 @@ def load_clip(name: str) -> Backbone:
 def create_clip(architecture: str) -> Backbone:
     """A CLIP with freshly drawn weights (from torch's generator), trainable, for pre-training."""
     architecture = _architecture(architecture)
-    return Backbone(open_clip.create_model(architecture), _context_length(architecture))
+    return Backbone(_untrained(architecture), _context_length(architecture))
+
+
+def _untrained(architecture: str) -> open_clip.CLIP:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # open_clip warns that no weights are loaded: here they come later
+    try:
+        return open_clip.create_model(architecture)
+    finally:
+        logging.disable(before)
 
 
 def _freeze(clip: open_clip.CLIP, architecture: str) -> Backbone:

@@ -86,8 +86,8 @@ class QualityModel(nn.Module):
 
     def _encode(self, pixels: Tensor, visual: str, state: PromptState) -> Tensor:
         if visual == PLAIN:
-            return self.clip.encode_image(pixels)
-        return self.clip.encode_image(pixels, state.visual[visual], self.visual[visual].end_norm)
+            return self.clip.encode_image(pixels)[0]
+        return self.clip.encode_image(pixels, state.visual[visual], self.visual[visual].end_norm)[0]
 
     def trainable(self, globs: Iterable[str]) -> Params:
         """The parameters whose names match any of `globs`; InputError for a glob that matches none."""

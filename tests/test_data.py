@@ -1,0 +1,161 @@
+"""Splits, shots, episodes, synthetic records, loading."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewshot_iqa.config import SyntheticTask, TableTask, ViewSpec, human_means, load_task
+from fewshot_iqa.data.episodes import sample_episodes
+from fewshot_iqa.data.loading import Loader
+from fewshot_iqa.data.readers import read_table
+from fewshot_iqa.data.splits import draw_shots, split_by_group
+from fewshot_iqa.data.synthetic import OPINION, synthetic_records
+from fewshot_iqa.distortions import DISTORTIONS
+from fewshot_iqa.errors import InputError
+from fewshot_iqa.rng import generator
+from fewshot_iqa.types import Record, Scale, Shots
+
+DATA = os.environ.get("FSIQA_DATA")
+
+
+def records(n, groups):
+    return [Record(Path(f"{i}.png"), float(i), str(i % groups)) for i in range(n)]
+
+
+@given(st.integers(2, 60), st.integers(2, 20), st.floats(0.05, 0.95), st.integers(0, 5))
+@settings(deadline=None, max_examples=50)
+def test_a_split_shares_no_group_and_loses_no_record(n, groups, share, seed):
+    items = records(max(n, groups), groups)
+    pool, test = split_by_group(items, share, seed=seed)
+    assert pool
+    assert test
+    assert not {r.group for r in pool} & {r.group for r in test}
+    assert sorted(r.rating for r in pool + test) == [r.rating for r in items]
+
+
+def test_draws_are_nested_and_seeded():
+    pool = records(40, 40)
+    small, large = (draw_shots(pool, Shots.parse(text), seed=3) for text in ("10%", "20%"))
+    assert large[: len(small)] == small
+    assert draw_shots(pool, Shots.parse("10%"), seed=4) != small
+
+
+@pytest.fixture
+def task(photographs):
+    return SyntheticTask(
+        kind="synthetic", description="", root=photographs, distortions=["jpeg", "white_noise"], short_side=40
+    )
+
+
+@pytest.fixture
+def loader():
+    return Loader(ViewSpec(crop=32, short_side=40), OPINION, source_side=40)
+
+
+def test_synthetic_records_carry_human_means(task):
+    found = synthetic_records(task)
+    assert len(found) == 6 * 2 * 5
+    record = next(r for r in found if (r.distortion, r.level) == ("jpeg", 4))
+    assert record.rating == human_means()["jpeg"][3]
+    assert record.apply == (("jpeg", 4),)
+
+
+def test_human_means_cover_the_table_in_order():
+    means = human_means()
+    assert list(means) == [row.name for row in DISTORTIONS]
+    assert all(len(levels) == 5 and 1 <= min(levels) <= max(levels) <= 5 for levels in means.values())
+
+
+@pytest.mark.skipif(not DATA, reason="FSIQA_DATA names no folder of data")
+def test_human_means_are_those_of_the_label_file():
+    table = pd.read_csv(Path(DATA) / "labels" / "kadid10k_image_labeled_by_per_noise.csv")
+    table[["id", "level"]] = table.image.str.extract(r"I\d+_(\d+)_(\d+)\.png").astype(int)
+    means = table.groupby(["id", "level"]).dmos.mean().round(4)
+    for row in DISTORTIONS:
+        assert human_means()[row.name] == [means[row.id, level] for level in range(1, 6)]
+
+
+def test_support_and_query_share_no_photograph(task):
+    seen = []
+
+    class Spy:
+        def random_batch(self, chosen, _noise):
+            seen.append(chosen)
+
+    episodes = list(
+        sample_episodes(synthetic_records(task), Spy(), count=5, support=7, query=3, noise=generator(0, "e"))
+    )
+    assert sorted(episode.name for episode in episodes) == ["jpeg", "white_noise"]
+    for support, query in zip(seen[::2], seen[1::2], strict=True):
+        assert (len(support), len(query)) == (7, 3)
+        assert not {r.group for r in support} & {r.group for r in query}
+        assert len({r.distortion for r in support + query}) == 1
+
+
+def test_an_episode_needs_two_photographs(task, loader):
+    lonely = [r for r in synthetic_records(task) if r.group == "photo0"]
+    with pytest.raises(InputError, match="one photograph only"):
+        list(sample_episodes(lonely, loader, count=1, support=2, query=2, noise=generator(0)))
+
+
+def test_batches(task, loader):
+    chosen = synthetic_records(task)[:3]
+    batch = loader.random_batch(chosen, generator(0, "b"))
+    assert batch.images.shape == (3, 3, 32, 32)
+    assert 0 <= batch.images.min() <= batch.images.max() <= 1
+    torch.testing.assert_close(batch.targets["quality"], torch.tensor([(r.rating - 1) / 4 for r in chosen]))
+    (fixed,) = loader.fixed_batches(chosen)
+    assert fixed.images.shape == (15, 3, 32, 32)
+    assert fixed.targets["quality"].shape == (3,)
+
+
+def test_the_cache_forgets_but_never_changes_a_picture(task):
+    roomy, tight = (Loader(ViewSpec(crop=32), OPINION, source_side=40, cache_bytes=n) for n in (1 << 30, 1))
+    for record in [*synthetic_records(task)[:6]] * 2:
+        assert torch.equal(roomy.picture(record), tight.picture(record))
+    assert len(tight._cache) == 1
+
+
+def test_scale_is_its_own_inverse():
+    for scale in (Scale(1, 5), Scale(100, 0)):
+        assert scale.quality(scale.best) == 1
+        assert scale.quality(scale.worst) == 0
+        assert scale.rating(scale.quality(3.7)) == pytest.approx(3.7)
+
+
+def test_tables_with_other_names_and_optional_columns(table):
+    path = table(
+        [
+            {"file": "photo0.png", "MOS": 3, "group": "a", "scene": "animal;plant", "prompt": "a cat"},
+            {"file": "photo1.png", "MOS": 4, "group": "a", "scene": "", "prompt": ""},
+        ]
+    )
+    columns = {"image": "file", "score": "MOS"}
+    task = TableTask(kind="table", description="", root=path.parent, labels=path, columns=columns)
+    first, second = read_table(task)
+    assert (first.rating, first.group, first.scene, first.prompt) == (3, "a", ("animal", "plant"), "a cat")
+    assert (second.scene, second.prompt, second.distortion) == ((), None, None)
+
+
+@pytest.mark.skipif(not DATA, reason="FSIQA_DATA names no folder of data")
+def test_a_released_table_is_read_as_it_is():
+    columns = {"image": "Image Name", "score": "MOS"}
+    folder = Path(DATA) / "biq2021"
+    task = TableTask(
+        kind="table", description="", root=folder, images="Images", labels="Train (Images and MOS).csv", columns=columns
+    )
+    assert len(read_table(task)) == 2000
+
+
+@pytest.mark.parametrize("name", ["demo", "synthetic"])
+def test_shipped_photographs_exist(name):
+    assert all(record.path.is_file() for record in synthetic_records(load_task(name)))
+
+
+def test_the_demo_shows_nothing_that_meta_training_saw():
+    assert not set(load_task("demo").photographs) & set(load_task("synthetic").photographs)

@@ -1,0 +1,111 @@
+"""Who may import whom, what the package says of itself, and that it starts quickly."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import fewshot_iqa
+
+PACKAGE = Path(fewshot_iqa.__file__).parent
+SPECS = {"types", "errors", "config"}
+LOOP = SPECS | {"losses", "metrics", "regularize", "rng", "images"}
+MAY_IMPORT = {
+    "errors": set(),
+    "rng": set(),
+    "metrics": set(),
+    "types": {"errors"},
+    "resources": {"errors"},
+    "config": {"errors", "resources"},
+    "losses": SPECS,
+    "regularize": SPECS,
+    "images": SPECS,
+    "progress": set(),
+    "distortions": {"errors", "rng"},
+    "data": SPECS | {"images", "rng", "distortions"},
+    "model": SPECS | {"resources"},
+    "meta": LOOP,
+    "finetune": LOOP,
+    "pretraining": LOOP,
+    "evaluate": LOOP,
+    "score": LOOP,
+    "recipes": LOOP
+    | {"resources", "data", "model", "meta", "finetune", "pretraining", "evaluate", "score", "progress"},
+    "cli": {"errors", "config", "resources", "images", "progress", "recipes"},
+    "__init__": None,
+}
+
+
+def rooms():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path, path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """(top-level module, room of ours or None) of each import outside `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    here = path.relative_to(PACKAGE).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield name.name.split(".")[0], None
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0], None
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1]
+            for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                yield None, [*base, *name.split(".")][0]
+
+
+@pytest.mark.parametrize(("path", "room"), list(rooms()), ids=lambda value: getattr(value, "stem", value))
+def test_imports_point_downward(path, room):
+    allowed = MAY_IMPORT[room]
+    for _, target in imports(path):
+        assert allowed is None or target is None or target == room or target in allowed, f"{path.name} -> {target}"
+
+
+def test_one_module_knows_open_clip():
+    users = [path.relative_to(PACKAGE) for path, _ in rooms() if "open_clip" in {top for top, _ in imports(path)}]
+    assert users == [Path("model/backbone.py")]
+
+
+def test_no_file_outgrows_the_house():
+    assert [path for path, _ in rooms() if len(path.read_text().splitlines()) > 350] == []
+
+
+def test_public_names_exist_and_have_docstrings():
+    for name in fewshot_iqa.__all__:
+        value = getattr(fewshot_iqa, name)
+        assert not callable(value) or value.__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'scores'"):
+        _ = fewshot_iqa.scores
+
+
+def test_public_functions_are_not_hidden_by_modules():
+    code = (
+        "import fewshot_iqa as f, fewshot_iqa.recipes\n"
+        "assert all(type(getattr(f, name)) is not type(f) for name in f.__all__)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nsys.argv = ['fsiqa', '--help']\nfrom fewshot_iqa.cli import app\n"
+        "try:\n    app()\nexcept SystemExit:\n    pass\n"
+        "assert not {'torch', 'numpy', 'pandas', 'pydantic', 'open_clip'} & set(sys.modules)"
+    )
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert time.monotonic() - started < 5  # half a second on an idle machine
+
+
+def test_tasks_and_configs_are_listed(fsiqa):
+    assert "demo" in fsiqa("tasks").output
+    assert "grmp_vitb16" in fsiqa("configs").output

@@ -1,0 +1,180 @@
+"""Losses, regularisation, metrics and the loops against references in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from fewshot_iqa import metrics, rng
+from fewshot_iqa.config import load_config
+from fewshot_iqa.finetune import fit
+from fewshot_iqa.losses import distribution_cross_entropy, soft_cross_entropy, weighted_sum
+from fewshot_iqa.meta import inner_adapt, meta_gradient, outer_step
+from fewshot_iqa.model.checkpoint import build
+from fewshot_iqa.model.quality import scene_anchor
+from fewshot_iqa.regularize import remove_component
+from fewshot_iqa.types import Batch, Episode
+from tests.conftest import seeded
+
+
+@pytest.fixture
+def settings(small):
+    return load_config("grmp", small)
+
+
+@pytest.fixture
+def model(settings):
+    with rng.scoped(0, "model"):
+        return build(settings)
+
+
+def a_batch(key: int, n: int = 4) -> Batch:
+    noise = rng.generator(key, "batch")
+    return Batch(torch.rand(n, 3, 32, 32, generator=noise), {"quality": torch.rand(n, generator=noise)})
+
+
+def test_soft_cross_entropy_against_numpy():
+    logits, y = seeded(5, 2).double(), seeded(5).double()
+    p = np.exp(logits.numpy())
+    p /= p.sum(1, keepdims=True)
+    expected = -(y.numpy() * np.log(p[:, 0]) + (1 - y.numpy()) * np.log(p[:, 1])).mean()
+    assert soft_cross_entropy(logits, y).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_distribution_cross_entropy_is_least_at_the_target():
+    target = seeded(3, 9).double().softmax(-1)
+    entropy = -(target * target.log()).sum(-1).mean()
+    torch.testing.assert_close(distribution_cross_entropy(target.log(), target), entropy)
+    torch.testing.assert_close(distribution_cross_entropy(2 * target.log(), target, temperature=2.0), entropy)
+    assert distribution_cross_entropy(seeded(3, 9).double() * 3, target) > entropy
+
+
+@given(st.floats(0, 5), st.integers(0, 100))
+def test_remove_component_against_the_equation(strength, seed):
+    noise = np.random.default_rng(seed)
+    q, s = noise.standard_normal((2, 4, 3))
+    result = remove_component({"w": torch.from_numpy(q)}, {"w": torch.from_numpy(s)}, strength)["w"].numpy()
+    along = (q * s).sum()
+    expected = q if along <= 0 else q - strength * along / (s**2).sum() * s
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+    if along > 0 and abs(strength - 1) < 1e-12:
+        assert abs((result * s).sum()) < 1e-9
+
+
+def test_remove_component_goes_by_name():
+    task = {"a": torch.ones(2), "b": torch.ones(2)}
+    result = remove_component(task, {"b": torch.ones(2)}, 1.0)
+    assert torch.equal(result["a"], torch.ones(2))
+    assert torch.equal(result["b"], torch.zeros(2))
+    assert torch.equal(remove_component(task, {"a": torch.zeros(2)}, 5.0)["a"], torch.ones(2))
+
+
+def test_metrics_are_scipys():
+    a, b = np.random.default_rng(0).random((2, 30))
+    assert metrics.srcc(a, b) == stats.spearmanr(a, b).statistic
+    assert metrics.plcc(a, b) == stats.pearsonr(a, b).statistic
+    assert metrics.krcc(a, b) == stats.kendalltau(a, b).statistic
+    assert metrics.rmse(a, b) == pytest.approx(np.sqrt(((a - b) ** 2).mean()))
+    assert np.isnan(metrics.srcc(np.ones(5), b[:5]))
+    assert np.isnan(metrics.srcc([1.0], [1.0]))
+
+
+def test_inner_steps_are_torchs_adam_and_leave_the_shared_parameters(model, settings):
+    params = model.trainable(settings.meta.trainable)
+    before = {name: value.detach().clone() for name, value in params.items()}
+    batches = [a_batch(1), a_batch(2)]
+
+    def loss(output, batch):
+        return weighted_sum(settings.loss, output, batch.targets)
+
+    adapted, _ = inner_adapt(model, params, batches, loss, lr=1e-2)
+    assert all(torch.equal(before[name], params[name]) for name in params)
+    optimizer = torch.optim.Adam(params.values(), lr=1e-2)
+    model.train_only(settings.meta.trainable)
+    for batch in batches:
+        optimizer.zero_grad()
+        loss(model(batch.images), batch).backward()
+        optimizer.step()
+    for name, value in params.items():
+        torch.testing.assert_close(adapted[name], value.detach())
+
+
+def test_meta_gradient_is_the_mean_way_back(model, settings):
+    params = model.trainable(settings.meta.trainable)
+    episodes = [Episode(str(i), a_batch(2 * i), a_batch(2 * i + 1)) for i in range(2)]
+
+    def loss(output, batch):
+        return weighted_sum(settings.loss, output, batch.targets)
+
+    gradient, _ = meta_gradient(model, params, episodes, loss, lr=1e-2)
+    ends = [inner_adapt(model, params, (e.support, e.query), loss, lr=1e-2)[0] for e in episodes]
+    start = {name: value.detach().clone() for name, value in params.items()}
+    for name in params:
+        torch.testing.assert_close(gradient[name], start[name] - (ends[0][name] + ends[1][name]) / 2)
+    outer_step(params, gradient, 1.0)
+    for name in params:
+        torch.testing.assert_close(params[name].detach(), (ends[0][name] + ends[1][name]) / 2)
+
+
+def test_fitting_learns_a_handful_and_touches_nothing_else(model, settings):
+    spec = settings.adapt.model_copy(update={"optimizer": "adamw", "lr": 1e-2})
+    anchor = scene_anchor(model.spec, "scene", model.clip)
+    params = model.train_only(["text.quality.*", "visual.*"])
+    frozen = {name: value.clone() for name, value in model.clip.state_dict().items()}
+    batch, losses = a_batch(7), []
+
+    def loss(output, batch):
+        return weighted_sum(settings.loss, output, batch.targets)
+
+    fit(model, params, [batch] * 40, loss, spec, anchor=anchor, log=lambda entry: losses.append(entry["loss"]))
+    assert losses[-1] < losses[0]
+    assert not model.training
+    assert all(torch.equal(frozen[name], value) for name, value in model.clip.state_dict().items())
+
+
+def test_regularised_fit_takes_the_projected_step(model, settings):
+    spec = settings.adapt.model_copy(update={"lr": 0.1, "weight_decay": 0.0})
+    model.visual["main"].dropout.p = 0.0
+    anchor = scene_anchor(model.spec, "scene", model.clip)
+    params = model.train_only(["visual.*"])
+    before = {name: value.detach().clone() for name, value in params.items()}
+    batch = a_batch(3)
+
+    def loss(output, batch):
+        return weighted_sum(settings.loss, output, batch.targets)
+
+    output = model(batch.images, branches=["scene"])
+    target = anchor(batch.images).logits["scene"].softmax(-1)
+    names = list(params)
+    task = torch.autograd.grad(loss(output, batch), list(params.values()), retain_graph=True)
+    semantic = torch.autograd.grad(distribution_cross_entropy(output.logits["scene"], target), list(params.values()))
+    wanted = remove_component(dict(zip(names, task, strict=True)), dict(zip(names, semantic, strict=True)), 5.0)
+    fit(model, params, [batch], loss, spec, anchor=anchor)
+    for name in names:
+        torch.testing.assert_close(params[name].detach(), before[name] - 0.1 * wanted[name])
+
+
+def test_a_branch_is_computed_only_where_it_is_asked_for(model):
+    images = a_batch(1).images
+    assert set(model(images).logits) == {"quality"}
+    assert set(model(images, branches=["scene"]).logits) == {"quality", "scene"}
+
+
+def test_encoding_prompts_beforehand_changes_nothing(model):
+    images = a_batch(1).images
+    with torch.no_grad():
+        torch.testing.assert_close(model(images).quality, model(images, model.encode_prompts()).quality)
+
+
+def test_randomness_stays_in_its_scope():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with rng.scoped(1, "here"):
+        inside = torch.rand(3)
+    assert torch.equal(torch.rand(3), expected)
+    with rng.scoped(1, "here"):
+        assert torch.equal(torch.rand(3), inside)
+    assert rng.permutation(9, 0, "a") != rng.permutation(9, 0, "b")
