@@ -13,7 +13,6 @@ import typer
 from .errors import InputError
 
 SCORE_COLUMNS = ("image", "quality", "rating", "note")
-SHOWN_SCORES = 40
 
 app = typer.Typer(
     help="Learn to judge image quality from a handful of rated pictures.",
@@ -87,12 +86,10 @@ def adapt(
     """Adapt to a few rated pictures, and test once on others."""
     from .recipes import adapt as run
 
-    named = {"columns.image": image_column, "columns.score": score_column}
-    options = [f"task.{key}={value}" for key, value in named.items() if value is not None]
-    options += ["task.lower_is_better=true"] if lower_is_better else []
     result = run(
-        config, task=task, shots=shots, start=start, root=root, labels=labels, test=test, clip=clip, out=out,
-        seed=seed, device=device, overrides=[*(overrides or ()), *options],
+        config, task=task, shots=shots, start=start, root=root, labels=labels, image_column=image_column,
+        score_column=score_column, lower_is_better=lower_is_better, test=test, clip=clip, out=out, seed=seed,
+        device=device, overrides=overrides or (),
     )  # fmt: skip
     facts = result.facts
     title = f"{facts['task']}: {facts['shots']} shots of {facts['pool']}, tested on {facts['test']} pictures"
@@ -127,7 +124,7 @@ def score(
             if table:
                 table.writerow(rows[-1])
             log({})
-    _print_table(f"quality from 0 to 1, higher is better ({checkpoint})", SCORE_COLUMNS, rows, most=SHOWN_SCORES)
+    _print_table("quality from 0 to 1, higher is better", SCORE_COLUMNS, rows)
     _write_json(
         json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(SCORE_COLUMNS, r, strict=True)) for r in rows]}
     )
@@ -143,13 +140,15 @@ def pretrain(
     root: Annotated[Path, typer.Option(help="Folder that holds the sources of the configuration.")],
     config: Annotated[str, typer.Option(help="Recipe: a name, or a .yaml file.")] = "pretrain",
     out: Annotated[Path, typer.Option(help="Folder of the weights and the training state.")] = Path("runs/pretrain"),
+    seed: SEED = None,
+    device: DEVICE = None,
     overrides: SET = None,
     resume: RESUME = False,
 ) -> None:
     """Train the embedded CLIP anew (hours on two cores)."""
     from .recipes import pretrain as run
 
-    weights = run(root, config, out=out, overrides=overrides or (), resume=resume)
+    weights = run(root, config, out=out, seed=seed, device=device, overrides=overrides or (), resume=resume)
     typer.echo(f"weights in {weights}")
 
 
@@ -180,28 +179,26 @@ def main() -> None:
     except InputError as error:
         typer.echo(f"fsiqa: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("fsiqa: interrupted", err=True)
-        sys.exit(130)
 
 
-def _metrics_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+def _metrics_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> None:
     names = ("srcc", "plcc", "krcc", "rmse")
-    _print_table(title, ("", *names), [[label, *(f"{row[n]:.3f}" for n in names)] for label, row in rows.items()])
+    cells = [[label, *("-" if row[n] is None else f"{row[n]:.3f}" for n in names)] for label, row in rows.items()]
+    _print_table(title, ("", *names), cells)
 
 
-def _print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int = 1000) -> None:
+def _print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD)
-    for row in rows[:most]:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    console = Console()
-    console.print(table)
-    if len(rows) > most:
-        console.print(f"... and {len(rows) - most} more: --csv FILE writes them all")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names are no markup
+    Console().print(table)
 
 
 def _rounded(value: float | None) -> float | None:
@@ -210,6 +207,7 @@ def _rounded(value: float | None) -> float | None:
 
 def _open(path: Path) -> TextIO:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("w", newline="", encoding="utf-8", buffering=1)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
@@ -218,4 +216,4 @@ def _open(path: Path) -> TextIO:
 def _write_json(path: Path | None, result: Any) -> None:
     if path:
         with _open(path) as file:
-            file.write(json.dumps(result, indent=2) + "\n")
+            file.write(json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -56,7 +56,6 @@ class ModelSpec(Spec):
 class LossTerm(Spec):
     kind: Literal["soft_cross_entropy", "mse"]
     branch: str = "quality"
-    target: str = "quality"
     weight: float = Field(1.0, gt=0)
 
 
@@ -126,6 +125,9 @@ class Config(Spec):
 
     def model_post_init(self, _: Any) -> None:
         used = [(f"loss.{i}.branch", term.branch) for i, term in enumerate(self.loss)]
+        for key, branch in [("model.quality", self.model.quality), *used]:
+            if branch in self.model.branches and len(self.model.branches[branch].phrases) != 2:
+                raise InputError(f"{key}: '{branch}' has not two phrases, good and bad")
         if self.adapt.regularizer:
             used.append(("adapt.regularizer.branch", self.adapt.regularizer.branch))
         for key, branch in used:
@@ -170,7 +172,7 @@ class SyntheticTask(Spec):
     photographs: list[str] = []  # names of photographs that ship inside the dependencies
     short_side: int = Field(384, ge=32)
     distortions: list[str] | None = None  # default: all 25 of KADID
-    levels: list[int] = [1, 2, 3, 4, 5]
+    levels: list[Annotated[int, Field(ge=1, le=5)]] = Field([1, 2, 3, 4, 5], min_length=1)
     hold_out: list[str] = []  # distortions kept for validation
     test: float = Field(0.2, gt=0, lt=1)  # share of the photographs kept for validation or testing
 
@@ -202,7 +204,7 @@ class StageSpec(Spec):
 class PretrainSpec(Spec):
     """Contrastive image-text training with human-calibrated quality, in stages of growing crops."""
 
-    architecture: str
+    architecture: str  # the name of one in assets/, or the path of a JSON file
     sources: list[SourceSpec] = Field(min_length=1)
     stages: list[StageSpec] = Field(min_length=1)
     lr: float = Field(gt=0)
@@ -211,6 +213,7 @@ class PretrainSpec(Spec):
     min_side: int = Field(180, ge=32)  # smaller photographs are left out
     max_side: int = Field(384, ge=32)  # the shorter side of larger ones is reduced to between the two
     save_every: int = Field(100, gt=0)
+    workers: int = Field(1, ge=0)  # processes that prepare pictures
     seed: int = 0
 
 
@@ -241,20 +244,27 @@ def read_yaml(path: Path) -> Any:
 
 def load_config(name: str, overrides: Iterable[str] = ()) -> Config:
     """A method's specification; `overrides` are `dotted.key=value` strings with YAML values."""
-    path = resources.find("configs", name)
-    return _validate(TypeAdapter(Config), read_yaml(path), overrides, str(path))
+    config: Config = _load("configs", name, Config, overrides)
+    return config
 
 
 def load_task(name: str, overrides: Iterable[str] = ()) -> TableTask | SyntheticTask:
     """A source of records, overridden likewise."""
-    path = resources.find("tasks", name)
-    return _validate(TypeAdapter(Task), read_yaml(path), overrides, str(path))
+    task: TableTask | SyntheticTask = _load("tasks", name, Task, overrides)
+    return task
+
+
+def revised(spec: S, **changes: Any) -> S:
+    """The specification with some keys changed (None leaves a key as it is), checked as if read from a file."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    result: S = _validate(TypeAdapter(type(spec)), spec.model_dump() | given, (), "options")
+    return result
 
 
 def load_pretrain(name: str, overrides: Iterable[str] = ()) -> PretrainSpec:
     """The recipe of the embedded CLIP, overridden likewise."""
-    path = resources.find("configs", name)
-    return _validate(TypeAdapter(PretrainSpec), read_yaml(path), overrides, str(path))
+    spec: PretrainSpec = _load("configs", name, PretrainSpec, overrides)
+    return spec
 
 
 def dump(spec: Spec) -> str:
@@ -266,6 +276,11 @@ def human_means() -> dict[str, list[float]]:
     """KADID-10k's mean opinion (1 bad .. 5 excellent) of each distortion at levels 1 to 5, over its 81 references."""
     means: dict[str, list[float]] = read_yaml(resources.find("tasks", "kadid_levels"))["means"]
     return means
+
+
+def _load(folder: str, name: str, kind: Any, overrides: Iterable[str]) -> Any:
+    path = resources.find(folder, name)
+    return _validate(TypeAdapter(kind), read_yaml(path), overrides, str(path))
 
 
 def _validate(adapter: TypeAdapter[Any], data: Any, overrides: Iterable[str], source: str) -> Any:
@@ -297,13 +312,14 @@ def _override(data: dict[str, Any], override: str) -> None:
 
 def _explain(error: ValidationError, adapter: TypeAdapter[Any]) -> str:
     first = error.errors()[0]
-    dotted = ".".join(str(part) for part in first["loc"])
+    dotted = ".".join(str(part) for part in first["loc"] if part not in ("table", "synthetic"))  # the kinds of task
     if first["type"] == "extra_forbidden":
         leaf = str(first["loc"][-1])
-        return f"unknown key {dotted}.{nearest(leaf, _all_keys(adapter))}"
+        return f"unknown key {dotted}.{nearest(leaf, _all_keys(adapter) - {leaf})}"
     if first["type"] == "missing":
         return f"the key {dotted} is missing"
-    return f"{dotted} = {first['input']!r}: {first['msg']}"
+    shown = "" if isinstance(first["input"], dict | list) else f" = {first['input']!r}"
+    return f"{dotted or 'the file'}{shown}: {first['msg']}"
 
 
 def _all_keys(adapter: TypeAdapter[Any]) -> set[str]:

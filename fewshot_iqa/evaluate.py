@@ -15,7 +15,7 @@ class Report:
 
     predicted: list[float]
     rated: list[float]
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
 
 
 @torch.inference_mode()

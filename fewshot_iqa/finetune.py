@@ -1,26 +1,26 @@
 """Few-shot adaptation with quality-aware gradient regularisation."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from .losses import distribution_cross_entropy
+from .errors import InputError
+from .losses import WeightedSum, distribution_cross_entropy
 from .regularize import remove_component
-from .types import Batch, Output, Params
+from .types import Batch, Params
 
 if TYPE_CHECKING:
     from .config import AdaptSpec
-
-Loss = Callable[[Output, Batch], Tensor]
 
 
 def fit(
     model: nn.Module,
     params: Params,
     batches: Iterable[Batch],
-    loss: Loss,
+    loss: WeightedSum,
     spec: "AdaptSpec",
     *,
     anchor: nn.Module | None = None,
@@ -39,22 +39,24 @@ def fit(
             for name, parameter in params.items():
                 parameter.grad = gradients.get(name)
             optimizer.step()
+            if not math.isfinite(value):
+                raise InputError(f"the loss became {value}: lower adapt.lr (now {spec.lr:g})")
             log({"loss": value})
     finally:
         model.eval()
 
 
 def _gradients(
-    model: nn.Module, params: Params, batch: Batch, loss: Loss, spec: "AdaptSpec", anchor: nn.Module | None
+    model: nn.Module, params: Params, batch: Batch, loss: WeightedSum, spec: "AdaptSpec", anchor: nn.Module | None
 ) -> tuple[float, Params]:
     regularizer = spec.regularizer
     if regularizer is None or regularizer.strength == 0:
-        task_loss = loss(model(batch.images), batch)
+        task_loss = loss(model(batch.images, branches=loss.branches), batch.targets)
         return task_loss.item(), gradients_by_name(task_loss, params)
     assert anchor is not None
     branch, temperature = regularizer.branch, regularizer.temperature
-    output = model(batch.images, branches=[branch])
-    task_loss = loss(output, batch)
+    output = model(batch.images, branches=[*loss.branches, branch])
+    task_loss = loss(output, batch.targets)
     with torch.no_grad():
         target = (anchor(batch.images).logits[branch] / temperature).softmax(dim=-1)
     semantic_loss = distribution_cross_entropy(output.logits[branch], target, temperature)

@@ -15,33 +15,36 @@ from .errors import InputError
 if TYPE_CHECKING:
     from .config import ViewSpec
 
+MAX_ASPECT = 20  # beyond it an enlarged short side would make the long one huge
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".jp2"}
 
 
 def read_image(path: Path) -> Tensor:
     """Decode a file to uint8 RGB (3, H, W), upright.
 
-    16-bit samples are scaled to 8, transparency is laid over white, palettes and CMYK are converted. InputError where
-    the file is missing, empty, truncated or no image.
+    16-bit and floating-point samples are scaled to 8 bit, transparency is laid over white, palettes and CMYK are
+    converted. InputError where the file is missing, empty, truncated or no image.
     """
     try:
         with Image.open(path) as file:
             image = _to_rgb(ImageOps.exif_transpose(file))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:
         empty = path.is_file() and path.stat().st_size == 0
-        reason = "the file is empty" if empty else "not an image" if "identify" in str(error) else str(error)
-        raise InputError(f"{path}: {reason}") from None
-    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: {'the file is empty' if empty else 'not an image'}") from None
+    except Exception as error:  # decoders meet broken files with errors of every kind
         raise InputError(f"{path}: cannot be decoded ({error})") from None
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        raise InputError(f"{path}: {image.width}x{image.height} is a strip, not a picture to judge")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0
+        highest = values.max()
+        top = 65535.0 if image.mode.startswith("I;16") or highest > 255 else 255.0 if highest > 1 else 1.0
         image = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

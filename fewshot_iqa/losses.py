@@ -1,8 +1,10 @@
 """Losses over `Output` and targets. Every function returns the mean over the batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -32,8 +34,17 @@ _TERMS: dict[str, Callable[[Output, str, Tensor], Tensor]] = {
 }
 
 
-def weighted_sum(terms: "list[LossTerm]", output: Output, targets: Mapping[str, Tensor]) -> Tensor:
-    """Σ weight · term over the configured terms, each on its own branch and target."""
-    return sum(  # type: ignore[return-value]
-        term.weight * _TERMS[term.kind](output, term.branch, targets[term.target]) for term in terms
-    )
+@dataclass(frozen=True)
+class WeightedSum:
+    """Σ weight · term over the configured terms, each on its own branch, all towards `targets["quality"]`."""
+
+    terms: "Sequence[LossTerm]"
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches that the model has to compute."""
+        return [term.branch for term in self.terms]
+
+    def __call__(self, output: Output, targets: Mapping[str, Tensor]) -> Tensor:
+        quality = targets["quality"]
+        return torch.stack([t.weight * _TERMS[t.kind](output, t.branch, quality) for t in self.terms]).sum()

@@ -1,18 +1,17 @@
 """Meta-training of prompts across distortions: GRMP-IQA's bi-level update."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
 
-from .types import Batch, Episode, Output, Params
-
-Loss = Callable[[Output, Batch], Tensor]
+from .losses import WeightedSum
+from .types import Batch, Episode, Params
 
 
 def inner_adapt(
-    model: nn.Module, params: Params, batches: Iterable[Batch], loss: Loss, *, lr: float
+    model: nn.Module, params: Params, batches: Iterable[Batch], loss: WeightedSum, *, lr: float
 ) -> tuple[Params, list[float]]:
     """One Adam step on each batch in turn, from a copy of `params`; the losses before each step.
 
@@ -22,7 +21,8 @@ def inner_adapt(
     optimizer = torch.optim.Adam(fast.values(), lr=lr)
     losses = []
     for batch in batches:
-        value = loss(functional_call(model, fast, (batch.images,)), batch)
+        output = functional_call(model, fast, (batch.images,), {"branches": loss.branches})
+        value = loss(output, batch.targets)
         gradients = torch.autograd.grad(value, list(fast.values()), allow_unused=True)
         for parameter, gradient in zip(fast.values(), gradients, strict=True):
             parameter.grad = gradient
@@ -32,7 +32,7 @@ def inner_adapt(
 
 
 def meta_gradient(
-    model: nn.Module, params: Params, episodes: Iterable[Episode], loss: Loss, *, lr: float
+    model: nn.Module, params: Params, episodes: Iterable[Episode], loss: WeightedSum, *, lr: float
 ) -> tuple[Params, float]:
     """The mean over episodes of θ − θ_i, and the mean query loss.
 

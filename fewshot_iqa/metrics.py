@@ -1,5 +1,6 @@
 """Agreement between predicted and rated quality, thin over scipy. Inputs are 1-D and of equal length."""
 
+import math
 import warnings
 
 import numpy as np
@@ -27,9 +28,10 @@ def rmse(predicted: ArrayLike, rated: ArrayLike) -> float:
     return float(np.sqrt(np.mean((np.asarray(predicted, float) - np.asarray(rated, float)) ** 2)))
 
 
-def report(predicted: ArrayLike, rated: ArrayLike) -> dict[str, float]:
-    """All four, by name."""
-    return {metric.__name__: metric(predicted, rated) for metric in (srcc, plcc, krcc, rmse)}
+def report(predicted: ArrayLike, rated: ArrayLike) -> dict[str, float | None]:
+    """All four, by name; None where one is not defined, as JSON has no nan."""
+    values = {metric.__name__: metric(predicted, rated) for metric in (srcc, plcc, krcc, rmse)}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _quiet(correlation, predicted: ArrayLike, rated: ArrayLike) -> float:  # type: ignore[no-untyped-def]

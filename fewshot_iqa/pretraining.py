@@ -56,16 +56,16 @@ class Learner(nn.Module):
         cross-entropy of each antonym pair to the human mean; `kind`: cross-entropy over the kinds' names; `probe`:
         the last two without text.
         """
-        crops = len(batch.images) // len(batch.captions)
-        quality = batch.quality.float().repeat_interleave(crops)
-        kind = batch.kind.repeat_interleave(crops)
-        features, patches = self.clip.encode_image(self.pixels(batch.images), corner=corner)
+        device, crops = self.mean.device, len(batch.images) // len(batch.captions)
+        quality = batch.quality.float().repeat_interleave(crops).to(device)
+        kind = batch.kind.repeat_interleave(crops).to(device)
+        features, patches = self.clip.encode_image(self.pixels(batch.images.to(device)), corner=corner)
         probe = self.probe(F.layer_norm(patches.mean(dim=1), patches.shape[-1:]))
         seen = soft_cross_entropy(probe[:, :2], quality), F.cross_entropy(probe[:, 2:], kind)
         picture = self.clip.logit_scale.exp() * F.normalize(features, dim=-1)
         captions = picture @ self._encode(batch.captions).T
-        owner = torch.arange(len(batch.captions)).repeat_interleave(crops)
-        to_image = -captions.T.log_softmax(-1)[owner, torch.arange(len(owner))].mean()
+        owner = torch.arange(len(batch.captions), device=device).repeat_interleave(crops)
+        to_image = -captions.T.log_softmax(-1)[owner, torch.arange(len(owner), device=device)].mean()
         fixed = picture @ self._encode([phrase for pair in ANTONYMS for phrase in pair] + self.kinds).T
         pairs, names = fixed[:, : 2 * len(ANTONYMS)].unflatten(1, (-1, 2)), fixed[:, 2 * len(ANTONYMS) :]
         told = torch.stack([soft_cross_entropy(pair, quality) for pair in pairs.unbind(1)]).mean()
@@ -77,7 +77,7 @@ class Learner(nn.Module):
         }
 
     def _encode(self, phrases: list[str]) -> Tensor:
-        return F.normalize(self.clip.encode_text(self.clip.tokenize(phrases)), dim=-1)
+        return F.normalize(self.clip.encode_text(self.clip.tokenize(phrases).to(self.mean.device)), dim=-1)
 
 
 def pretrain(

@@ -61,7 +61,7 @@ def _lines(console: Console, title: str, total: int, done: int) -> Iterator[Log]
         rate = (done - first) / (now - started)
         left = f"{(total - done) / rate:.0f} s left" if done < total else f"{now - started:.0f} s"
         parts = [f"{title} {done}/{total}", _figures(figures), f"{rate:.3g}/s", left]
-        console.print("  ".join(part for part in parts if part), highlight=False, soft_wrap=True)
+        console.print("  ".join(part for part in parts if part), highlight=False, markup=False, soft_wrap=True)
 
     yield log
 

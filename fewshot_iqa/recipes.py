@@ -1,5 +1,7 @@
 """The one place where names become objects: a straight-line recipe per command."""
 
+import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,10 +10,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from . import meta, pretraining, resources, rng
-from .config import Config, SyntheticTask, TableTask, load_config, load_pretrain, load_task
+from .config import Config, SyntheticTask, TableTask, load_config, load_pretrain, load_task, revised
 from .data.captions import KINDS, CaptionedPhotographs
 from .data.episodes import sample_episodes
 from .data.loading import Loader
@@ -21,13 +22,13 @@ from .data.synthetic import OPINION, synthetic_records
 from .errors import InputError
 from .evaluate import Report, evaluate
 from .finetune import fit
-from .losses import weighted_sum
+from .losses import WeightedSum
 from .model import checkpoint
-from .model.backbone import create_clip, load_clip
+from .model.backbone import create_clip, load_clip, portable
 from .model.quality import QualityModel, scene_anchor
 from .progress import track
 from .score import Scorer
-from .types import Batch, Episode, Output, Record, Scale, Shots
+from .types import Batch, Episode, Record, Scale, Shots
 
 METATRAINED = Path("runs/metatrain")  # where adapt looks for meta-trained prompts if told nothing
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
@@ -58,34 +59,40 @@ def metatrain(
     The prompts with the best SRCC on held-out distortions of held-out photographs, without adaptation to them, are
     kept in `out`; `out`-last holds the latest ones, from which `resume` goes on.
     """
-    settings, overrides = _settings(config, clip, seed, overrides)
-    source = load_task(task, overrides)
+    settings, task_overrides = _settings(config, clip, seed, overrides)
+    source = load_task(task, task_overrides)
     if not isinstance(source, SyntheticTask):
         raise InputError(f"--task {task}: meta-training needs clean photographs, not a table")
     if images is not None:
-        source = source.model_copy(update={"root": Path(images)})
-    place, out, spec, seed = _device(device), Path(out), settings.meta, settings.seed
+        source = revised(source, root=Path(images))
+    place, out, spec, seed = _device(device), Path(out).resolve(), settings.meta, settings.seed
+    last, best = (out.with_name(f"{out.name}-{end}") for end in ("last", "best"))
+    checkpoint.require_room(out, last, best)
 
     pool, held = split_by_group(synthetic_records(source), source.test, seed=seed)
     training = [record for record in pool if record.distortion not in source.hold_out]
     unseen = [record for record in held if not source.hold_out or record.distortion in source.hold_out]
-    if len(unseen) < 2 or not training:
+    if len({record.rating for record in unseen}) < 2 or not training:
         raise InputError(f"--task {task}: hold_out must name some of its distortions, and not all of them")
     validation = draw_shots(unseen, Shots.parse(min(len(unseen), VALIDATION_LIMIT)), seed=seed)
     loader = Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
-    model, last = _build(settings), out.with_name(f"{out.name}-last")
-    facts: dict[str, Any] = {"stage": "metatrain", "task": task, "seed": seed, "step": 0, "history": []}
+    _read_all(loader, [*pool, *held])
+    model = _build(settings)
+    facts: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
+    facts |= {"seed": seed, "step": 0, "history": []}
     if resume:
-        facts = checkpoint.overlay(model, last)
+        facts = _same_run(checkpoint.overlay(model, last), facts, checkpoint.config(last), settings)
     model.to(place)
     params = model.train_only(spec.trainable)
-    loss = _loss(settings)
+    loss = WeightedSum(settings.loss)
 
     def validate() -> None:
         report = _evaluate(model, loader, validation, place)
-        best = max((entry["srcc"] for entry in facts["history"]), default=float("-inf"))
+        earlier = [entry["srcc"] for entry in facts["history"] if entry["srcc"] is not None]
         facts["history"].append({"step": facts["step"], **report.metrics})
-        for folder in (out, last) if report.metrics["srcc"] > best else (last,):
+        srcc = report.metrics["srcc"]
+        better = not earlier or (srcc is not None and srcc > max(earlier))
+        for folder in (best, last) if better else (last,):
             checkpoint.save(folder, model, settings, facts)
 
     if not facts["history"]:
@@ -102,11 +109,14 @@ def metatrain(
                     model, params, _moved(episodes, place), loss, lr=spec.inner_lr
                 )
             model.eval()
+            if not math.isfinite(query_loss):
+                raise InputError(f"the loss became {query_loss}: lower meta.inner_lr (now {spec.inner_lr:g})")
             meta.outer_step(params, gradient, spec.outer_lr)
             facts["step"] = step + 1
-            log({"loss": query_loss, "validation srcc": facts["history"][-1]["srcc"]})
+            log({"loss": query_loss})
             if (step + 1) % spec.validate_every == 0 or step + 1 == spec.steps:
                 validate()
+    checkpoint.copy(best, out)
     return Result(out, {**checkpoint.facts(out), "history": facts["history"]})
 
 
@@ -118,6 +128,9 @@ def adapt(
     start: str | Path | None = None,
     root: str | Path | None = None,
     labels: str | Path | None = None,
+    image_column: str | None = None,
+    score_column: str | None = None,
+    lower_is_better: bool = False,
     test: float | None = None,
     clip: str | None = None,
     out: str | Path = "runs/adapt",
@@ -136,9 +149,16 @@ def adapt(
     parent = None if start is None or start == "none" else Path(start)
     if config is None:
         config = "grmp" if parent is None else str(parent / checkpoint.CONFIG)
-    settings, overrides = _settings(config, clip, seed, overrides)
-    source = _with(load_task(task, overrides), root=root, labels=labels, test=test)
-    place, out, spec, seed = _device(device), Path(out), settings.adapt, settings.seed
+    settings, task_overrides = _settings(config, clip, seed, overrides)
+    table = {"columns.image": image_column, "columns.score": score_column, "lower_is_better": lower_is_better or None}
+    task_overrides += [f"{key}={json.dumps(value)}" for key, value in table.items() if value is not None]
+    source = load_task(task, task_overrides)
+    if labels is not None and isinstance(source, SyntheticTask):
+        raise InputError(f"--labels: the task '{task}' makes its own labels; use --task csv for a table")
+    tables = {"labels": labels} if isinstance(source, TableTask) else {}
+    source = revised(source, root=root, test=test, **tables)
+    place, out, spec, seed = _device(device), Path(out).resolve(), settings.adapt, settings.seed
+    checkpoint.require_room(out)
 
     pool, unseen = split_by_group(_read(source), source.test, seed=seed)
     chosen = draw_shots(pool, wanted, seed=seed)
@@ -153,21 +173,21 @@ def adapt(
     if regularizer and regularizer.strength:
         anchor = scene_anchor(settings.model, regularizer.branch, load_clip(settings.clip)).to(place)
 
-    for record in chosen:
-        loader.picture(record)  # a broken file is found before anything is trained
+    _read_all(loader, chosen)
     zero_step = _evaluate(model, loader, unseen, place, "testing before adaptation")
     params = model.train_only(spec.trainable)
     started = time.monotonic()
     with track("adapting", spec.steps) as log, rng.scoped(seed, "dropout"):
         batches = (batch.to(place) for batch in _shot_batches(loader, chosen, spec.steps, spec.batch, seed))
-        fit(model, params, batches, _loss(settings), spec, anchor=anchor, log=log)
+        fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
     seconds = time.monotonic() - started
     report = _evaluate(model, loader, unseen, place, "testing after adaptation")
     facts = {
         "stage": "adapt",
         "task": task,
+        "source": source.model_dump(mode="json"),
         "seed": seed,
-        "start": "fresh prompts" if parent is None else str(parent),
+        "start": "fresh prompts" if parent is None else str(parent.resolve()),
         "shots": len(chosen),
         "pool": len(pool),
         "test": len(unseen),
@@ -193,14 +213,19 @@ def pretrain(
     config: str = "pretrain",
     *,
     out: str | Path = "runs/pretrain",
+    seed: int | None = None,
+    device: str | None = None,
     overrides: Iterable[str] = (),
     resume: bool = False,
 ) -> Path:
     """Train the embedded CLIP on the photographs under `root`; returns the path of its weights (fp16)."""
-    spec, out = load_pretrain(config, overrides), Path(out)
+    spec = load_pretrain(config, [*overrides, *([f"seed={seed}"] if seed is not None else [])])
+    place, out = _device(device), Path(out)
+    named = spec.architecture.endswith(".json")
+    architecture = Path(spec.architecture) if named else resources.asset(f"{spec.architecture}.json")
     with rng.scoped(spec.seed, "init"):
-        clip = create_clip(str(resources.asset(f"{spec.architecture}.json")))
-        learner = pretraining.Learner(clip, KINDS)
+        clip = create_clip(str(architecture))
+        learner = pretraining.Learner(clip, KINDS).to(place)
     optimizer = pretraining.make_optimizer(learner, spec)
     stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
     out.mkdir(parents=True, exist_ok=True)
@@ -212,37 +237,52 @@ def pretrain(
         done = int(state.pop("done"))
         pretraining.restore(learner, optimizer, state)
     else:
-        pixels = learner.pixels(stages[0][0].images)
+        pixels = learner.pixels(stages[0][0].images.to(place))
         pretraining.whiten_patches(clip, pixels, rng.generator(spec.seed, "whiten"))
     with track("pre-training", sum(len(stage) for stage in stages), done) as log:
         for stage in stages:
             while stage.first <= done < stage.first + len(stage):
                 piece = range(done - stage.first, min(done - stage.first + spec.save_every, len(stage)))
-                batches = torch.utils.data.DataLoader(stage, batch_size=None, sampler=piece, num_workers=1)
+                batches = torch.utils.data.DataLoader(stage, batch_size=None, sampler=piece, num_workers=spec.workers)
                 pretraining.pretrain(learner, optimizer, batches, spec, first=done, log=log)
                 done += len(piece)
                 state = pretraining.training_state(learner, optimizer) | {"done": torch.tensor(done)}
                 save_file(state, saved.with_suffix(".part"))
                 saved.with_suffix(".part").replace(saved)
-    weights = out / f"{spec.architecture}.safetensors"
+    weights = out / f"{architecture.stem}.safetensors"
     save_file({name: value.half() for name, value in clip.state_dict().items()}, weights)
     return weights
 
 
 def _settings(config: str, clip: str | None, seed: int | None, overrides: Iterable[str]) -> tuple[Config, list[str]]:
     """The method's configuration, and the overrides that were for the task (`task.*`)."""
-    mine = [f"clip={clip}"] if clip else []
+    overrides = list(overrides)
+    mine = [text for text in overrides if not text.startswith("task.")]
+    mine += [f"clip={json.dumps(clip)}"] if clip else []
     mine += [f"seed={seed}"] if seed is not None else []
+    settings = load_config(config, mine)
     for_task = [text.removeprefix("task.") for text in overrides if text.startswith("task.")]
-    mine += [text for text in overrides if not text.startswith("task.")]
-    return load_config(config, mine), for_task
+    return settings.model_copy(update={"clip": portable(settings.clip)}), for_task
 
 
-def _with(source: TableTask | SyntheticTask, **changes: Any) -> TableTask | SyntheticTask:
-    given = {name: value for name, value in changes.items() if value is not None}
-    if "labels" in given and isinstance(source, SyntheticTask):
-        raise InputError("--labels: this task makes its own labels; use --task csv for a table")
-    return type(source).model_validate(source.model_dump() | given)
+def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settings: Config) -> dict[str, Any]:
+    """The facts of an interrupted run; InputError where this one differs in more than its length."""
+    before, after = (c.model_dump(mode="json") | {"source": f["source"]} for c, f in ((earlier, past), (settings, now)))
+    for either in (before, after):
+        either["meta"] |= {"steps": None, "validate_every": None}
+    for key in before:
+        if before[key] != after[key]:
+            raise InputError(f"--resume: the interrupted run had another '{key}': repeat its options, or start anew")
+    return past
+
+
+def _read_all(loader: Loader, records: Sequence[Record]) -> None:
+    """Read every picture once, so that a broken file is found before anything is trained."""
+    each = list({record.path: record for record in records}.values())
+    with track("reading", len(each)) as log:
+        for record in each:
+            loader.source(record)
+            log({})
 
 
 def _read(source: TableTask | SyntheticTask) -> list[Record]:
@@ -269,13 +309,6 @@ def _device(name: str | None) -> str:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from None
     return name
-
-
-def _loss(settings: Config) -> Any:
-    def loss(output: Output, batch: Batch) -> Tensor:
-        return weighted_sum(settings.loss, output, batch.targets)
-
-    return loss
 
 
 def _moved(episodes: Iterable[Episode], device: str) -> Iterator[Episode]:

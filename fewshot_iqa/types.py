@@ -43,7 +43,10 @@ class Scale:
 
     def __post_init__(self) -> None:
         if self.worst == self.best:
-            raise InputError(f"all ratings equal {self.best:g}: there is nothing to learn from a constant column")
+            raise InputError(
+                f"the ratings to learn from all equal {self.best:g}: take more shots, another --seed, or state the "
+                "scale with --set 'task.range=[lowest, highest]'"
+            )
 
     def quality(self, rating: float) -> float:
         return (rating - self.worst) / (self.best - self.worst)
@@ -98,19 +101,14 @@ class Shots:
         """`"50"` or `"20%"`. InputError on anything else, a share outside (0, 100] or fewer than two shots."""
         text = str(text).strip()
         try:
-            if text.endswith("%"):
-                share = float(text[:-1]) / 100
-                if 0 < share <= 1:
-                    return cls(text, share=share)
-                raise InputError(f"--shots {text}: a share lies above 0% and at most at 100%")
-            count = int(text)
-        except ValueError as error:
-            if isinstance(error, InputError):
-                raise
+            count, share = (None, float(text[:-1]) / 100) if text.endswith("%") else (int(text), None)
+        except ValueError:
             raise InputError(f"--shots {text}: give a number such as 50, or a share such as 20%") from None
-        if count < 2:
+        if share is not None and not 0 < share <= 1:
+            raise InputError(f"--shots {text}: a share lies above 0% and at most at 100%")
+        if count is not None and count < 2:
             raise InputError(f"--shots {text}: at least two rated pictures are needed")
-        return cls(text, count=count)
+        return cls(text, count, share)
 
     def of(self, n: int) -> int:
         """The number of shots in a pool of `n`; InputError where the pool cannot give it."""

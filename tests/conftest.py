@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
 from fewshot_iqa import rng
-from fewshot_iqa.cli import app
-from fewshot_iqa.errors import InputError
+from fewshot_iqa.cli import main
 from fewshot_iqa.model.backbone import create_clip
 
 os.environ.setdefault("COLUMNS", "200")
@@ -96,21 +95,22 @@ def rated(table):
 
 
 class Outcome:
-    def __init__(self, result):
-        self.output = re.sub(r"\s+", " ", result.output)
-        self.error = str(result.exception) if isinstance(result.exception, InputError) else ""
-        self.code = 2 if self.error else result.exit_code
-        unexpected = result.exception and not isinstance(result.exception, InputError | SystemExit)
-        if unexpected:
-            raise result.exception
+    """What a command left: `.code`, its `.output` with white space folded, and stderr as it was."""
+
+    def __init__(self, code, captured):
+        self.code, self.output, self.error = code, re.sub(r"\s+", " ", captured.out), captured.err
 
 
 @pytest.fixture
-def fsiqa():
-    """Run the command line; `.code`, `.output` with white space folded, `.error` the one line of a user's error."""
+def fsiqa(monkeypatch, capsys):
+    """Run the command line as a user does."""
 
     def run(*arguments):
-        return Outcome(CliRunner().invoke(app, [str(argument) for argument in arguments]))
+        monkeypatch.setattr(sys, "argv", ["fsiqa", *(str(argument) for argument in arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Outcome(stop.value.code or 0, capsys.readouterr())
 
     return run
 

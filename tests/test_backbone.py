@@ -143,9 +143,23 @@ def test_quick_gelu_is_checked_against_the_origin(archive, miniature, tmp_path):
     plain = miniature.rpartition(":")[0]
     with pytest.raises(InputError, match="with QuickGELU, which miniature lacks"):
         load_clip(f"{plain}:{archive}")
-    quick = tmp_path / "miniature-quickgelu.json"
+    quick = tmp_path / "quick.json"
     quick.write_text(json.dumps({**MINIATURE, "quick_gelu": True}))
     assert load_clip(f"{quick}:{archive}").image_size == 32
+
+
+def test_weights_of_unknown_origin_are_pointed_out(miniature, tmp_path):
+    weights = miniature.rpartition(":")[2]
+    for name, quick_gelu in (("pair-quickgelu", True), ("pair", False)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**MINIATURE, "quick_gelu": quick_gelu}))
+    load_clip(f"{tmp_path / 'pair-quickgelu.json'}:{weights}")
+    with pytest.warns(UserWarning, match="OpenAI's weights were: for those use pair-quickgelu"):
+        load_clip(f"{tmp_path / 'pair.json'}:{weights}")
+
+
+def test_text_towers_of_another_kind_are_refused():
+    with pytest.raises(InputError, match="not read like CLIP's"):
+        load_clip("ViT-H-14-CLIPA:datacomp1b")
 
 
 @pytest.mark.parametrize("kind", ["pt", "wrapped", "safetensors", "module"])

@@ -18,10 +18,10 @@ def refused(fsiqa):
     def run(*arguments):
         result = fsiqa(*arguments)
         assert result.code == 2, result.output
-        line = result.error or result.output
-        assert "\n" not in line
-        assert "Traceback" not in line
-        return line
+        said = [line for line in result.error.splitlines() if line.startswith("fsiqa: ")]
+        assert len(said) == 1, result.error
+        assert "Traceback" not in result.error
+        return said[0]
 
     return run
 
@@ -58,7 +58,7 @@ def test_too_small_a_share(adapting, rated):
 
 def test_missing_table_folder_and_options(adapting, refused, rated, small):
     assert "no such table" in adapting(rated.parent / "other.csv")
-    assert "--root FOLDER" in refused("adapt", "--task", "csv", "--from", "none", *sets(small))
+    assert "--labels TABLE.csv" in refused("adapt", "--task", "csv", "--from", "none", *sets(small))
     assert "no such folder" in refused(
         "adapt", "--task", "csv", "--root", rated.parent / "nowhere", "--labels", rated, "--from", "none", *sets(small)
     )
@@ -103,11 +103,16 @@ def test_unknown_names(refused, fsiqa):
         ("meta.steps=-3", "meta.steps = -3"),
         ("meta.steps=many", "meta.steps = 'many'"),
         ("meta", "expected dotted.key=value"),
-        ("seed.deeper=1", "seed = {'deeper': 1}"),
+        ("seed.deeper=1", "seed: Input should be a valid integer"),
         ("meta.trainable=[vissual.*]", "'vissual.*' matches no parameter"),
         ("loss=[{kind: mse, branch: taste}]", "no branch is named 'taste'"),
         ("views.crop=64", "views"),
-        ("task.hold_out=[haze]", "hold_out must name"),
+        ("task={distortions: [jpeg], hold_out: [jpeg]}", "unknown key"),
+        ("task.hold_out=[haze]", "no distortion is named 'haze'"),
+        ("task.levels=[6]", "levels.0 = 6"),
+        ("task.levels=[]", "levels"),
+        ("model.branches.quality.phrases=[good, fair, bad]", "not two phrases"),
+        ("meta.inner_lr=1e30", "lower meta.inner_lr"),
         ("task.distortions=[jpegg]", "Did you mean 'jpeg'?"),
     ],
 )
@@ -150,8 +155,21 @@ def test_score_with_nothing_to_score(refused, fsiqa, small, photographs, tmp_pat
     assert fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task)).code == 0
     (tmp_path / "empty").mkdir()
     assert "no images in this folder" in refused("score", out, tmp_path / "empty")
-    assert "1 of 1 images could not be scored" in refused("score", out, tmp_path / "gone.jpg")
-    assert "cannot be written" in refused("score", out, photographs, "--csv", tmp_path / "no" / "where.csv")
+    assert "1 of 1 images could not be scored" in fsiqa("score", out, tmp_path / "gone.jpg").error
+    assert "cannot be written" in refused("score", out, photographs, "--csv", tmp_path)
+
+
+def test_a_folder_of_something_else_is_never_replaced(refused, small, photographs):
+    before = sorted(photographs.iterdir())
+    assert "holds something else" in refused("adapt", "--out", photographs, "--from", "none", *sets(small))
+    assert "holds something else" in refused("metatrain", "--out", photographs, *sets(small))
+    assert sorted(photographs.iterdir()) == before
+
+
+def test_options_out_of_range(adapting, refused, rated):
+    assert "test = 1.5" in adapting(rated, "--shots", 2, "--test", 1.5)
+    assert "makes its own labels" in refused("adapt", "--labels", rated)
+    assert "no column '3'" in adapting(rated, "--score-column", "3")
 
 
 def test_device_that_is_not_there(refused):

@@ -98,7 +98,7 @@ def test_support_and_query_share_no_photograph(task):
 
 
 def test_an_episode_needs_two_photographs(task, loader):
-    lonely = [r for r in synthetic_records(task) if r.group == "photo0"]
+    lonely = [r for r in synthetic_records(task) if r.path.stem == "photo0"]
     with pytest.raises(InputError, match="one photograph only"):
         list(sample_episodes(lonely, loader, count=1, support=2, query=2, noise=generator(0)))
 
@@ -133,13 +133,45 @@ def test_tables_with_other_names_and_optional_columns(table):
         [
             {"file": "photo0.png", "MOS": 3, "group": "a", "scene": "animal;plant", "prompt": "a cat"},
             {"file": "photo1.png", "MOS": 4, "group": "a", "scene": "", "prompt": ""},
+            {"file": "photo2.png", "MOS": 1, "group": "", "scene": "", "prompt": "a 007"},
+            {"file": "photo3.png", "MOS": 2, "group": "", "scene": "", "prompt": ""},
         ]
     )
     columns = {"image": "file", "score": "MOS"}
     task = TableTask(kind="table", description="", root=path.parent, labels=path, columns=columns)
-    first, second = read_table(task)
+    first, second, third, fourth = read_table(task)
     assert (first.rating, first.group, first.scene, first.prompt) == (3, "a", ("animal", "plant"), "a cat")
     assert (second.scene, second.prompt, second.distortion) == ((), None, None)
+    assert (third.group, fourth.group) == ("a 007", "photo3.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,score\nphoto0.png,1\n\nphoto1.png,2\n",
+        "image,score\nphoto0.png,1,\nphoto1.png,2,\n",
+        "image;score\nphoto0.png;1\nphoto1.png;2\n",
+        "\ufeffimage\tscore\r\nphoto0.png\t1\r\nphoto1.png\t2\r\n",
+        'image, score\n"photo0.png", 1\nphoto1.png, 2.0\n',
+    ],
+)
+def test_tables_as_programs_write_them(table, text):
+    path = table([])
+    path.write_text(text, encoding="utf-8", newline="")
+    found = read_table(TableTask(kind="table", description="", labels=path))
+    assert [(r.path.name, r.rating) for r in found] == [("photo0.png", 1), ("photo1.png", 2)]
+
+
+def test_a_row_is_counted_as_an_editor_does(table):
+    path = table([])
+    path.write_text("image,score\nphoto0.png,1\n\nphoto1.png,bad\n")
+    with pytest.raises(InputError, match="row 4: the score is 'bad'"):
+        read_table(TableTask(kind="table", description="", labels=path))
+
+
+def test_a_score_outside_of_the_stated_range(rated):
+    with pytest.raises(InputError, match="row 4: the score 25 lies outside"):
+        read_table(TableTask(kind="table", description="", labels=rated, range=(0, 20)))
 
 
 @pytest.mark.skipif(not DATA, reason="FSIQA_DATA names no folder of data")

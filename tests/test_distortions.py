@@ -257,7 +257,7 @@ def test_wrong_levels(level: int, small: Tensor) -> None:
 
 def test_wrong_names(small: Tensor) -> None:
     assert find(10) is find("jpeg")
-    with pytest.raises(ValueError, match="did you mean 'gaussian_blur'"):
+    with pytest.raises(ValueError, match="Did you mean 'gaussian_blur'"):
         find("gausian_blur")
     with pytest.raises(ValueError, match=r"1\.\.25"):
         find(26)

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,20 @@ def test_help_loads_nothing_heavy():
 def test_tasks_and_configs_are_listed(fsiqa):
     assert "demo" in fsiqa("tasks").output
     assert "grmp_vitb16" in fsiqa("configs").output
+
+
+def test_the_wheel_works_anywhere(tmp_path):
+    checkout = PACKAGE.parent
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    subprocess.run(build, cwd=checkout, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = (
+        "import fewshot_iqa, sys; from fewshot_iqa import config, resources, cli\n"
+        "assert fewshot_iqa.__file__.startswith(sys.argv[1])\n"
+        "config.load_config('grmp'); config.load_task('demo'); config.human_means()\n"
+        "assert resources.asset('tiny_clip.json').is_file() and resources.asset('tiny_clip.safetensors').is_file()"
+    )
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-c", code, str(site)], cwd=tmp_path, env={"PYTHONPATH": str(site)}, check=True)

@@ -10,7 +10,7 @@ from scipy import stats
 from fewshot_iqa import metrics, rng
 from fewshot_iqa.config import load_config
 from fewshot_iqa.finetune import fit
-from fewshot_iqa.losses import distribution_cross_entropy, soft_cross_entropy, weighted_sum
+from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.meta import inner_adapt, meta_gradient, outer_step
 from fewshot_iqa.model.checkpoint import build
 from fewshot_iqa.model.quality import scene_anchor
@@ -85,9 +85,7 @@ def test_inner_steps_are_torchs_adam_and_leave_the_shared_parameters(model, sett
     params = model.trainable(settings.meta.trainable)
     before = {name: value.detach().clone() for name, value in params.items()}
     batches = [a_batch(1), a_batch(2)]
-
-    def loss(output, batch):
-        return weighted_sum(settings.loss, output, batch.targets)
+    loss = WeightedSum(settings.loss)
 
     adapted, _ = inner_adapt(model, params, batches, loss, lr=1e-2)
     assert all(torch.equal(before[name], params[name]) for name in params)
@@ -95,7 +93,7 @@ def test_inner_steps_are_torchs_adam_and_leave_the_shared_parameters(model, sett
     model.train_only(settings.meta.trainable)
     for batch in batches:
         optimizer.zero_grad()
-        loss(model(batch.images), batch).backward()
+        loss(model(batch.images), batch.targets).backward()
         optimizer.step()
     for name, value in params.items():
         torch.testing.assert_close(adapted[name], value.detach())
@@ -104,9 +102,7 @@ def test_inner_steps_are_torchs_adam_and_leave_the_shared_parameters(model, sett
 def test_meta_gradient_is_the_mean_way_back(model, settings):
     params = model.trainable(settings.meta.trainable)
     episodes = [Episode(str(i), a_batch(2 * i), a_batch(2 * i + 1)) for i in range(2)]
-
-    def loss(output, batch):
-        return weighted_sum(settings.loss, output, batch.targets)
+    loss = WeightedSum(settings.loss)
 
     gradient, _ = meta_gradient(model, params, episodes, loss, lr=1e-2)
     ends = [inner_adapt(model, params, (e.support, e.query), loss, lr=1e-2)[0] for e in episodes]
@@ -124,9 +120,7 @@ def test_fitting_learns_a_handful_and_touches_nothing_else(model, settings):
     params = model.train_only(["text.quality.*", "visual.*"])
     frozen = {name: value.clone() for name, value in model.clip.state_dict().items()}
     batch, losses = a_batch(7), []
-
-    def loss(output, batch):
-        return weighted_sum(settings.loss, output, batch.targets)
+    loss = WeightedSum(settings.loss)
 
     fit(model, params, [batch] * 40, loss, spec, anchor=anchor, log=lambda entry: losses.append(entry["loss"]))
     assert losses[-1] < losses[0]
@@ -141,14 +135,12 @@ def test_regularised_fit_takes_the_projected_step(model, settings):
     params = model.train_only(["visual.*"])
     before = {name: value.detach().clone() for name, value in params.items()}
     batch = a_batch(3)
-
-    def loss(output, batch):
-        return weighted_sum(settings.loss, output, batch.targets)
+    loss = WeightedSum(settings.loss)
 
     output = model(batch.images, branches=["scene"])
     target = anchor(batch.images).logits["scene"].softmax(-1)
     names = list(params)
-    task = torch.autograd.grad(loss(output, batch), list(params.values()), retain_graph=True)
+    task = torch.autograd.grad(loss(output, batch.targets), list(params.values()), retain_graph=True)
     semantic = torch.autograd.grad(distribution_cross_entropy(output.logits["scene"], target), list(params.values()))
     wanted = remove_component(dict(zip(names, task, strict=True)), dict(zip(names, semantic, strict=True)), 5.0)
     fit(model, params, [batch], loss, spec, anchor=anchor)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fewshot_iqa.config import load_config
-from fewshot_iqa.losses import distribution_cross_entropy, soft_cross_entropy, weighted_sum
+from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.meta import inner_adapt
 from fewshot_iqa.model.backbone import create_clip
 from fewshot_iqa.model.quality import QualityModel, scene_anchor
@@ -22,6 +22,7 @@ from fewshot_iqa.types import Batch
 
 GOLDEN = os.environ.get("FSIQA_GOLDEN")
 FILES = sorted(Path(GOLDEN).glob("grmp_*.npz")) if GOLDEN else []
+assert FILES or not GOLDEN, f"FSIQA_GOLDEN={GOLDEN} holds no grmp_*.npz"
 
 pytestmark = pytest.mark.skipif(not GOLDEN, reason="FSIQA_GOLDEN names no folder of reference numbers")
 
@@ -195,11 +196,9 @@ def test_bilevel_steps(model, golden, batch):
     seed = int(golden["seed"])
     y = torch.from_numpy(np.random.default_rng(150 + seed).random((3, 1), dtype=np.float32))[:, 0]
     second = Batch(images_of(seed + 50), {"quality": y})
-    terms = load_config("grmp_vitb16").loss
+    loss = WeightedSum(load_config("grmp_vitb16").loss)
     params = model.trainable(PROMPTS)
-    adapted, losses = inner_adapt(
-        model, params, (batch, second), lambda output, of: weighted_sum(terms, output, of.targets), lr=1e-4
-    )
+    adapted, losses = inner_adapt(model, params, (batch, second), loss, lr=1e-4)
     np.testing.assert_allclose(losses, golden["bilevel_losses"], atol=1e-4)
     delta = {name: params[name] - adapted[name] for name in params}
     for key in (key for key in golden if key.startswith("bilevel_delta/")):

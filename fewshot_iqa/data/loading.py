@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..config import ViewSpec
-from ..distortions import distort
+from ..distortions import SMALLEST_SIDE, distort
+from ..errors import InputError
 from ..images import fixed_views, prepare, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator
 from ..types import Batch, Record, Scale
@@ -39,15 +40,20 @@ class Loader:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        image = read_image(record.path)
-        if self.source_side:
-            image = shrink(image, self.source_side)
+        image = self.source(record)
         for name, level in record.apply:
             noise = generator(self.seed, "distort", record.path.name, name, level)
             image = to_uint8(distort(to_float(image), name, level, generator=noise))
         image = prepare(image, self.views)
         self._keep(key, image)
         return image
+
+    def source(self, record: Record) -> Tensor:
+        """The decoded picture before distortion, uint8 (3, H, W); InputError where it cannot be used."""
+        image = read_image(record.path)
+        if record.apply and min(image.shape[1:]) < SMALLEST_SIDE:
+            raise InputError(f"{record.path}: too small to distort: {SMALLEST_SIDE} pixels a side are the least")
+        return shrink(image, self.source_side) if self.source_side else image
 
     def _keep(self, key: tuple[object, ...], image: Tensor) -> None:
         self._cache[key] = image

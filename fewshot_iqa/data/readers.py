@@ -1,5 +1,7 @@
 """Tables of rated pictures -> records."""
 
+import math
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +14,13 @@ OPTIONAL = ("group", "prompt", "scene", "distortion")
 
 
 def read_table(task: TableTask) -> list[Record]:
-    """The records of a table; InputError names the table and the row (the header being row 1) or column at fault."""
-    if task.root is None or task.labels is None:
-        raise InputError("this task reads a table: give --root FOLDER and --labels TABLE.csv")
-    if not task.root.is_dir():
-        raise InputError(f"{task.root}: no such folder")
-    path = task.labels if task.labels.is_file() else task.root / task.labels
+    """The records of a table; InputError names the table and the row (as an editor counts) or column at fault."""
+    if task.labels is None:
+        raise InputError("this task reads a table: give --labels TABLE.csv, and --root FOLDER of its pictures")
+    root = task.labels.parent if task.root is None else task.root
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+    path = task.labels if task.labels.is_file() else root / task.labels
     table = _read(path)
     columns = {name: getattr(task.columns, name) for name in ("image", "score", *OPTIONAL)}
     for name in ("image", "score"):
@@ -25,22 +28,26 @@ def read_table(task: TableTask) -> list[Record]:
             known = [str(column) for column in table]
             raise InputError(
                 f"{path}: no column '{columns[name]}'.{nearest(columns[name], known)} Columns: {', '.join(known)}; "
-                f"name yours with --set columns.{name}=COLUMN"
+                f"name yours with --{name}-column COLUMN"
             )
     ratings = _ratings(path, table[columns["score"]])
-    folder = task.root / task.images
+    folder = root / task.images
+    present = {name: table[column].to_dict() for name, column in columns.items() if column in table}
     records = []
-    for row, (image, rating) in enumerate(zip(table[columns["image"]], ratings, strict=True), start=2):
-        file = folder / str(image)
+    for row, rating in ratings.items():
+        texts = {name: cells[row].strip() for name, cells in present.items() if cells[row].strip()}
+        if "image" not in texts:
+            raise InputError(f"{path}, row {row}: the image's name is empty")
+        file = folder / texts["image"]
         if not file.is_file():
             raise InputError(f"{path}, row {row}: {file} does not exist")
-        cells = {name: table[columns[name]].iloc[row - 2] for name in OPTIONAL if columns[name] in table}
-        texts = {name: str(cell).strip() for name, cell in cells.items() if not pd.isna(cell)}
+        if task.range and not min(task.range) <= rating <= max(task.range):
+            raise InputError(f"{path}, row {row}: the score {rating:g} lies outside of the range {list(task.range)}")
         records.append(
             Record(
                 file,
                 rating,
-                group=texts.get("group", str(image)),
+                group=texts.get("group") or texts.get("prompt") or texts["image"],
                 distortion=texts.get("distortion"),
                 scene=tuple(part.strip() for part in texts.get("scene", "").split(";") if part.strip()),
                 prompt=texts.get("prompt"),
@@ -51,22 +58,39 @@ def read_table(task: TableTask) -> list[Record]:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, skipinitialspace=True, sep=None, engine="python", encoding_errors="replace")
+        with path.open(encoding="utf-8-sig", errors="replace") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a comma at the end of each row
+            header = file.readline()
+            file.seek(0)
+            table = pd.read_csv(
+                file, sep=max(",;\t", key=header.count), dtype=str, keep_default_na=False, index_col=False,
+                skipinitialspace=True, skip_blank_lines=False,
+            )  # fmt: skip
     except FileNotFoundError:
         raise InputError(f"{path}: no such table") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
         raise InputError(f"{path}: not readable as a table ({error})") from None
+    table = table.fillna("").rename(columns=lambda name: str(name).strip())
+    table.index += 2  # row numbers as an editor shows them, the header being row 1
+    table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError(f"{path}: the table holds no rows")
-    return table.rename(columns=lambda name: str(name).strip())
+    return table
 
 
-def _ratings(path: Path, column: "pd.Series") -> list[float]:
-    numbers = pd.to_numeric(column, errors="coerce")
-    for row, (text, number) in enumerate(zip(column, numbers, strict=True), start=2):
-        if pd.isna(number) or abs(number) == float("inf"):
-            shown = "empty" if pd.isna(text) else f"'{text}'"
+def _ratings(path: Path, column: "pd.Series[str]") -> dict[int, float]:
+    numbers = {int(str(row)): _number(text) for row, text in column.items()}
+    for row, number in numbers.items():
+        if not math.isfinite(number):
+            shown = f"'{column[row]}'" if column[row] else "empty"
             raise InputError(f"{path}, row {row}: the score is {shown}, not a number")
-    if numbers.nunique() == 1:
-        raise InputError(f"{path}: every score equals {numbers.iloc[0]:g}: there is nothing to learn from")
-    return [float(number) for number in numbers]
+    if len(numbers) > 1 and len(set(numbers.values())) == 1:
+        raise InputError(f"{path}: every score equals {column.iloc[0]}: there is nothing to learn from")
+    return numbers
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -38,9 +38,11 @@ def photographs(task: SyntheticTask) -> list[Path]:
 def synthetic_records(task: SyntheticTask) -> list[Record]:
     """Every photograph x distortion x level; the rating is the human mean of (distortion, level)."""
     means = human_means()
+    for name in task.hold_out:
+        find(name)
     names = [find(name).name for name in task.distortions] if task.distortions else list(means)
     return [
-        Record(path, means[name][level - 1], path.stem, distortion=name, level=level, apply=((name, level),))
+        Record(path, means[name][level - 1], group=str(path), distortion=name, level=level, apply=((name, level),))
         for path in photographs(task)
         for name in names
         for level in task.levels

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,12 @@ def load_clip(name: str) -> Backbone:
     return _freeze(clip, architecture)
 
 
+def portable(name: str) -> str:
+    """`name` with file paths made absolute, so that a checkpoint finds its CLIP from any working directory."""
+    parts = name.rpartition(":")
+    return "".join(str(Path(part).resolve()) if Path(part).is_file() else part for part in parts)
+
+
 def create_clip(architecture: str) -> Backbone:
     """A CLIP with freshly drawn weights (from torch's generator), trainable, for pre-training."""
     architecture = _architecture(architecture)
@@ -191,10 +198,13 @@ def _architecture(name: str) -> str:
         if not path.is_file():
             raise InputError(f"{name}: no such architecture file")
         open_clip.add_model_config(path)
-        return path.stem
-    known = open_clip.list_models()
-    if name not in known:
-        raise InputError(f"--clip: open_clip knows no architecture '{name}'.{nearest(name, known)}")
+        name = path.stem
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise InputError(f"--clip: open_clip knows no architecture '{name}'.{nearest(name, open_clip.list_models())}")
+    text = config.get("text_cfg", {})
+    if text.get("hf_tokenizer_name") or text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax":
+        raise InputError(f"--clip: the text tower of '{name}' is not read like CLIP's (another tokenizer or mask)")
     return name
 
 
@@ -226,6 +236,12 @@ def _load_file(clip: open_clip.CLIP, architecture: str, path: Path) -> None:
     weights, quick_gelu = read_weights(path)
     if quick_gelu is not None:
         _check_activation(architecture, quick_gelu, str(path))
+    elif not architecture.endswith("-quickgelu") and f"{architecture}-quickgelu" in open_clip.list_models():
+        warnings.warn(
+            f"{path} does not say whether it was trained with QuickGELU; OpenAI's weights were: for those use "
+            f"{architecture}-quickgelu",
+            stacklevel=2,
+        )
     own = clip.state_dict()
     missing = sorted(own.keys() - weights.keys())
     extra = sorted(weights.keys() - own.keys())

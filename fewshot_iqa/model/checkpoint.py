@@ -1,6 +1,7 @@
 """A checkpoint is a folder: the resolved configuration, what differs from the base CLIP, and where it came from."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -39,33 +40,46 @@ def save(folder: Path, model: QualityModel, config: Config, provenance: Mapping[
         for name, value in model.state_dict().items()
         if not name.startswith("clip.") or name in model.tuned
     }
-    part, old = (folder.with_name(folder.name + end) for end in (".part", ".old"))
+    part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     (part / CONFIG).write_text(dump(config), encoding="utf-8")
     save_file(weights, part / WEIGHTS)
-    whole = {**provenance, "clip": config.clip, "base": model.clip.fingerprint, "versions": versions()}
-    (part / PROVENANCE).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    whole = {**provenance, "clip": config.clip, "base": model.clip.fingerprint, "tuned": sorted(model.tuned)}
+    whole["versions"] = versions()
+    (part / PROVENANCE).write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    _replace(part, folder)
 
 
 def load(folder: Path) -> tuple[QualityModel, Config, dict[str, Any]]:
     """The model, configuration and provenance of a checkpoint; InputError as for `overlay`."""
-    _require(folder)
-    config = load_config(str(folder / CONFIG))
-    model = build(config)
-    return model, config, overlay(model, folder)
+    settings = config(folder)
+    model = build(settings)
+    return model, settings, overlay(model, folder)
 
 
 def facts(folder: Path) -> dict[str, Any]:
     """The provenance of a checkpoint."""
     _require(folder)
-    provenance: dict[str, Any] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    try:
+        provenance: dict[str, Any] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{folder / PROVENANCE}: not readable ({error})") from None
     return provenance
+
+
+def config(folder: Path) -> Config:
+    """The configuration of a checkpoint."""
+    _require(folder)
+    return load_config(str(folder / CONFIG))
+
+
+def copy(source: Path, target: Path) -> None:
+    """Put a whole checkpoint in the place of another."""
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source, part)
+    _replace(part, target)
 
 
 def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
@@ -75,14 +89,17 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
     are not the model's.
     """
     provenance, path = facts(folder), folder / WEIGHTS
-    if provenance["base"] != model.clip.fingerprint:
-        raise InputError(f"{folder}: made on another CLIP ({provenance['clip']}) than this one: its weights differ")
+    if provenance.get("base") != model.clip.fingerprint:
+        raise InputError(
+            f"{folder}: made on another CLIP ({provenance.get('clip')}) than this one; give --clip its own, "
+            "or begin anew (metatrain with this CLIP, or adapt --from none)"
+        )
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not readable ({error})") from None
     own = model.state_dict()
-    learned = {name for name in own if not name.startswith("clip.")}
+    learned = {name for name in own if not name.startswith("clip.")} | set(provenance.get("tuned", []))
     for name in sorted(weights.keys() - own.keys()):
         raise InputError(f"{path}: holds {name}, which this model has not: a checkpoint of another architecture")
     for name in sorted(learned - weights.keys()):
@@ -94,6 +111,28 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
     model.load_state_dict(weights, strict=False)
     model.tuned |= {name for name in weights if name.startswith("clip.")}
     return provenance
+
+
+def _replace(part: Path, folder: Path) -> None:
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def require_room(*folders: Path) -> None:
+    """InputError unless each folder can be written and is absent, empty or a checkpoint: `save` replaces it whole."""
+    for folder in folders:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
+        if not os.access(folder.parent, os.W_OK):
+            raise InputError(f"--out {folder}: {folder.parent} is not writable")
+        if folder.exists() and not (folder / PROVENANCE).is_file() and (folder.is_file() or any(folder.iterdir())):
+            raise InputError(f"--out {folder}: holds something else than a checkpoint; name a folder of its own")
 
 
 def _require(folder: Path) -> None:

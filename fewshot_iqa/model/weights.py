@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import zipfile
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         if _is_torchscript(path):
-            return _read_safetensors(_converted(path))
+            return _read_archive(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError, KeyError) as error:
         raise InputError(f"{path}: not readable as safetensors, state dict or OpenAI archive ({error})") from None
@@ -60,16 +61,17 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _converted(path: Path) -> Path:
+def _read_archive(path: Path) -> tuple[dict[str, Tensor], bool | None]:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     target = Path.home() / ".cache" / "fewshot_iqa" / f"{digest[:16]}.safetensors"
-    if not target.is_file():
-        weights, quick_gelu = _clean(_read_torchscript(path))
+    if target.is_file():
+        return _read_safetensors(target)
+    weights, quick_gelu = _clean(_read_torchscript(path))
+    with suppress(OSError):  # without a writable cache it is converted again next time
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        save_file(weights, part, {"quick_gelu": "true"} if quick_gelu else None)
-        part.replace(target)
-    return target
+        save_file(weights, target.with_suffix(".part"), {"quick_gelu": "true"} if quick_gelu else None)
+        target.with_suffix(".part").replace(target)
+    return weights, quick_gelu
 
 
 class _Module:

@@ -1,0 +1,118 @@
+"""How the embedded CLIP is trained, in miniature; and the embedded CLIP itself."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fewshot_iqa import rng
+from fewshot_iqa.config import load_pretrain
+from fewshot_iqa.data.captions import KINDS, CaptionedPhotographs
+from fewshot_iqa.model.backbone import create_clip, load_clip
+from fewshot_iqa.pretraining import Learner, whiten_patches
+from tests.conftest import seeded, sets
+
+
+@pytest.fixture
+def spec(miniature, photographs):
+    return [
+        f"architecture={miniature.rpartition(':')[0]}",
+        f"sources=[{{images: {photographs.name}, content: '(photo).*'}}]",
+        "stages=[{crop: 16, steps: 3, batch: 3, crops: 2}, {crop: 32, steps: 2, batch: 2}]",
+        "min_side=32",
+        "max_side=48",
+        "save_every=2",
+        "workers=0",
+    ]
+
+
+def test_batches_depend_on_their_step_alone(photographs, spec):
+    recipe = load_pretrain("pretrain", spec)
+    first, second = (CaptionedPhotographs(photographs.parent, recipe, i) for i in (0, 1))
+    assert (first.first, second.first) == (0, 3)
+    one, again, other = first[1], first[1], first[2]
+    assert torch.equal(one.images, again.images)
+    assert one.captions == again.captions
+    assert not torch.equal(one.images, other.images)
+    assert one.images.shape == (6, 3, 16, 16)
+    assert len(one.captions) == len(one.quality) == len(one.kind) == 3
+    assert 0 <= one.quality.min() <= one.quality.max() <= 1
+    assert one.kind.max() < len(KINDS)
+
+
+def test_a_resumed_run_ends_like_one_that_was_not(fsiqa, photographs, spec, tmp_path, monkeypatch):
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    command = ("pretrain", "--root", photographs.parent, *sets(spec))
+    assert fsiqa(*command, "--out", whole).code == 0
+
+    saved = 0
+    replace = type(tmp_path).replace
+
+    def stop_after_the_first(self, target):
+        nonlocal saved
+        saved += 1
+        replace(self, target)
+        if saved == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tmp_path), "replace", stop_after_the_first)
+        assert fsiqa(*command, "--out", halved).code != 0
+    assert not (halved / "miniature.safetensors").exists()
+    assert fsiqa(*command, "--out", halved, "--resume").code == 0
+    one, two = (load_file(folder / "miniature.safetensors") for folder in (whole, halved))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_resume_needs_something_to_go_on_from(fsiqa, photographs, spec, tmp_path):
+    result = fsiqa("pretrain", "--root", photographs.parent, *sets(spec), "--out", tmp_path / "new", "--resume")
+    assert "state.safetensors does not exist" in result.error
+
+
+def test_a_missing_source_is_named(fsiqa, tmp_path):
+    assert "pristine: no such folder" in fsiqa("pretrain", "--root", tmp_path, "--out", tmp_path / "out").error
+
+
+def test_whitened_filters_respond_alike(miniature):
+    with rng.scoped(0, "whiten"):
+        clip = create_clip(miniature.rpartition(":")[0])
+    pixels = seeded(8, 3, 32, 32)
+    whiten_patches(clip, pixels, rng.generator(0))
+    response = torch.nn.functional.conv2d(pixels, clip.visual.conv1.weight, stride=8)
+    torch.testing.assert_close(response.std(dim=(0, 2, 3)), torch.ones(16))
+
+
+def test_loss_terms_are_finite_and_reach_both_towers(miniature, photographs, spec):
+    with rng.scoped(0, "terms"):
+        learner = Learner(create_clip(miniature.rpartition(":")[0]), KINDS)
+    batch = CaptionedPhotographs(photographs.parent, load_pretrain("pretrain", spec), 0)[0]
+    terms = learner(batch, (1, 2))
+    assert set(terms) == {"contrast", "quality", "kind", "probe"}
+    for name in ("contrast", "quality", "kind"):
+        visual, text = torch.autograd.grad(
+            terms[name], [learner.clip.visual.conv1.weight, learner.clip.text_projection], retain_graph=True
+        )
+        assert visual.abs().sum() > 0
+        assert text.abs().sum() > 0
+
+
+def test_the_embedded_clip_tells_clean_from_damaged():
+    from fewshot_iqa.data.synthetic import wheel_photograph
+    from fewshot_iqa.distortions import distort
+    from fewshot_iqa.images import read_image, shrink, to_float
+
+    clip = load_clip("tiny")
+    assert clip.vision_layers >= 8
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (clip.mean, clip.std))
+    with torch.no_grad():
+        text = torch.nn.functional.normalize(clip.encode_text(clip.tokenize(["high quality.", "low quality."])), dim=-1)
+        gaps = []
+        for photograph in ("astronaut", "coffee", "chelsea"):
+            image = to_float(shrink(read_image(wheel_photograph(photograph)), 384))
+            for name in ("jpeg", "lens_blur", "white_noise", "color_saturation_lab"):
+                noise = rng.generator(0, photograph, name)
+                pair = torch.stack([image, distort(image, name, 5, generator=noise)])[:, :, 80:304, 80:304]
+                features = torch.nn.functional.normalize(clip.encode_image((pair - mean) / std)[0], dim=-1)
+                quality = (clip.logit_scale.exp() * features @ text.T).softmax(-1)[:, 0]
+                gaps.append(float(quality[0] - quality[1]))
+    assert np.mean(np.array(gaps) > 0) >= 0.75
