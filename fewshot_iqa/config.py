@@ -119,8 +119,8 @@ class Config(Spec):
     model: ModelSpec
     loss: list[LossTerm] = Field(min_length=1)
     views: ViewSpec = ViewSpec()
-    meta: MetaSpec
-    adapt: AdaptSpec
+    meta: MetaSpec | None = None  # a method without one has no meta-training
+    adapt: AdaptSpec | None = None  # a method without one learns nothing from the shots
     seed: int = 0
 
     def model_post_init(self, _: Any) -> None:
@@ -128,7 +128,7 @@ class Config(Spec):
         for key, branch in [("model.quality", self.model.quality), *used]:
             if branch in self.model.branches and len(self.model.branches[branch].phrases) != 2:
                 raise InputError(f"{key}: '{branch}' has not two phrases, good and bad")
-        if self.adapt.regularizer:
+        if self.adapt and self.adapt.regularizer:
             used.append(("adapt.regularizer.branch", self.adapt.regularizer.branch))
         for key, branch in used:
             if branch not in self.model.branches:

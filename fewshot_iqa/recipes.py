@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from . import meta, pretraining, resources, rng
-from .config import Config, SyntheticTask, TableTask, load_config, load_pretrain, load_task, revised
+from .config import AdaptSpec, Config, SyntheticTask, TableTask, load_config, load_pretrain, load_task, revised
 from .data.captions import KINDS, CaptionedPhotographs
 from .data.episodes import sample_episodes
 from .data.loading import Loader
@@ -63,6 +63,8 @@ def metatrain(
     source = load_task(task, task_overrides)
     if not isinstance(source, SyntheticTask):
         raise InputError(f"--task {task}: meta-training needs clean photographs, not a table")
+    if settings.meta is None:
+        raise InputError(f"--config {config}: this method has no meta stage")
     if images is not None:
         source = revised(source, root=Path(images))
     place, out, spec, seed = _device(device), Path(out).resolve(), settings.meta, settings.seed
@@ -168,18 +170,16 @@ def adapt(
     if parent is not None:
         checkpoint.overlay(model, parent)
     model.to(place)
-    regularizer = spec.regularizer
-    anchor = None
-    if regularizer and regularizer.strength:
-        anchor = scene_anchor(settings.model, regularizer.branch, load_clip(settings.clip)).to(place)
 
     _read_all(loader, chosen)
     zero_step = _evaluate(model, loader, unseen, place, "testing before adaptation")
-    params = model.train_only(spec.trainable)
     started = time.monotonic()
-    with track("adapting", spec.steps) as log, rng.scoped(seed, "dropout"):
-        batches = (batch.to(place) for batch in _shot_batches(loader, chosen, spec.steps, spec.batch, seed))
-        fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
+    if spec:
+        anchor = _anchor(settings, spec, place)
+        params = model.train_only(spec.trainable)
+        with track("adapting", spec.steps) as log, rng.scoped(seed, "dropout"):
+            batches = (batch.to(place) for batch in _shot_batches(loader, chosen, spec.steps, spec.batch, seed))
+            fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
     seconds = time.monotonic() - started
     report = _evaluate(model, loader, unseen, place, "testing after adaptation")
     facts = {
@@ -300,6 +300,12 @@ def _scale(source: TableTask | SyntheticTask, shots: Sequence[Record]) -> Scale:
 def _build(settings: Config) -> QualityModel:
     with rng.scoped(settings.seed, "init"):
         return checkpoint.build(settings)
+
+
+def _anchor(settings: Config, spec: AdaptSpec, device: str) -> QualityModel | None:
+    if spec.regularizer is None or spec.regularizer.strength == 0:
+        return None
+    return scene_anchor(settings.model, spec.regularizer.branch, load_clip(settings.clip)).to(device)
 
 
 def _device(name: str | None) -> str:

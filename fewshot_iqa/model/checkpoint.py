@@ -76,6 +76,7 @@ def config(folder: Path) -> Config:
 
 def copy(source: Path, target: Path) -> None:
     """Put a whole checkpoint in the place of another."""
+    _require(source)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(source, part)
