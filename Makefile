@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+PICTURES = $(shell $(BIN)/python -c "import skimage; print(skimage.__path__[0])")/data
 
 .PHONY: install quickstart test lint format clean
 
@@ -16,8 +17,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/fsiqa metatrain
 	$(BIN)/fsiqa adapt --shots 20%
-	$(BIN)/python -c "from fewshot_iqa.data.synthetic import wheel_photograph as p; print(p('chelsea'), p('coffee'))" \
-	    | xargs $(BIN)/fsiqa score runs/adapt --csv runs/scores.csv
+	$(BIN)/fsiqa score runs/adapt $(PICTURES)/coffee.png $(PICTURES)/chelsea.png --csv runs/scores.csv
 
 test: install
 	$(BIN)/python -m pytest

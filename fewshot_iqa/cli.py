@@ -193,12 +193,15 @@ def _print_table(title: str | None, columns: Sequence[str], rows: Sequence[Seque
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    console = Console()
+    if title:
+        console.print(Text(title))  # a table's own title is folded to the table's width
+    table = Table(box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names are no markup
-    Console().print(table)
+    console.print(table)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -50,13 +50,13 @@ class Scorer:
         if isinstance(images, str | Path) and not Path(images).is_dir():
             (result,) = self.stream([Path(images)])
             if result.quality is None:
-                raise InputError(result.note)
+                raise InputError(f"{result.path}: {result.note}")
             return result.quality
         paths = [images] if isinstance(images, str | Path) else images
         results = list(self.stream(find_images([Path(path) for path in paths])))
         for result in results:
             if result.quality is None:
-                warnings.warn(result.note, stacklevel=2)
+                warnings.warn(f"{result.path}: {result.note}", stacklevel=2)
         return [float("nan") if result.quality is None else result.quality for result in results]
 
     def stream(self, paths: Iterable[Path]) -> Iterator[Score]:
@@ -81,7 +81,7 @@ class Scorer:
         try:
             image = read_image(path)
         except InputError as error:
-            return None, str(error)
+            return None, str(error).removeprefix(f"{path}: ")
         height, width = image.shape[-2:]
         crop = self.views.crop
         note = f"{width}x{height} is smaller than the {crop} pixel crop: enlarged" if min(height, width) < crop else ""
