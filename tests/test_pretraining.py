@@ -10,6 +10,7 @@ from fewshot_iqa.config import load_pretrain
 from fewshot_iqa.data.captions import KINDS, CaptionedPhotographs
 from fewshot_iqa.model.backbone import create_clip, load_clip
 from fewshot_iqa.pretraining import Learner, whiten_patches
+from fewshot_iqa.resources import asset
 from tests.conftest import seeded, sets
 
 
@@ -103,6 +104,7 @@ def test_the_embedded_clip_tells_clean_from_damaged():
 
     clip = load_clip("tiny")
     assert clip.vision_layers >= 8
+    assert clip.fingerprint in asset("README.md").read_text()  # the card is about these weights
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (clip.mean, clip.std))
     with torch.no_grad():
         text = torch.nn.functional.normalize(clip.encode_text(clip.tokenize(["high quality.", "low quality."])), dim=-1)
