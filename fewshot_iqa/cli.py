@@ -158,8 +158,7 @@ def tasks() -> None:
     from .config import load_task
     from .resources import available
 
-    names = [name for name in available("tasks") if name != "kadid_levels"]
-    _print_table(None, ("task", "what it is"), [[name, load_task(name).description] for name in names])
+    _print_table(None, ("task", "what it is"), [[name, load_task(name).description] for name in available("tasks")])
 
 
 @app.command()
@@ -168,8 +167,8 @@ def configs() -> None:
     from .config import load_config
     from .resources import available
 
-    names = [name for name in available("configs") if name != "pretrain"]
-    _print_table(None, ("config", "what it is"), [[name, load_config(name).description] for name in names])
+    rows = [[name, load_config(name).description] for name in available("configs")]
+    _print_table(None, ("config", "what it is"), rows)
 
 
 def main() -> None:

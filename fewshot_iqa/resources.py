@@ -5,6 +5,7 @@ from pathlib import Path
 from .errors import InputError, nearest
 
 PACKAGE = Path(__file__).parent
+NEITHER_TASK_NOR_METHOD = {"kadid_levels", "pretrain"}  # files beside them that a command of their own reads
 
 
 def asset(name: str) -> Path:
@@ -18,8 +19,8 @@ def _folder(kind: str) -> Path:
 
 
 def available(kind: str) -> list[str]:
-    """The names in `configs` or `tasks`, sorted."""
-    return sorted(path.stem for path in _folder(kind).glob("*.yaml"))
+    """The names of the methods in `configs`, or of the tasks in `tasks`, sorted."""
+    return sorted({path.stem for path in _folder(kind).glob("*.yaml")} - NEITHER_TASK_NOR_METHOD)
 
 
 def find(kind: str, name: str) -> Path:

@@ -155,7 +155,7 @@ def load_clip(name: str) -> Backbone:
     if pretrained in tags:
         clip = _download(architecture, pretrained)
     elif Path(pretrained).is_file():
-        clip = _untrained(architecture)
+        clip = _create(architecture)
         _load_file(clip, architecture, Path(pretrained))
     else:
         raise InputError(
@@ -174,14 +174,14 @@ def portable(name: str) -> str:
 def create_clip(architecture: str) -> Backbone:
     """A CLIP with freshly drawn weights (from torch's generator), trainable, for pre-training."""
     architecture = _architecture(architecture)
-    return Backbone(_untrained(architecture), _context_length(architecture))
+    return Backbone(_create(architecture), _context_length(architecture))
 
 
-def _untrained(architecture: str) -> open_clip.CLIP:
+def _create(architecture: str, tag: str | None = None) -> open_clip.CLIP:
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # open_clip warns that no weights are loaded: here they come later
+    logging.disable(logging.ERROR)  # open_clip warns that weights are missing, which here come later
     try:
-        return open_clip.create_model(architecture)
+        return open_clip.create_model(architecture, pretrained=tag)
     finally:
         logging.disable(before)
 
@@ -224,7 +224,7 @@ def _download(architecture: str, tag: str) -> open_clip.CLIP:
     wanted = open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", False)
     _check_activation(architecture, bool(wanted), f"pretrained tag '{tag}'")
     try:
-        return open_clip.create_model(architecture, pretrained=tag)
+        return _create(architecture, tag)
     except Exception as error:  # the hub client raises many kinds; all of them mean that nothing came
         raise InputError(
             f"--clip {architecture}:{tag}: the weights could not be downloaded ({type(error).__name__}); "
