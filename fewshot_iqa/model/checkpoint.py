@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
@@ -143,5 +144,7 @@ def _require(folder: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    return {name: version(name) for name in ("fewshot-iqa", "torch", "open_clip_torch", "numpy", "scipy")}
+    """The versions that a result depends on: this package's, and those of all that it requires."""
+    required = [line for line in requires("fewshot-iqa") or [] if "extra ==" not in line]
+    names = ["fewshot-iqa", *(re.split(r"[^\w.-]", line)[0] for line in required)]
+    return {name: version(name) for name in names}
