@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,3 +206,18 @@ def test_score_marks_what_it_cannot_read_and_scores_the_rest(fsiqa, start, tmp_p
     with pytest.warns(UserWarning, match=r"text.png: not an image"):
         scores = fsiqa_package.load(start).score([folder / "good.png", folder / "text.png"])
     assert np.isnan(scores).tolist() == [False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("FSIQA_DATA" not in os.environ, reason="FSIQA_DATA names no folder of data")
+def test_adaptation_helps_on_real_photographs(fsiqa, tmp_path):
+    """The embedded CLIP, fresh prompts, 200 shots of BIQ2021: better than before any step."""
+    result = fsiqa(
+        "adapt", "--task", "csv", "--root", Path(os.environ["FSIQA_DATA"]) / "biq2021", "--from", "none",
+        "--labels", "Train (Images and MOS).csv", "--image-column", "Image Name", "--score-column", "MOS",
+        "--shots", 200, "--test", 0.1, "--out", tmp_path / "biq", "--set", "task.images=Images",
+        "--set", "views.count=1",
+    )  # fmt: skip
+    assert result.code == 0, result.error
+    facts = checkpoint.facts(tmp_path / "biq")
+    assert facts["metrics"]["srcc"] > facts["zero_step"]["srcc"] + 0.05
