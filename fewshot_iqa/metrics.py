@@ -2,6 +2,8 @@
 
 import math
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,7 +36,7 @@ def report(predicted: ArrayLike, rated: ArrayLike) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _quiet(correlation, predicted: ArrayLike, rated: ArrayLike) -> float:  # type: ignore[no-untyped-def]
+def _quiet(correlation: Callable[..., Any], predicted: ArrayLike, rated: ArrayLike) -> float:
     if len(np.asarray(predicted)) < 2:
         return float("nan")
     with warnings.catch_warnings():

@@ -172,16 +172,17 @@ def adapt(
     model.to(place)
 
     _read_all(loader, chosen)
-    zero_step = _evaluate(model, loader, unseen, place, "testing before adaptation")
-    started = time.monotonic()
+    zero_step = report = _evaluate(model, loader, unseen, place, "testing before adaptation")
+    seconds = 0.0
     if spec:
+        started = time.monotonic()
         anchor = _anchor(settings, spec, place)
         params = model.train_only(spec.trainable)
         with track("adapting", spec.steps) as log, rng.scoped(seed, "dropout"):
             batches = (batch.to(place) for batch in _shot_batches(loader, chosen, spec.steps, spec.batch, seed))
             fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
-    seconds = time.monotonic() - started
-    report = _evaluate(model, loader, unseen, place, "testing after adaptation")
+        seconds = time.monotonic() - started
+        report = _evaluate(model, loader, unseen, place, "testing after adaptation")
     facts = {
         "stage": "adapt",
         "task": task,
