@@ -8,34 +8,41 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .distortions import DISTORTIONS, distort, distort_batch
+    from .data.synthetic import human_quality
+    from .distortions import DISTORTIONS, TID2013, compose, distort, distort_batch
     from .errors import InputError
     from .metrics import krcc, plcc, srcc
-    from .recipes import adapt, load, metatrain, pretrain
+    from .recipes.training import adapt, load, metatrain, pretrain
     from .score import Scorer
 
 _HOMES = {
+    "human_quality": "data.synthetic",
     "DISTORTIONS": "distortions",
+    "TID2013": "distortions",
+    "compose": "distortions",
     "distort": "distortions",
     "distort_batch": "distortions",
     "InputError": "errors",
     "krcc": "metrics",
     "plcc": "metrics",
     "srcc": "metrics",
-    "adapt": "recipes",
-    "load": "recipes",
-    "metatrain": "recipes",
-    "pretrain": "recipes",
+    "adapt": "recipes.training",
+    "load": "recipes.training",
+    "metatrain": "recipes.training",
+    "pretrain": "recipes.training",
     "Scorer": "score",
 }
 
 __all__ = [
     "DISTORTIONS",
+    "TID2013",
     "InputError",
     "Scorer",
     "adapt",
+    "compose",
     "distort",
     "distort_batch",
+    "human_quality",
     "krcc",
     "load",
     "metatrain",

@@ -48,7 +48,7 @@ def metatrain(
     json_file: JSON = None,
 ) -> None:
     """Meta-train prompts on synthetic distortion tasks."""
-    from .recipes import metatrain as run
+    from .recipes.training import metatrain as run
 
     result = run(
         config, task=task, images=images, clip=clip, out=out, seed=seed, device=device,
@@ -84,7 +84,7 @@ def adapt(
     json_file: JSON = None,
 ) -> None:
     """Adapt to a few rated pictures, and test once on others."""
-    from .recipes import adapt as run
+    from .recipes.training import adapt as run
 
     result = run(
         config, task=task, shots=shots, start=start, root=root, labels=labels, image_column=image_column,
@@ -109,7 +109,7 @@ def score(
     """Score images. A file that cannot be read is marked, and the others are scored."""
     from .images import find_images
     from .progress import track
-    from .recipes import load
+    from .recipes.training import load
 
     scorer = load(checkpoint, device=device)
     paths = find_images(images)
@@ -146,10 +146,98 @@ def pretrain(
     resume: RESUME = False,
 ) -> None:
     """Train the embedded CLIP anew (hours on two cores)."""
-    from .recipes import pretrain as run
+    from .recipes.training import pretrain as run
 
     weights = run(root, config, out=out, seed=seed, device=device, overrides=overrides or (), resume=resume)
     typer.echo(f"weights in {weights}")
+
+
+@app.command()
+def distort(
+    photo: Annotated[Path, typer.Argument(help="The photograph.")],
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="A name or id, as `jpeg`, 10 or tid2013/jpeg; several are applied in their order."),
+    ] = None,
+    levels: Annotated[
+        list[float] | None, typer.Option("--level", help="1 to 5, whole or between; one for all types, or one each.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="The result, a .png.")] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw all types (or each --type; also kadid10k, tid2013) at all levels."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of what is random.")] = 0,
+) -> None:
+    """Distort a photograph, or draw a sheet of all distortions of it."""
+    from .recipes.pictures import distort_file, draw_sheet
+
+    if (out is None) == (sheet is None):
+        raise InputError("say what to make: -o FILE for a distorted picture, or --sheet FILE for all of them")
+    if sheet is not None:
+        if levels:
+            raise InputError("--level does not go with --sheet, which shows every level")
+        draw_sheet(photo, sheet, types or ("kadid10k",), seed=seed)
+        typer.echo(f"sheet in {sheet}")
+    elif out is not None:
+        if not types or not levels or len(levels) not in (1, len(types)):
+            raise InputError("give --type and --level: one level for all types, or one for each")
+        steps = list(zip(types, levels * len(types) if len(levels) == 1 else levels, strict=True))
+        applied = distort_file(photo, out, steps, seed=seed)
+        typer.echo(f"{' -> '.join(f'{name} {level:g}' for name, level in applied)} in {out}")
+
+
+@app.command()
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help="Folder of clean photographs.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the data set.")],
+    types: Annotated[
+        str, typer.Option(help="Names or ids between commas, or a whole set: kadid10k, tid2013.")
+    ] = "kadid10k",
+    levels: Annotated[str, typer.Option(help="Levels between commas, 1 to 5, whole or between.")] = "1,2,3,4,5",
+    short_side: Annotated[
+        int, typer.Option(help="Reduce photographs to this shorter side first, as KADID's are; 0 keeps their size.")
+    ] = 384,
+    seed: Annotated[int, typer.Option(help="Seed of what is random.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Make a data set in the manner of KADID-10k from clean photographs. Repeat the command to go on."""
+    from .recipes.pictures import synthesize as run
+
+    result = run(
+        folder, out, types=types.split(","), levels=_numbers("--levels", levels), short_side=short_side or None,
+        seed=seed, workers=workers,
+    )  # fmt: skip
+    for line in result.failed:
+        typer.echo(line, err=True)
+    typer.echo(f"{result.pictures} pictures in {out}, labels in {result.labels}")
+
+
+bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command("distort")
+def bench_distort(
+    repeats: Annotated[int, typer.Option(min=1, help="Times that each measurement is repeated.")] = 5,
+    device: DEVICE = None,
+    json_file: JSON = None,
+) -> None:
+    """Time the distortions, one by one and beside a training step of the embedded model."""
+    from .recipes.bench import bench_distort as run
+
+    result = run(repeats=repeats, device=device)
+    rows = [[name, f"{milliseconds:.1f}"] for name, milliseconds in result["types"].items()]
+    _print_table(f"one 512x384 picture on the CPU, {result['threads']} threads", ("distortion", "ms"), rows)
+    feeding = result["feeding"]
+    typer.echo(f"{result['variants']} variants of it, all KADID types but denoise: {result['variants_seconds']:.2f} s")
+    typer.echo(
+        f"224x224 crops: {feeding['distorted_per_second']} distorted a second, {feeding['trained_per_second']} trained "
+        f"on; the supply is {feeding['ratio']} times the demand"
+    )
+    if "gpu" in result:
+        typer.echo(f"{result['gpu']['device']}: {result['gpu']['images_per_second']} distorted crops a second")
+    _write_json(json_file, result)
 
 
 @app.command()
@@ -178,6 +266,13 @@ def main() -> None:
     except InputError as error:
         typer.echo(f"fsiqa: {error}", err=True)
         sys.exit(2)
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text}: expected numbers between commas") from None
 
 
 def _metrics_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> None:

@@ -31,7 +31,7 @@ class Record:
     level: float | None = None
     scene: tuple[str, ...] = ()
     prompt: str | None = None
-    apply: tuple[tuple[str, int], ...] = ()
+    apply: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

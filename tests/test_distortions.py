@@ -1,5 +1,6 @@
-"""The 25 distortions: contract, purity, severity on a photograph, and the properties their names promise."""
+"""The 49 distortions: contract, purity, severity on photographs, and the properties their names promise."""
 
+import io
 from itertools import combinations, pairwise
 
 import cv2
@@ -8,16 +9,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
 from scipy.interpolate import CubicSpline
+from skimage import color
 from skimage.data import astronaut
+from skimage.filters import threshold_multiotsu
+from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from fewshot_iqa.distortions import DISTORTIONS, distort, distort_batch, find
+from fewshot_iqa.data.synthetic import human_quality, wheel_photograph
+from fewshot_iqa.distortions import DISTORTIONS, TID2013, codec, compose, distort, distort_batch, find, ops
+from fewshot_iqa.distortions.draws import Draws
 from fewshot_iqa.distortions.filters import disk_kernel, line_kernel
 from fewshot_iqa.distortions.tone import curve_table, otsu_thresholds
+from fewshot_iqa.images import read_image, shrink
 
 LEVELS = range(1, 6)
-NAMES = [row.name for row in DISTORTIONS]
+KADID = [row.name for row in DISTORTIONS]
+TID = [row.name for row in TID2013]
+NAMES = KADID + TID
 UNORDERED = {"color_shift", "mean_shift", "contrast_change"}
 RANDOM = {
     "motion_blur",
@@ -31,6 +42,22 @@ RANDOM = {
     "non_eccentricity_patch",
     "color_block",
 }
+# Of TID2013's, these and no others are the same under every seed.
+FIXED = {
+    f"tid2013/{name}"
+    for name in (
+        "quantization_noise",
+        "gaussian_blur",
+        "jpeg",
+        "jpeg2000",
+        "mean_shift",
+        "contrast",
+        "saturation",
+        "color_dither",
+    )
+}
+STEPS = (33, 30, 27, 24, 21)  # TID2013's published PSNR, dB
+TRANSMISSION = {"tid2013/jpeg_errors", "tid2013/jpeg2000_errors"}
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -63,11 +90,12 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return float(-10 * torch.log10((a - b).square().mean() + 1e-8))
 
 
-def test_table_is_kadid() -> None:
+def test_tables_are_those_of_the_data_sets() -> None:
     assert [row.id for row in DISTORTIONS] == list(range(1, 26))
-    assert len(set(NAMES)) == 25
+    assert [row.id for row in TID2013] == list(range(1, 25))
+    assert len(set(NAMES)) == 49
     assert all(row.function.__name__ == row.name for row in DISTORTIONS)
-    assert all(len(row.levels) == 5 for row in DISTORTIONS)
+    assert all(len(row.levels) == 5 for row in (*DISTORTIONS, *TID2013))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,19 +113,20 @@ def test_contract_in_every_cell(name: str, small: Tensor) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_functions_leave_their_input_alone(name: str, small: Tensor) -> None:
     row = find(name)
-    pixels = np.ascontiguousarray(small.permute(1, 2, 0).numpy())
-    pixels.setflags(write=False)
-    for parameter in row.levels:
-        result = row.function(pixels, parameter, np.random.default_rng(0))
-        assert (result.shape, result.dtype) == (pixels.shape, np.float32)
-        assert not np.shares_memory(result, pixels)
+    images = small[None].contiguous(memory_format=torch.channels_last)
+    original = images.clone()
+    for amount in row.levels:
+        result = row.function(images, amount, Draws([0]))
+        assert (result.shape, result.dtype) == (images.shape, torch.float32)
+        assert result.data_ptr() != images.data_ptr()
+        assert torch.equal(images, original)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_seed_decides(name: str, small: Tensor) -> None:
     first, again, other = (distort(small, name, 4, generator=seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
-    assert torch.equal(first, other) == (name not in RANDOM)
+    assert torch.equal(first, other) == (name not in RANDOM if name in KADID else name in FIXED)
 
 
 def test_every_call_advances_its_generator(small: Tensor) -> None:
@@ -119,20 +148,113 @@ def test_global_random_state_is_untouched(small: Tensor) -> None:
     assert np.array_equal(cv2.randu(np.zeros(4, np.float32), 0, 1), before_cv2)
 
 
-def test_batch_equals_single(small: Tensor) -> None:
-    images = torch.stack([small, small.flip(2)] * 13)[:25]
-    levels = [1 + index % 5 for index in range(25)]
-    batch = distort_batch(images, NAMES, levels, generators=[seeded(index) for index in range(25)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batch_equals_single(small: Tensor, threads: int) -> None:
+    images = torch.stack([small, small.flip(2)] * 25)[: len(NAMES)]
+    levels = [1 + index % 5 for index in range(len(NAMES))]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        batch = distort_batch(images, NAMES, levels, generators=[seeded(index) for index in range(len(NAMES))])
+    finally:
+        torch.set_num_threads(before)
     for index, name in enumerate(NAMES):
         alone = distort(images[index], name, levels[index], generator=seeded(index))
-        assert torch.equal(batch[index], alone)
+        assert torch.equal(batch[index], alone), name
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNORDERED])
+def test_batches_in_inference_mode(small: Tensor) -> None:
+    with torch.inference_mode():
+        pair = distort_batch(small.expand(2, -1, -1, -1), ["jpeg", 11], [1, 2], generators=[seeded(0), seeded(1)])
+    assert torch.equal(pair[0], distort(small, "jpeg", 1, generator=seeded(0)))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNORDERED | TRANSMISSION])
 def test_severity_rises_with_the_level(name: str, photo: Tensor) -> None:
-    fidelity = [psnr(photo, distort(photo, name, level, generator=seeded(3))) for level in LEVELS]
+    pictures = [distort(photo, name, level, generator=seeded(3)) for level in LEVELS]
+    fidelity = [psnr(photo, picture) for picture in pictures]
+    similarity = [
+        structural_similarity(photo.numpy(), picture.numpy(), channel_axis=0, data_range=1) for picture in pictures
+    ]
     assert all(later <= earlier + 0.3 for earlier, later in pairwise(fidelity)), fidelity
     assert fidelity[4] < fidelity[0] - 3
+    if name not in {"tid2013/mean_shift", "tid2013/contrast"}:  # both directions in turn
+        assert all(later <= earlier + 0.02 for earlier, later in pairwise(similarity)), similarity
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[Tensor]:
+    names = ("astronaut", "chelsea", "coffee", "motorcycle", "rocket", "china", "flower", "grace_hopper")
+    images = [shrink(read_image(wheel_photograph(name)), 384).float() / 255 for name in names]
+    return [image[:, :384, :512] for image in images]
+
+
+@pytest.mark.parametrize("name", TID)
+def test_tid2013_takes_its_published_steps(name: str, photographs: list[Tensor]) -> None:
+    tolerance = 1.2
+    if name in TRANSMISSION | {"tid2013/non_eccentricity_patch"}:
+        tolerance = 6  # a few bits or patches decide, and eight pictures are few
+    for level, step in zip(LEVELS, STEPS, strict=True):
+        distorted = [distort(image, name, level, generator=seeded(i)) for i, image in enumerate(photographs)]
+        median = np.median([psnr(*pair) for pair in zip(photographs, distorted, strict=True)])
+        assert median == pytest.approx(step, abs=tolerance)
+
+
+@pytest.mark.parametrize("name", [row.name for row in (*DISTORTIONS, *TID2013) if row.torch_form])
+def test_torch_forms_give_the_same_picture(name: str, photo: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU runs, run here on the CPU, in a batch."""
+    images = torch.stack([photo, photo.flip(2), photo.flip(1)])
+    for level in LEVELS:
+        monkeypatch.undo()
+        expected = distort_batch(images, [name] * 3, [level] * 3, generators=[seeded(i) for i in range(3)])
+        for module in (ops, codec):
+            monkeypatch.setattr(module, "on_cpu", lambda images: False)
+        result = distort_batch(images, [name] * 3, [level] * 3, generators=[seeded(i) for i in range(3)])
+        assert all(psnr(*pair) > 40 for pair in zip(expected, result, strict=True)), level
+        alone = distort(images[1], name, level, generator=seeded(1))
+        assert torch.allclose(alone, result[1], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", NAMES)
+def test_gpu_gives_the_same_picture(name: str, photo: Tensor) -> None:
+    for level in LEVELS:
+        expected = distort(photo, name, level, generator=seeded(level))
+        result = distort(photo.cuda(), name, level, generator=seeded(level))
+        assert result.is_cuda
+        assert psnr(expected, result.cpu()) > 40
+
+
+@pytest.mark.parametrize("name", ["gaussian_blur", "jpeg", "white_noise", "darken", "tid2013/saturation"])
+def test_levels_between_levels(name: str, photo: Tensor) -> None:
+    assert find(name).amount(2.25) == pytest.approx(0.75 * find(name).levels[1] + 0.25 * find(name).levels[2])
+    two, half, three = (psnr(photo, distort(photo, name, level, generator=seeded(0))) for level in (2, 2.5, 3))
+    assert two > half > three
+
+
+def test_human_quality() -> None:
+    assert human_quality("jpeg", 1) == human_quality(10, 1.0) == pytest.approx((4.34 - 1) / 4, abs=2e-3)
+    between = (human_quality(10, 3) + human_quality(10, 4)) / 2
+    assert human_quality("jpeg", 3.5) == pytest.approx(between)
+    with pytest.raises(ValueError, match="does not have this type"):
+        human_quality("tid2013/jpeg", 1)
+    with pytest.raises(ValueError, match=r"level 1\.\.5"):
+        human_quality("jpeg", 5.1)
+
+
+def test_compositions_record_their_order(small: Tensor) -> None:
+    steps = [("lens_blur", 2), (11, 1.5), ("jpeg", 3)]
+    names = [("lens_blur", 2), ("white_noise", 1.5), ("jpeg", 3)]
+    composed, applied = compose(small, steps, generator=seeded(0))
+    assert applied == names
+    one_by_one, generator = small, seeded(0)
+    for name, level in names:
+        one_by_one = distort(one_by_one, name, level, generator=generator)
+    assert torch.equal(composed, one_by_one)
+    orders = {tuple(compose(small, steps, generator=seeded(seed), shuffle=True)[1]) for seed in range(20)}
+    assert len(orders) > 3
+    assert all(sorted(order) == sorted(names) for order in orders)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -194,14 +316,39 @@ def test_impulse_density(photo: Tensor) -> None:
     assert changed.float().mean() == pytest.approx(0.03, rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["white_noise", "multiplicative_noise"])
+@pytest.mark.parametrize("name", ["white_noise", "multiplicative_noise", "tid2013/multiplicative_noise"])
 def test_noise_variance(name: str) -> None:
     row = find(name)
-    flat = np.full((256, 256, 3), 0.5, np.float32)
-    noise = row.function(flat, row.levels[2], np.random.default_rng(0)) - flat
+    flat = torch.full((1, 3, 256, 256), 0.5)
+    noise = row.function(flat, row.levels[2], Draws([0])) - flat
     signal_power = 1.0 if name == "white_noise" else 0.25
     assert noise.var() == pytest.approx(row.levels[2] * signal_power, rel=0.05)
     assert abs(noise.mean()) < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["white", "multiplicative", "impulse", "white_noise_ycbcr", "jitter"])
+def test_no_noise_is_the_identity(kind: str, small: Tensor) -> None:
+    name = kind if kind in KADID else f"{kind}_noise"
+    images = small[None].contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(find(name).function(images, 0.0, Draws([0])), images, atol=1e-5)
+
+
+def test_noise_spectra() -> None:
+    """Correlated noise is low, high-frequency noise is high, and masked noise hides in texture."""
+    flat = torch.full((1, 3, 256, 256), 0.5)
+
+    def low_share(name: str) -> float:
+        noise = find(name).function(flat, 0.002, Draws([0])) - 0.5
+        power = torch.fft.fft2(noise).abs().square()
+        frequency = torch.fft.fftfreq(256)
+        low = frequency[:, None].square() + frequency[None, :].square() < 0.25**2
+        return float(power[..., low].sum() / power.sum())
+
+    shares = [low_share(f"tid2013/{kind}_noise") for kind in ("correlated", "additive", "high_frequency")]
+    assert shares[0] > 0.8 > 0.4 > shares[1] > 0.1 > shares[2]
+    half = torch.cat((flat[..., :128], torch.rand(1, 3, 256, 128, generator=seeded(0))), dim=-1)
+    noise = find("tid2013/masked_noise").function(half, 0.002, Draws([0])) - half
+    assert noise[..., :100].std() < 0.01 * noise[..., 150:].std()
 
 
 def test_otsu_is_exact() -> None:
@@ -213,7 +360,83 @@ def test_otsu_is_exact() -> None:
         return sum(np.sum(histogram[part] * part) ** 2 / histogram[part].sum() for part in classes)
 
     best = max(combinations(range(15), 4), key=between_class)
-    assert tuple(otsu_thresholds(histogram, 4)) == best
+    assert tuple(otsu_thresholds(torch.from_numpy(histogram)[None].double(), 4)[0].tolist()) == best
+
+
+def test_otsu_agrees_with_scikit_image(photo: Tensor) -> None:
+    samples = (photo * 255).round().numpy().astype(np.uint8)
+    histogram = torch.bincount(torch.from_numpy(samples).flatten().long(), minlength=256)
+    expected = threshold_multiotsu(hist=(histogram.numpy(), np.arange(256)), classes=4)
+    assert otsu_thresholds(histogram[None].double(), 3)[0].tolist() == expected.tolist()
+
+
+def test_blur_agrees_with_scipy(photo: Tensor) -> None:
+    """At sigma 2 and 5, whose two sigma are whole pixels."""
+    for level, sigma in ((4, 2), (5, 5)):
+        blurred = find("gaussian_blur").function(photo[None], float(sigma), Draws([0]))[0]
+        expected = ndimage.gaussian_filter(photo.double().numpy(), (0, sigma, sigma), mode="nearest", truncate=2)
+        assert find("gaussian_blur").levels[level - 1] == sigma
+        assert np.allclose(blurred, expected, atol=1e-5)
+
+
+def test_displacement_agrees_with_scipy(small: Tensor) -> None:
+    shift = 2 * Draws([0]).normal(2, 72, 96)
+    y, x = np.mgrid[:72, :96]
+    places = np.stack([y + shift[0, 1].numpy(), x + shift[0, 0].numpy()])
+    expected = [ndimage.map_coordinates(plane, places, order=1, mode="nearest") for plane in small.numpy()]
+    assert np.allclose(ops.displace(small[None], shift)[0], expected, atol=1e-4)
+
+
+def test_lab_agrees_with_scikit_image(small: Tensor) -> None:
+    """Where colours are real; scikit-image, like kornia, cuts others off too early."""
+    lab = ops.rgb_to_lab(small[None])
+    difference = lab[0].numpy() - color.rgb2lab(small.numpy(), channel_axis=0)
+    assert np.abs(difference).mean() < 0.2  # of 100: OpenCV interpolates in a table
+    assert psnr(ops.lab_to_rgb(lab)[0], small) > 50
+
+
+def test_jpeg_is_libjpegs(photo: Tensor) -> None:
+    stream = io.BytesIO()
+    pixels = (photo * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
+    Image.fromarray(pixels).save(stream, "JPEG", quality=24, subsampling="4:2:0")
+    expected = torch.from_numpy(np.array(Image.open(stream))).permute(2, 0, 1).float() / 255
+    assert torch.equal(find("jpeg").function(photo[None], 24, Draws([0]))[0], expected)
+
+
+def test_jpeg2000_keeps_its_ratio(photo: Tensor) -> None:
+    pixels = (photo * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
+    for ratio in find("jpeg2000").levels[:4]:
+        assert pixels.size / len(codec.encode_2000(pixels, ratio)) == pytest.approx(ratio, rel=0.15)
+
+
+def test_draws_are_pure_functions_of_their_seed() -> None:
+    seeds = [0, 1, 2**62, 2**63 - 1]
+    together, again = Draws(seeds), Draws(seeds)
+    first, second = together.normal(3, 5), together.normal(3, 5)
+    assert torch.equal(first, again.normal(3, 5))
+    assert not torch.equal(first, second)
+    for index, seed in enumerate(seeds):
+        assert torch.equal(Draws([seed]).normal(3, 5)[0], first[index])
+    assert len(first.flatten().unique()) == first.numel()
+
+
+def test_draws_have_their_distributions() -> None:
+    draws = Draws([7, 8])
+    normal, uniform = draws.normal(500_001), draws.uniform(500_000)
+    assert normal.mean().abs() < 3e-3
+    assert normal.var() == pytest.approx(1, rel=5e-3)
+    assert (normal.abs() < 1.959964).float().mean() == pytest.approx(0.95, abs=1e-3)
+    assert torch.corrcoef(normal)[0, 1].abs() < 5e-3
+    assert torch.corrcoef(torch.stack((normal[0, 1:], normal[0, :-1])))[0, 1].abs() < 5e-3
+    assert uniform.histc(20, 0, 1).std() < 3 * (1e6 / 20) ** 0.5
+    assert 0 <= uniform.min() < uniform.max() < 1
+    firsts = Draws(range(20_000)).uniform(1)[:, 0]  # of consecutive seeds
+    assert firsts.mean() == pytest.approx(0.5, abs=0.01)
+    assert torch.corrcoef(torch.stack((firsts[1:], firsts[:-1])))[0, 1].abs() < 0.03
+    whole = draws.integers([(-3, 4), (5, 5)], 10_000)
+    assert whole.shape == (2, 10_000, 2)
+    assert set(whole[..., 0].ravel()) == set(range(-3, 5))
+    assert set(whole[..., 1].ravel()) == {5}
 
 
 def test_curve_passes_through_its_points() -> None:
@@ -249,14 +472,15 @@ def test_wrong_images(wrong: Tensor, message: str) -> None:
         distort(wrong, "jpeg", 1, generator=seeded(0))
 
 
-@pytest.mark.parametrize("level", [0, 6, -1])
-def test_wrong_levels(level: int, small: Tensor) -> None:
+@pytest.mark.parametrize("level", [0, 6, -1, 0.99, 5.01, float("nan")])
+def test_wrong_levels(level: float, small: Tensor) -> None:
     with pytest.raises(ValueError, match="level"):
         distort(small, "jpeg", level, generator=seeded(0))
 
 
 def test_wrong_names(small: Tensor) -> None:
-    assert find(10) is find("jpeg")
+    assert find(10) is find("10") is find("jpeg")
+    assert find("tid2013/10") is find("tid2013/jpeg")
     with pytest.raises(ValueError, match="Did you mean 'gaussian_blur'"):
         find("gausian_blur")
     with pytest.raises(ValueError, match=r"1\.\.25"):
@@ -271,8 +495,8 @@ def test_wrong_batches(small: Tensor) -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(height=st.integers(32, 80), width=st.integers(32, 80), level=st.integers(1, 5), seed=st.integers(0, 99))
-def test_any_size(height: int, width: int, level: int, seed: int) -> None:
+@given(height=st.integers(32, 80), width=st.integers(32, 80), level=st.floats(1, 5), seed=st.integers(0, 99))
+def test_any_size(height: int, width: int, level: float, seed: int) -> None:
     image = torch.rand(3, height, width, generator=seeded(seed))
     for name in NAMES:
         distorted = distort(image, name, level, generator=seeded(seed))

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 import fewshot_iqa as fsiqa_package
-from fewshot_iqa import recipes
 from fewshot_iqa.config import load_config
 from fewshot_iqa.model import checkpoint
 from fewshot_iqa.model.backbone import create_clip
 from fewshot_iqa.model.quality import QualityModel
+from fewshot_iqa.recipes import training as recipes
 from fewshot_iqa.resources import asset
 from tests.conftest import photograph, sets
 

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..config import SyntheticTask, human_means
-from ..distortions import find
+from ..distortions import at_level, find
 from ..errors import InputError, nearest
 from ..images import find_images
 from ..types import Record, Scale
@@ -47,6 +47,24 @@ def synthetic_records(task: SyntheticTask) -> list[Record]:
         for name in names
         for level in task.levels
     ]
+
+
+def human_opinion(name: str | int, level: float) -> float | None:
+    """KADID-10k's mean opinion (1 bad .. 5 excellent) of a distortion, linear between levels; None for other types."""
+    means = human_means().get(find(name).name)
+    return None if means is None else at_level(means, level)
+
+
+def human_quality(name: str | int, level: float) -> float:
+    """The quality, 0 bad to 1 excellent, that people give a picture with a KADID-10k distortion at a level 1..5.
+
+    It is the mean over KADID's 81 references, whatever the picture, linear between whole levels. InputError for a
+    type that KADID-10k lacks.
+    """
+    opinion = human_opinion(name, level)
+    if opinion is None:
+        raise InputError(f"people's opinion of '{find(name).name}' is not known: KADID-10k does not have this type")
+    return OPINION.quality(opinion)
 
 
 def wheel_photograph(name: str) -> Path:

@@ -1,78 +1,75 @@
-"""Distortions of colour. Every one maps (H, W, 3) float32 RGB in [0, 1] to a new (H, W, 3) float32 array."""
+"""Distortions of colour. Each maps images (n, 3, H, W) in [0, 1] to new ones."""
 
 import math
 
-import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
-from .codec import from_bytes, to_bytes
-from .filters import gaussian, lab_to_rgb, rgb_to_lab
+from .draws import Draws
+from .ops import cut_extremes, each, from_bytes, gaussian, lab_to_rgb, rgb_to_lab, stretch, to_bytes
 
+GREY = (0.299, 0.587, 0.114)
 # A palette learnt from a small copy differs little from one learnt from every pixel and is ten times faster.
-PALETTE_SIDE = 96
+PALETTE_SIDE = 64
 # Pillow refines its median cut by k-means until no more pixels than this change their colour in a round.
 PALETTE_CHANGES = 100
 
 
-def color_diffusion(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def color_diffusion(images: Tensor, amount: float, draws: Draws) -> Tensor:
     """Blur the chroma with sigma 1.5 * amount + 2 and multiply it by amount; lightness stays."""
-    lab = rgb_to_lab(image)
-    lab[..., 1:] = gaussian(np.ascontiguousarray(lab[..., 1:]), 1.5 * amount + 2) * amount
+    lab = rgb_to_lab(images)
+    lab[:, 1:] = gaussian(lab[:, 1:], 1.5 * amount + 2) * amount
     return lab_to_rgb(lab)
 
 
-def color_shift(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def color_shift(images: Tensor, amount: float, draws: Draws) -> Tensor:
     """Move the green channel by `amount` pixels down and right, blended in where edges are strong."""
-    direction = rng.random(2)
-    down, right = (round(step) for step in (amount * direction / math.hypot(*direction)).tolist())
-    green = image[..., 1]
-    height, width = green.shape
-    moved = np.pad(green, ((down, 0), (right, 0)), mode="edge")[:height, :width]
-    mask = edge_mask(image)
-    shifted = image.copy()
-    shifted[..., 1] = green + mask * (moved - green)
-    return shifted
+    height, width = images.shape[2:]
+    moved = []
+    for image, towards in zip(images, draws.uniform(2).tolist(), strict=True):
+        down, right = (round(amount * part / math.hypot(*towards)) for part in towards)
+        moved.append(F.pad(image[None, 1:2], (right, 0, down, 0), mode="replicate")[..., :height, :width])
+    red, green, blue = images.split(1, dim=1)
+    return torch.cat((red, torch.lerp(green, torch.cat(moved), edge_mask(images)), blue), dim=1)
 
 
-def edge_mask(image: np.ndarray) -> np.ndarray:
-    """(H, W) mask in [0, 1]: the blurred gradient magnitude of the grey image, its extremes cut off."""
-    down, right = np.gradient(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+def edge_mask(images: Tensor) -> Tensor:
+    """(n, 1, H, W) in [0, 1]: the blurred gradient magnitude of the grey image, its extremes cut off."""
+    grey = torch.tensordot(images, torch.tensor(GREY, device=images.device), dims=([1], [0]))[:, None]
+    down, right = torch.gradient(grey, dim=(2, 3))
     # 0.1 is the generator's floor: the flattest tenth of the range counts as no edge at all.
-    mask = np.maximum(unit_range(gaussian(np.hypot(down, right), 4.0)), 0.1)
-    low, high = np.percentile(mask, (1, 99))
-    return unit_range(np.clip(mask, low, high))
+    mask = stretch(gaussian(torch.hypot(down, right), 4.0)).clamp(min=0.1)
+    return stretch(cut_extremes(mask, 0.01, 0.99))
 
 
-def unit_range(values: np.ndarray) -> np.ndarray:
-    """Map minimum and maximum to 0 and 1; a constant array becomes 0."""
-    low, high = values.min(), values.max()
-    return (values - low) / max(high - low, np.finfo(np.float32).tiny)
-
-
-def color_quantization(image: np.ndarray, colors: float, rng: np.random.Generator) -> np.ndarray:
+def color_quantization(images: Tensor, colors: float, draws: Draws) -> Tensor:
     """Reduce to a palette of `colors` colours of small within-colour variance, with error diffusion."""
-    count = int(colors)
-    full = Image.fromarray(to_bytes(image))
-    stride = max(1, min(full.size) // PALETTE_SIDE)
-    small = Image.fromarray(np.ascontiguousarray(np.asarray(full)[::stride, ::stride]))
-    palette = small.quantize(count, method=Image.Quantize.MEDIANCUT, kmeans=PALETTE_CHANGES)
-    indexed = full.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-    return from_bytes(indexed.convert("RGB"))
+
+    def reduce(pixels: np.ndarray) -> np.ndarray:
+        full = Image.fromarray(pixels)
+        stride = max(1, min(full.size) // PALETTE_SIDE)
+        small = Image.fromarray(np.ascontiguousarray(pixels[::stride, ::stride]))
+        palette = small.quantize(round(colors), method=Image.Quantize.MEDIANCUT, kmeans=PALETTE_CHANGES)
+        return np.array(full.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).convert("RGB"))
+
+    return from_bytes(each(to_bytes(images), reduce))
 
 
-def color_saturation_hsv(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+def color_saturation_hsv(images: Tensor, factor: float, draws: Draws) -> Tensor:
     """Multiply the HSV saturation by `factor`; a negative factor turns hues into their complements.
 
     At fixed hue and value a channel is V - V * S * w, so scaling S scales its distance from V = max(R, G, B).
     A negative factor leads beyond 1: the min-max map of `distort` brings that back, as in the generator.
     """
-    value = np.maximum(np.maximum(image[..., :1], image[..., 1:2]), image[..., 2:])
-    return value - factor * (value - image)
+    value = images.amax(dim=1, keepdim=True)
+    return value - factor * (value - images)
 
 
-def color_saturation_lab(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+def color_saturation_lab(images: Tensor, factor: float, draws: Draws) -> Tensor:
     """Multiply the Lab chroma (a and b) by `factor`."""
-    lab = rgb_to_lab(image)
-    lab[..., 1:] *= factor
+    lab = rgb_to_lab(images)
+    lab[:, 1:] *= factor
     return lab_to_rgb(lab)

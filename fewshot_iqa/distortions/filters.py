@@ -1,53 +1,38 @@
-"""Blurs and sharpening. Distortions map (H, W, 3) float32 RGB in [0, 1] to a new (H, W, 3) float32 array."""
+"""Blurs and sharpening. Each maps images (n, 3, H, W) in [0, 1] to new ones."""
 
 import math
 
-import cv2
 import numpy as np
+from torch import Tensor
 
-# The border rule of MATLAB's imfilter(..., 'replicate') and imgaussfilt, which made KADID-10k.
-BORDER = cv2.BORDER_REPLICATE
+from .draws import Draws
+from .ops import correlate, gaussian, lab_to_rgb, rgb_to_lab
+
 SUPERSAMPLING = 16
 
 
-def gaussian_blur(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+def gaussian_blur(images: Tensor, sigma: float, draws: Draws) -> Tensor:
     """Gaussian blur of `sigma` pixels."""
-    return gaussian(image, sigma)
+    return gaussian(images, sigma)
 
 
-def lens_blur(image: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
+def lens_blur(images: Tensor, radius: float, draws: Draws) -> Tensor:
     """Out-of-focus blur: the mean over a disk of `radius` pixels."""
-    return cv2.filter2D(image, -1, disk_kernel(radius), borderType=BORDER)
+    return correlate(images, [disk_kernel(radius)] * len(images))
 
 
-def motion_blur(image: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
+def motion_blur(images: Tensor, length: float, draws: Draws) -> Tensor:
     """Camera motion of `length` pixels along a random direction, in whole degrees."""
-    angle = math.radians(int(rng.integers(0, 181)))
-    return cv2.filter2D(image, -1, line_kernel(length, angle), borderType=BORDER)
+    angles = draws.integers([(0, 180)], 1).ravel()
+    return correlate(images, [line_kernel(length, math.radians(angle)) for angle in angles])
 
 
-def high_sharpen(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def high_sharpen(images: Tensor, amount: float, draws: Draws) -> Tensor:
     """Unsharp masking of the Lab lightness: L + amount * (L - blur(L, sigma 3))."""
-    lab = rgb_to_lab(image)
-    lightness = np.ascontiguousarray(lab[..., 0])
-    lab[..., 0] = lightness + amount * (lightness - gaussian(lightness, 3.0))
+    lab = rgb_to_lab(images)
+    lightness = lab[:, :1]
+    lab[:, :1] = lightness + amount * (lightness - gaussian(lightness, 3.0))
     return lab_to_rgb(lab)
-
-
-def rgb_to_lab(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) RGB in [0, 1] to CIE Lab: L in 0..100, a and b in about -100..100."""
-    return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
-
-
-def lab_to_rgb(lab: np.ndarray) -> np.ndarray:
-    """(H, W, 3) CIE Lab to RGB, colours outside the gamut cut to [0, 1]."""
-    return np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 0, 1)
-
-
-def gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of an (H, W) or (H, W, C) array, cut off at two sigma as MATLAB's imgaussfilt does."""
-    size = 2 * math.ceil(2 * sigma) + 1
-    return cv2.GaussianBlur(image, (size, size), sigma, borderType=BORDER)
 
 
 def disk_kernel(radius: float) -> np.ndarray:

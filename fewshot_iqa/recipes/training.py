@@ -1,4 +1,4 @@
-"""The one place where names become objects: a straight-line recipe per command."""
+"""Straight-line recipes of the commands that train, and of the one that loads."""
 
 import json
 import math
@@ -11,24 +11,24 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from . import meta, pretraining, resources, rng
-from .config import AdaptSpec, Config, SyntheticTask, TableTask, load_config, load_pretrain, load_task, revised
-from .data.captions import KINDS, CaptionedPhotographs
-from .data.episodes import sample_episodes
-from .data.loading import Loader
-from .data.readers import read_table
-from .data.splits import draw_shots, split_by_group
-from .data.synthetic import OPINION, synthetic_records
-from .errors import InputError
-from .evaluate import Report, evaluate
-from .finetune import fit
-from .losses import WeightedSum
-from .model import checkpoint
-from .model.backbone import create_clip, load_clip, portable
-from .model.quality import QualityModel, scene_anchor
-from .progress import track
-from .score import Scorer
-from .types import Batch, Episode, Record, Scale, Shots
+from .. import meta, pretraining, resources, rng
+from ..config import AdaptSpec, Config, SyntheticTask, TableTask, load_config, load_pretrain, load_task, revised
+from ..data.captions import KINDS, CaptionedPhotographs
+from ..data.episodes import sample_episodes
+from ..data.loading import Loader
+from ..data.readers import read_table
+from ..data.splits import draw_shots, split_by_group
+from ..data.synthetic import OPINION, synthetic_records
+from ..errors import InputError
+from ..evaluate import Report, evaluate
+from ..finetune import fit
+from ..losses import WeightedSum
+from ..model import checkpoint
+from ..model.backbone import create_clip, load_clip, portable
+from ..model.quality import QualityModel, scene_anchor
+from ..progress import track
+from ..score import Scorer
+from ..types import Batch, Episode, Record, Scale, Shots
 
 METATRAINED = Path("runs/metatrain")  # where adapt looks for meta-trained prompts if told nothing
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
@@ -67,7 +67,7 @@ def metatrain(
         raise InputError(f"--config {config}: this method has no meta stage")
     if images is not None:
         source = revised(source, root=Path(images))
-    place, out, spec, seed = _device(device), Path(out).resolve(), settings.meta, settings.seed
+    place, out, spec, seed = choose_device(device), Path(out).resolve(), settings.meta, settings.seed
     last, best = (out.with_name(f"{out.name}-{end}") for end in ("last", "best"))
     checkpoint.require_room(out, last, best)
 
@@ -79,7 +79,7 @@ def metatrain(
     validation = draw_shots(unseen, Shots.parse(min(len(unseen), VALIDATION_LIMIT)), seed=seed)
     loader = Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
     _read_all(loader, [*pool, *held])
-    model = _build(settings)
+    model = build_model(settings)
     facts: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
     facts |= {"seed": seed, "step": 0, "history": []}
     if resume:
@@ -159,14 +159,14 @@ def adapt(
         raise InputError(f"--labels: the task '{task}' makes its own labels; use --task csv for a table")
     tables = {"labels": labels} if isinstance(source, TableTask) else {}
     source = revised(source, root=root, test=test, **tables)
-    place, out, spec, seed = _device(device), Path(out).resolve(), settings.adapt, settings.seed
+    place, out, spec, seed = choose_device(device), Path(out).resolve(), settings.adapt, settings.seed
     checkpoint.require_room(out)
 
     pool, unseen = split_by_group(_read(source), source.test, seed=seed)
     chosen = draw_shots(pool, wanted, seed=seed)
     scale = _scale(source, chosen)
     loader = Loader(settings.views, scale, source_side=getattr(source, "short_side", None), seed=seed)
-    model = _build(settings)
+    model = build_model(settings)
     if parent is not None:
         checkpoint.overlay(model, parent)
     model.to(place)
@@ -203,7 +203,7 @@ def adapt(
 
 def load(folder: str | Path, *, device: str | None = None) -> Scorer:
     """A checkpoint ready to score images."""
-    place = _device(device)
+    place = choose_device(device)
     model, settings, facts = checkpoint.load(Path(folder))
     scale = Scale(*facts["scale"]) if "scale" in facts else None
     return Scorer(model.to(place), settings.views, scale, place)
@@ -221,7 +221,7 @@ def pretrain(
 ) -> Path:
     """Train the embedded CLIP on the photographs under `root`; returns the path of its weights (fp16)."""
     spec = load_pretrain(config, [*overrides, *([f"seed={seed}"] if seed is not None else [])])
-    place, out = _device(device), Path(out)
+    place, out = choose_device(device), Path(out)
     named = spec.architecture.endswith(".json")
     architecture = Path(spec.architecture) if named else resources.asset(f"{spec.architecture}.json")
     with rng.scoped(spec.seed, "init"):
@@ -298,7 +298,8 @@ def _scale(source: TableTask | SyntheticTask, shots: Sequence[Record]) -> Scale:
     return Scale(high, low) if source.lower_is_better else Scale(low, high)
 
 
-def _build(settings: Config) -> QualityModel:
+def build_model(settings: Config) -> QualityModel:
+    """A fresh model of a method, its prompts drawn from the method's seed."""
     with rng.scoped(settings.seed, "init"):
         return checkpoint.build(settings)
 
@@ -309,7 +310,8 @@ def _anchor(settings: Config, spec: AdaptSpec, device: str) -> QualityModel | No
     return scene_anchor(settings.model, spec.regularizer.branch, load_clip(settings.clip)).to(device)
 
 
-def _device(name: str | None) -> str:
+def choose_device(name: str | None) -> str:
+    """The named device, or a GPU where there is one; InputError where it is not available."""
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=name)

@@ -1,0 +1,127 @@
+"""A data set in the manner of KADID-10k on disk: references, their distorted versions, and labels.csv."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from ..distortions import SMALLEST_SIDE, distort, find
+from ..errors import InputError
+from ..images import read_image, read_notes, shrink, to_float, to_uint8, write_png
+from ..rng import key_seed
+from .synthetic import human_opinion
+
+LABELS = "labels.csv"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One distorted picture; the fields are the columns of labels.csv.
+
+    `human_mean` is KADID-10k's mean opinion of (type, level), 1 bad .. 5 excellent, and None for other types. `seed`
+    makes the same picture again: `fsiqa distort REFERENCE --type TYPE --level LEVEL --seed SEED`.
+    """
+
+    image: str
+    reference: str
+    type: str
+    level: float
+    human_mean: float | None
+    seed: int
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What the picture's file says of itself."""
+        return {"distortion": f"{self.type} {self.level:g}", "seed": str(self.seed)}
+
+
+def plan(photograph: Path, types: Sequence[str], levels: Sequence[float], seed: int) -> list[Cell]:
+    """The cells of one photograph; a name such as `astronaut_10_03.png` says reference, type's id and level."""
+    cells = []
+    for row in map(find, types):
+        code = f"t{row.id:02d}" if row.data_set == "tid2013" else f"{row.id:02d}"
+        for level in levels:
+            cells.append(
+                Cell(
+                    image=f"{photograph.stem}_{code}_0{level:g}.png",
+                    reference=f"{photograph.stem}.png",
+                    type=row.name,
+                    level=level,
+                    human_mean=human_opinion(row.name, level),
+                    seed=key_seed(seed, "synthesize", photograph.stem, row.name, f"{level:g}"),
+                )
+            )
+    return cells
+
+
+def write_reference(photograph: Path, out: Path, short_side: int | None) -> None:
+    """Write a photograph as the reference of its distorted versions, reduced to `short_side` where that is given.
+
+    InputError where it cannot be read or used, or where `out` holds another picture of that name.
+    """
+    image = read_image(photograph)
+    if min(image.shape[1:]) < SMALLEST_SIDE:
+        raise InputError(f"{photograph}: too small to distort: {SMALLEST_SIDE} pixels a side are the least")
+    image = shrink(image, short_side) if short_side else image
+    target = out / f"{photograph.stem}.png"
+    if not target.exists():
+        write_png(target, image, {})
+    elif not torch.equal(read_image(target), image):
+        raise InputError(f"{target}: holds another picture than {photograph} at this size: choose another --out")
+
+
+def write_cells(cells: Sequence[Cell], out: Path) -> None:
+    """Write the distorted pictures of one reference that are not there yet."""
+    missing = [cell for cell in cells if not _made(cell, out)]
+    if not missing:
+        return
+    reference = to_float(read_image(out / cells[0].reference))
+    for cell in missing:
+        noise = torch.Generator().manual_seed(cell.seed)
+        write_png(out / cell.image, to_uint8(distort(reference, cell.type, cell.level, generator=noise)), cell.notes)
+
+
+def _made(cell: Cell, out: Path) -> bool:
+    target = out / cell.image
+    if not target.exists():
+        return False
+    if read_notes(target) != cell.notes:
+        raise InputError(f"{target}: was made with another seed or is not ours: repeat --seed, or choose another --out")
+    return True
+
+
+def write_labels(cells: Sequence[Cell], out: Path) -> Path:
+    """Write labels.csv: the rows of an earlier one, and of `cells`, sorted by image."""
+    path = out / LABELS
+    columns = [field.name for field in fields(Cell)]
+    rows = {row["image"]: row for row in _earlier(path, columns)}
+    for cell in cells:
+        values = asdict(cell) | {"level": f"{cell.level:g}"}
+        values["human_mean"] = "" if cell.human_mean is None else f"{cell.human_mean:.4f}"
+        rows[cell.image] = {name: str(value) for name, value in values.items()}
+    part = path.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows[image] for image in sorted(rows))
+    part.replace(path)
+    return path
+
+
+def _earlier(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if list(reader.fieldnames or ()) != list(columns):
+            raise InputError(f"{path}: is not ours: choose another --out")
+        return list(reader)
+
+
+def by_type(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+    """Cells of one photograph in pieces of one type each."""
+    for _, piece in groupby(cells, key=lambda cell: cell.type):
+        yield list(piece)

@@ -1,0 +1,113 @@
+"""Timings that a user can repeat: every figure of one table comes from one run on one machine."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..config import load_config
+from ..data.synthetic import wheel_photograph
+from ..distortions import DISTORTIONS, TID2013, distort, distort_batch
+from ..finetune import gradients_by_name
+from ..images import read_image, to_float
+from ..losses import WeightedSum
+from ..progress import track
+from ..types import Batch
+from .training import build_model, choose_device
+
+KADID_SIZE = (384, 512)
+CROP = 224
+LEVELS = (1, 2, 3, 4, 5)
+# KADID-10k's variants of one picture, without the denoised ones, whose one step takes as long as twenty others.
+VARIANTS = [(row.name, level) for row in DISTORTIONS if row.name != "denoise" for level in LEVELS]
+GPU_BATCH = 256
+
+
+def bench_distort(*, repeats: int = 5, device: str | None = None) -> dict[str, Any]:
+    """Time every distortion, the 120 variants of one picture, and the supply of a training with crops.
+
+    `types`: name -> milliseconds for one 512 x 384 picture on the CPU, the median over levels and repeats. `feeding`
+    compares distorted 224 x 224 crops a second, all 125 cells in turn, with crops a second of a training step of the
+    embedded model, both on all threads and measured in turn. `gpu` is there where `device` is one: the types with a
+    torch form, crops of 224 in batches of 256.
+    """
+    place = choose_device(device)
+    photograph = to_float(read_image(wheel_photograph("astronaut")))
+    picture, crop = _resized(photograph, KADID_SIZE), _resized(photograph, (CROP, CROP))
+    types = {}
+    rows = (*DISTORTIONS, *TID2013)
+    with track("timing", len(rows)) as log:
+        for row in rows:
+            times = [_seconds(_one(picture, row.name, level)) for _ in range(repeats) for level in LEVELS]
+            types[row.name] = round(1000 * statistics.median(times), 2)
+            log({})
+    variants, threads = [], torch.get_num_threads()
+    for _ in range(repeats):
+        variants.append(_seconds(_batch(picture, VARIANTS)))
+    result: dict[str, Any] = {
+        "threads": threads,
+        "types": types,
+        "variants": len(VARIANTS),
+        "variants_seconds": round(statistics.median(variants), 3),
+        "feeding": _feeding(crop, repeats),
+    }
+    if place != "cpu":
+        cells = [(row.name, level) for row in DISTORTIONS if row.torch_form for level in LEVELS]
+        cells = (cells * (GPU_BATCH // len(cells) + 1))[:GPU_BATCH]
+        on_device = _batch(crop.to(place), cells)
+
+        def synchronized() -> None:
+            on_device()
+            torch.cuda.synchronize()
+
+        synchronized()
+        seconds = statistics.median(_seconds(synchronized) for _ in range(repeats))
+        result["gpu"] = {"device": torch.cuda.get_device_name(), "images_per_second": round(GPU_BATCH / seconds)}
+    return result
+
+
+def _feeding(crop: Tensor, repeats: int) -> dict[str, float]:
+    settings = load_config("grmp")
+    assert settings.meta is not None
+    model = build_model(settings)
+    params, loss = model.train_only(settings.meta.trainable), WeightedSum(settings.loss)
+    size = settings.meta.support
+    batch = Batch(crop.expand(size, -1, -1, -1), {"quality": torch.linspace(0, 1, size)})
+    cells = [(row.name, level) for row in DISTORTIONS for level in LEVELS]
+
+    def train() -> None:
+        gradients_by_name(loss(model(batch.images, branches=loss.branches), batch.targets), params)
+
+    distorted, trained = [], []
+    train()
+    for _ in range(repeats):
+        distorted.append(len(cells) / _seconds(_batch(crop, cells)))
+        trained.append(size / _seconds(train))
+    rates = statistics.median(distorted), statistics.median(trained)
+    ratio = statistics.median(d / t for d, t in zip(distorted, trained, strict=True))
+    return {"distorted_per_second": round(rates[0]), "trained_per_second": round(rates[1], 1), "ratio": round(ratio, 1)}
+
+
+def _one(image: Tensor, name: str, level: float) -> Callable[[], Tensor]:
+    return lambda: distort(image, name, level, generator=torch.Generator().manual_seed(0))
+
+
+def _batch(image: Tensor, cells: list[tuple[str, int]]) -> Callable[[], Tensor]:
+    images = image.expand(len(cells), -1, -1, -1)
+    names, levels = zip(*cells, strict=True)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(cells))]
+    return lambda: distort_batch(images, names, levels, generators=generators)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)

@@ -1,0 +1,134 @@
+"""Recipes of the commands that make pictures: one distorted, a sheet of all, a whole data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..data import synthesis
+from ..data.synthetic import human_opinion
+from ..distortions import DISTORTIONS, TID2013, Distortion, compose, distort, find
+from ..errors import InputError
+from ..images import find_images, read_image, shrink, to_float, to_uint8, write_png
+from ..progress import track
+
+SETS = {"kadid10k": DISTORTIONS, "tid2013": TID2013}
+LEVELS = (1, 2, 3, 4, 5)
+TILE = (224, 150)  # width and height of the middle of a picture on a sheet, in its own pixels
+LINE = 18
+MARGIN = 8
+
+
+def rows_of(names: Sequence[str]) -> list[Distortion]:
+    """The rows of types and of whole sets (kadid10k, tid2013), in the order given, each once."""
+    rows = [row for name in names for row in SETS.get(name) or (find(name),)]
+    return list(dict.fromkeys(rows))
+
+
+def distort_file(
+    photo: Path, out: Path, steps: Sequence[tuple[str, float]], *, seed: int = 0
+) -> list[tuple[str, float]]:
+    """Distort a photograph by (type, level) steps in their order; the PNG file `out` records them and the seed."""
+    if out.suffix.lower() != ".png":
+        raise InputError(f"-o {out}: name a .png file: other formats would add a distortion of their own")
+    image = to_float(read_image(photo))
+    distorted, applied = compose(image, steps, generator=torch.Generator().manual_seed(seed))
+    notes = {"distortion": ", ".join(f"{name} {level:g}" for name, level in applied), "seed": str(seed)}
+    write_png(out, to_uint8(distorted), notes)
+    return applied
+
+
+def draw_sheet(photo: Path, out: Path, types: Sequence[str] = ("kadid10k",), *, seed: int = 0) -> None:
+    """Draw the middle of a photograph under every type at every level, with parameters and human means.
+
+    The photograph is reduced to a shorter side of 384 pixels first, to the size that the means are of.
+    """
+    rows = rows_of(types)
+    image = to_float(shrink(read_image(photo), 384))
+    if image.shape[1] < TILE[1] or image.shape[2] < TILE[0]:
+        raise InputError(f"{photo}: a sheet needs {TILE[0]} x {TILE[1]} pixels or more")
+    width, height = TILE[0] + MARGIN, TILE[1] + LINE + MARGIN
+    sheet = Image.new("RGB", (MARGIN + len(LEVELS) * width, MARGIN + LINE + len(rows) * (height + LINE)), "white")
+    draw, font, bold = ImageDraw.Draw(sheet), ImageFont.load_default(13), ImageFont.load_default(15)
+    draw.text((MARGIN, MARGIN), f"{photo.name}: level: parameter, mean opinion (1 bad .. 5 excellent)", "black", font)
+    with track("drawing", len(rows)) as log:
+        for at, row in enumerate(rows):
+            top = MARGIN + LINE + at * (height + LINE)
+            draw.text((MARGIN, top), f"{row.id} {row.name}", "black", bold)
+            for level in LEVELS:
+                left = MARGIN + (level - 1) * width
+                noise = torch.Generator().manual_seed(seed)
+                sheet.paste(_middle(distort(image, row.name, level, generator=noise)), (left, top + LINE))
+                opinion = human_opinion(row.name, level)
+                caption = f"{level}: {row.amount(level):g}" + ("" if opinion is None else f",  {opinion:.2f}")
+                draw.text((left, top + LINE + TILE[1] + 1), caption, "black", font)
+            log({})
+    try:
+        sheet.save(out, quality=88)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--sheet {out}: cannot be written ({error})") from None
+
+
+def _middle(image: Tensor) -> Image.Image:
+    top, left = (image.shape[1] - TILE[1]) // 2, (image.shape[2] - TILE[0]) // 2
+    tile = to_uint8(image)[:, top : top + TILE[1], left : left + TILE[0]]
+    return Image.fromarray(tile.permute(1, 2, 0).numpy())
+
+
+@dataclass(frozen=True)
+class Synthesized:
+    """What `synthesize` made: the number of distorted pictures, their labels, and one line per unusable file."""
+
+    pictures: int
+    labels: Path
+    failed: list[str]
+
+
+def synthesize(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    types: Sequence[str] = ("kadid10k",),
+    levels: Sequence[float] = LEVELS,
+    short_side: int | None = 384,
+    seed: int = 0,
+    workers: int = 1,
+) -> Synthesized:
+    """Make a data set in the manner of KADID-10k from a folder of clean photographs.
+
+    `out` receives every photograph as PNG (reduced to `short_side`, as KADID's are, unless that is None), one picture
+    per type and level, and labels.csv. What is there already is kept, so that an interrupted run goes on, and a
+    repeated one changes nothing. A file that cannot be used is reported, and the others are worked on.
+    """
+    out, names = Path(out), [row.name for row in rows_of(types)]
+    photographs = find_images([Path(folder)])
+    stems = [path.stem for path in photographs]
+    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
+        raise InputError(f"{folder}: two photographs are named '{twice}': rename one")
+    plans = {path: synthesis.plan(path, names, levels, seed) for path in photographs}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"-o {out}: cannot be written ({error.strerror})") from None
+
+    failed = []
+    for path in photographs:
+        try:
+            synthesis.write_reference(path, out, short_side)
+        except InputError as error:
+            failed.append(str(error))
+            del plans[path]
+    if not plans:
+        raise InputError(f"{failed[0]} (and no other photograph can be used)")
+    pieces = [piece for cells in plans.values() for piece in synthesis.by_type(cells)]
+    with track("distorting", sum(map(len, pieces))) as log:
+        jobs = (delayed(synthesis.write_cells)(piece, out) for piece in pieces)
+        for piece, _ in zip(pieces, Parallel(n_jobs=workers, return_as="generator")(jobs), strict=True):
+            for _ in piece:
+                log({})
+    labels = synthesis.write_labels([cell for cells in plans.values() for cell in cells], out)
+    return Synthesized(sum(map(len, pieces)), labels, failed)
