@@ -191,13 +191,12 @@ def photographs() -> list[Tensor]:
 
 @pytest.mark.parametrize("name", TID)
 def test_tid2013_takes_its_published_steps(name: str, photographs: list[Tensor]) -> None:
-    tolerance = 1.2
-    if name in TRANSMISSION | {"tid2013/non_eccentricity_patch"}:
-        tolerance = 6  # a few bits or patches decide, and eight pictures are few
+    chancy = name in TRANSMISSION | {"tid2013/non_eccentricity_patch"}  # a few bits or patches decide
+    images = photographs * (3 if chancy else 1)
     for level, step in zip(LEVELS, STEPS, strict=True):
-        distorted = [distort(image, name, level, generator=seeded(i)) for i, image in enumerate(photographs)]
-        median = np.median([psnr(*pair) for pair in zip(photographs, distorted, strict=True)])
-        assert median == pytest.approx(step, abs=tolerance)
+        distorted = [distort(image, name, level, generator=seeded(i)) for i, image in enumerate(images)]
+        median = np.median([psnr(*pair) for pair in zip(images, distorted, strict=True)])
+        assert median == pytest.approx(step, abs=4 if chancy else 1.2)
 
 
 @pytest.mark.parametrize("name", [row.name for row in (*DISTORTIONS, *TID2013) if row.torch_form])

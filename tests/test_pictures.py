@@ -1,6 +1,7 @@
 """`fsiqa distort` and `fsiqa synthesize`: pictures, sheets, and data sets that can be made again."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from fewshot_iqa.data.synthetic import wheel_photograph
-from fewshot_iqa.distortions import distort
+from fewshot_iqa.distortions import DISTORTIONS, TID2013, distort
 from fewshot_iqa.images import read_image, to_float, to_uint8
 
 
@@ -202,3 +203,13 @@ def test_two_photographs_of_one_name(fsiqa, photos, tmp_path):
 def test_a_folder_of_bad_files(fsiqa, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
     assert "the file is empty" in refused(fsiqa, "synthesize", tmp_path, "-o", tmp_path / "set", "--types", "jpeg")
+
+
+def test_bench_measures_every_type(fsiqa, tmp_path):
+    result = fsiqa("bench", "distort", "--repeats", "1", "--device", "cpu", "--json", tmp_path / "bench.json")
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert set(figures["types"]) == {row.name for row in (*DISTORTIONS, *TID2013)}
+    assert all(milliseconds > 0 for milliseconds in figures["types"].values())
+    assert figures["variants"] == 120
+    assert f"{figures['variants_seconds']:.2f} s" in result.output
+    assert "gpu" not in figures

@@ -121,6 +121,8 @@ def stretch(values: Tensor, flat: float = 0.0) -> Tensor:
 
 def to_bytes(images: Tensor) -> Tensor:
     """Float in [0, 1] to the nearest of 256 steps, uint8."""
+    if on_cpu(images):
+        return each(images, lambda pixels: cv2.convertScaleAbs(pixels, alpha=255))
     return (images * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 

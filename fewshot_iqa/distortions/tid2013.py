@@ -137,7 +137,8 @@ def _transmitted(
     def send(pixels: np.ndarray) -> np.ndarray:
         file = encode(pixels)
         received = np.frombuffer(file, dtype=np.uint8).copy()
-        body = received[min(file.index(marker) + HEADER, len(file) - 3) : -2]
+        start = file.index(marker) + HEADER
+        body = received[min(start + len(file) // 10, len(file) - 3) : -2]
         at = (next(places) * len(body)).astype(int)
         flipped = body[at] ^ (1 << next(bits)).astype(np.uint8)
         # 255 begins a marker: none is made, and none is hit.
