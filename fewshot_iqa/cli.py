@@ -167,7 +167,7 @@ def distort(
         Path | None,
         typer.Option(metavar="FILE", help="Draw all types (or each --type; also kadid10k, tid2013) at all levels."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of what is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of what is random.")] = 0,
 ) -> None:
     """Distort a photograph, or draw a sheet of all distortions of it."""
     from .recipes.pictures import distort_file, draw_sheet

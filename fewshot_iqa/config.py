@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -272,6 +273,7 @@ def dump(spec: Spec) -> str:
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
 
 
+@cache
 def human_means() -> dict[str, list[float]]:
     """KADID-10k's mean opinion (1 bad .. 5 excellent) of each distortion at levels 1 to 5, over its 81 references."""
     means: dict[str, list[float]] = read_yaml(resources.find("tasks", "kadid_levels"))["means"]

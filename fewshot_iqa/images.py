@@ -62,9 +62,10 @@ def write_png(path: Path, image: Tensor, notes: Mapping[str, str]) -> None:
     try:
         # Twice as fast as Pillow's own compression level, and hardly larger for photographs.
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(part, "PNG", pnginfo=info, compress_level=3)
+        part.replace(path)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-    part.replace(path)
 
 
 def read_notes(path: Path) -> dict[str, str]:

@@ -114,6 +114,7 @@ def test_unknown_names(refused, fsiqa):
         ("model.branches.quality.phrases=[good, fair, bad]", "not two phrases"),
         ("meta.inner_lr=1e30", "lower meta.inner_lr"),
         ("task.distortions=[jpegg]", "Did you mean 'jpeg'?"),
+        ("task.distortions=[tid2013/jpeg]", "KADID-10k does not have this type"),
     ],
 )
 def test_overrides_that_cannot_be(refused, small, photographs, tmp_path, override, said):

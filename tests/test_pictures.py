@@ -73,7 +73,7 @@ def test_sheet_shows_every_cell(fsiqa, tmp_path):
     one = np.array(Image.open(sheet))
     assert one.shape[1] == two.shape[1]
     assert one.shape[0] < two.shape[0]
-    tiles = [two[60:150, 20 + i * 232 : 200 + i * 232] for i in range(5)]
+    tiles = [two[60:150, 20 + i * 208 : 180 + i * 208] for i in range(5)]
     assert all(tile.std() > 10 for tile in tiles)
     assert len({tile.tobytes() for tile in tiles}) == 5
 
@@ -178,6 +178,9 @@ def test_other_runs_are_not_mixed(fsiqa, photos, tmp_path):
     fsiqa(*command)
     assert "another seed" in refused(fsiqa, *command, "--seed", "1")
     assert "another picture" in refused(fsiqa, *command, "--short-side", "60")
+    (photos / "cup.png").rename(photos / "other.png")
+    Image.new("RGB", (90, 90)).save(photos / "cup.png")
+    assert "another picture" in refused(fsiqa, *command)
     (out / "labels.csv").write_text("name,mos\n")
     assert "is not ours" in refused(fsiqa, *command)
 
@@ -188,6 +191,9 @@ def test_other_runs_are_not_mixed(fsiqa, photos, tmp_path):
         (["--types", "jpeg,blurr"], "no distortion is named 'blurr'"),
         (["--levels", "1,x"], "expected numbers between commas"),
         (["--levels", "9"], "level 1..5"),
+        (["--types", "tid2013/jpeg", "--levels", "0.5"], "level 1..5"),
+        (["--short-side", "16"], "32 pixels are the least"),
+        (["--short-side", "-5"], "32 pixels are the least"),
     ],
 )
 def test_synthesize_refuses(fsiqa, photos, tmp_path, options, message):
@@ -195,14 +201,30 @@ def test_synthesize_refuses(fsiqa, photos, tmp_path, options, message):
     assert not (tmp_path / "set").exists()
 
 
-def test_two_photographs_of_one_name(fsiqa, photos, tmp_path):
-    shutil.copy(photos / "rocket.jpg", photos / "cup.jpg")
-    assert "named 'cup'" in refused(fsiqa, "synthesize", photos, "-o", tmp_path / "set")
+@pytest.mark.parametrize("name", ["cup.jpg", "cup_10_01.png"])
+def test_two_photographs_that_lead_to_one_file(fsiqa, photos, tmp_path, name):
+    shutil.copy(photos / "rocket.jpg", photos / name)
+    assert "lead to a file cup" in refused(fsiqa, "synthesize", photos, "-o", tmp_path / "set", "--types", "jpeg")
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("inside", ["photos", "photos/set"])
+def test_out_inside_the_photographs(fsiqa, photos, tmp_path, inside):
+    assert "lies inside" in refused(fsiqa, "synthesize", photos, "-o", tmp_path / inside)
 
 
 def test_a_folder_of_bad_files(fsiqa, tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"")
-    assert "the file is empty" in refused(fsiqa, "synthesize", tmp_path, "-o", tmp_path / "set", "--types", "jpeg")
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "bad.png").write_bytes(b"")
+    assert "the file is empty" in refused(fsiqa, "synthesize", bad, "-o", tmp_path / "set", "--types", "jpeg")
+
+
+def test_a_target_that_is_a_folder(fsiqa, photo, tmp_path):
+    (tmp_path / "out.png").mkdir()
+    message = refused(fsiqa, "distort", photo, "--type", "jpeg", "--level", "1", "-o", tmp_path / "out.png")
+    assert "cannot be written" in message
+    assert not (tmp_path / "out.png.part").exists()
 
 
 def test_bench_measures_every_type(fsiqa, tmp_path):

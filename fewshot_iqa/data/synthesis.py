@@ -1,7 +1,7 @@
 """A data set in the manner of KADID-10k on disk: references, their distorted versions, and labels.csv."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -38,12 +38,16 @@ class Cell:
         return {"distortion": f"{self.type} {self.level:g}", "seed": str(self.seed)}
 
 
+COLUMNS = [field.name for field in fields(Cell)]
+
+
 def plan(photograph: Path, types: Sequence[str], levels: Sequence[float], seed: int) -> list[Cell]:
     """The cells of one photograph; a name such as `astronaut_10_03.png` says reference, type's id and level."""
     cells = []
     for row in map(find, types):
         code = f"t{row.id:02d}" if row.data_set == "tid2013" else f"{row.id:02d}"
         for level in levels:
+            row.amount(level)  # which refuses what is no level
             cells.append(
                 Cell(
                     image=f"{photograph.stem}_{code}_0{level:g}.png",
@@ -57,20 +61,25 @@ def plan(photograph: Path, types: Sequence[str], levels: Sequence[float], seed: 
     return cells
 
 
-def write_reference(photograph: Path, out: Path, short_side: int | None) -> None:
+def write_reference(photograph: Path, out: Path, short_side: int | None) -> str | None:
     """Write a photograph as the reference of its distorted versions, reduced to `short_side` where that is given.
 
-    InputError where it cannot be read or used, or where `out` holds another picture of that name.
+    Returns what is wrong with a photograph that cannot be used. InputError where `out` cannot be written, or holds
+    another picture of that name.
     """
-    image = read_image(photograph)
-    if min(image.shape[1:]) < SMALLEST_SIDE:
-        raise InputError(f"{photograph}: too small to distort: {SMALLEST_SIDE} pixels a side are the least")
+    try:
+        image = read_image(photograph)
+    except InputError as error:
+        return str(error)
     image = shrink(image, short_side) if short_side else image
+    if min(image.shape[1:]) < SMALLEST_SIDE:
+        return f"{photograph}: too small to distort: {SMALLEST_SIDE} pixels a side are the least"
     target = out / f"{photograph.stem}.png"
     if not target.exists():
         write_png(target, image, {})
     elif not torch.equal(read_image(target), image):
         raise InputError(f"{target}: holds another picture than {photograph} at this size: choose another --out")
+    return None
 
 
 def write_cells(cells: Sequence[Cell], out: Path) -> None:
@@ -93,32 +102,35 @@ def _made(cell: Cell, out: Path) -> bool:
     return True
 
 
-def write_labels(cells: Sequence[Cell], out: Path) -> Path:
-    """Write labels.csv: the rows of an earlier one, and of `cells`, sorted by image."""
+def read_labels(out: Path) -> dict[str, dict[str, str]]:
+    """The rows of an earlier labels.csv by image; none where there is no such file."""
     path = out / LABELS
-    columns = [field.name for field in fields(Cell)]
-    rows = {row["image"]: row for row in _earlier(path, columns)}
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if list(reader.fieldnames or ()) == COLUMNS:
+                return {row["image"]: row for row in reader}
+    except (OSError, UnicodeDecodeError):
+        pass
+    raise InputError(f"{path}: is not ours: choose another --out")
+
+
+def write_labels(rows: Mapping[str, dict[str, str]], cells: Sequence[Cell], out: Path) -> Path:
+    """Write labels.csv: earlier `rows` and those of `cells`, sorted by image."""
+    rows = dict(rows)
     for cell in cells:
         values = asdict(cell) | {"level": f"{cell.level:g}"}
         values["human_mean"] = "" if cell.human_mean is None else f"{cell.human_mean:.4f}"
         rows[cell.image] = {name: str(value) for name, value in values.items()}
-    part = path.with_suffix(".part")
+    path, part = out / LABELS, out / f"{LABELS}.part"
     with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows[image] for image in sorted(rows))
     part.replace(path)
     return path
-
-
-def _earlier(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if list(reader.fieldnames or ()) != list(columns):
-            raise InputError(f"{path}: is not ours: choose another --out")
-        return list(reader)
 
 
 def by_type(cells: Sequence[Cell]) -> Iterator[list[Cell]]:

@@ -37,12 +37,11 @@ def photographs(task: SyntheticTask) -> list[Path]:
 
 def synthetic_records(task: SyntheticTask) -> list[Record]:
     """Every photograph x distortion x level; the rating is the human mean of (distortion, level)."""
-    means = human_means()
     for name in task.hold_out:
         find(name)
-    names = [find(name).name for name in task.distortions] if task.distortions else list(means)
+    names = [find(name).name for name in task.distortions] if task.distortions else list(human_means())
     return [
-        Record(path, means[name][level - 1], group=str(path), distortion=name, level=level, apply=((name, level),))
+        Record(path, _rating(name, level), group=str(path), distortion=name, level=level, apply=((name, level),))
         for path in photographs(task)
         for name in names
         for level in task.levels
@@ -61,10 +60,14 @@ def human_quality(name: str | int, level: float) -> float:
     It is the mean over KADID's 81 references, whatever the picture, linear between whole levels. InputError for a
     type that KADID-10k lacks.
     """
+    return OPINION.quality(_rating(name, level))
+
+
+def _rating(name: str | int, level: float) -> float:
     opinion = human_opinion(name, level)
     if opinion is None:
         raise InputError(f"people's opinion of '{find(name).name}' is not known: KADID-10k does not have this type")
-    return OPINION.quality(opinion)
+    return opinion
 
 
 def wheel_photograph(name: str) -> Path:

@@ -14,10 +14,11 @@ from torch import Tensor
 from ..errors import InputError
 from . import ops
 from .draws import Draws
-from .table import DISTORTIONS, TID2013, Distortion, at_level, find
+from .table import DISTORTIONS, LEVELS, TID2013, Distortion, at_level, find
 
 __all__ = [
     "DISTORTIONS",
+    "LEVELS",
     "SMALLEST_SIDE",
     "TID2013",
     "Distortion",
@@ -30,8 +31,8 @@ __all__ = [
 
 # A color block must fit.
 SMALLEST_SIDE = 32
-# A range below half an 8-bit step is a flat image: stretching it would show nothing but rounding errors.
-FLAT = 0.5 / 255
+# A range of two 8-bit steps is a flat image: stretching it would show nothing but rounding errors.
+FLAT = 2 / 255
 
 Step = tuple[str | int, float]
 
@@ -74,14 +75,16 @@ def distort_batch(
 
     def run(members: list[int]) -> None:
         draws = Draws([seeds[index] for index in members], images.device)
-        with torch.inference_mode(inference):
+        with torch.inference_mode(inference), torch.autocast(images.device.type, enabled=False):
             result = _distorted(images[members].detach(), rows[members[0]], amounts[members[0]], draws)
             distorted[members] = result.to(images.dtype)
 
-    workers = min(len(jobs), torch.get_num_threads()) if ops.on_cpu(images) else 1
-    if workers > 1:
-        with ThreadPoolExecutor(workers) as pool:
+    threads = torch.get_num_threads()
+    if ops.on_cpu(images) and min(len(jobs), threads) > 1:
+        # Each worker on one thread; what they set is also the default of later threads, hence the last line.
+        with ThreadPoolExecutor(min(len(jobs), threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             list(pool.map(run, jobs.values()))
+        torch.set_num_threads(threads)
     else:
         for members in jobs.values():
             run(members)
@@ -96,8 +99,11 @@ def compose(
     Returns the picture and the steps in the order in which they were applied: the given one, or with `shuffle` one
     drawn from `generator`.
     """
-    order = torch.randperm(len(steps), generator=generator).tolist() if shuffle else range(len(steps))
+    order: Sequence[int] = range(len(steps))
+    if shuffle:
+        order = torch.randperm(len(steps), generator=generator, device=generator.device).tolist()
     applied = [(find(steps[i][0]).name, steps[i][1]) for i in order]
+    image = image.clone()
     for name, level in applied:
         image = distort(image, name, level, generator=generator)
     return image, applied

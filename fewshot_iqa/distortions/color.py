@@ -11,7 +11,6 @@ from torch import Tensor
 from .draws import Draws
 from .ops import cut_extremes, each, from_bytes, gaussian, lab_to_rgb, rgb_to_lab, stretch, to_bytes
 
-GREY = (0.299, 0.587, 0.114)
 # A palette learnt from a small copy differs little from one learnt from every pixel and is ten times faster.
 PALETTE_SIDE = 64
 # Pillow refines its median cut by k-means until no more pixels than this change their colour in a round.
@@ -38,8 +37,8 @@ def color_shift(images: Tensor, amount: float, draws: Draws) -> Tensor:
 
 def edge_mask(images: Tensor) -> Tensor:
     """(n, 1, H, W) in [0, 1]: the blurred gradient magnitude of the grey image, its extremes cut off."""
-    grey = torch.tensordot(images, torch.tensor(GREY, device=images.device), dims=([1], [0]))[:, None]
-    down, right = torch.gradient(grey, dim=(2, 3))
+    red, green, blue = images.split(1, dim=1)
+    down, right = torch.gradient(0.299 * red + 0.587 * green + 0.114 * blue, dim=(2, 3))
     # 0.1 is the generator's floor: the flattest tenth of the range counts as no edge at all.
     mask = stretch(gaussian(torch.hypot(down, right), 4.0)).clamp(min=0.1)
     return stretch(cut_extremes(mask, 0.01, 0.99))

@@ -82,14 +82,16 @@ def mix_channels(images: Tensor, matrix: np.ndarray, offset: np.ndarray) -> Tens
     if on_cpu(images):
         affine = np.column_stack([matrix, offset])
         return each(images, lambda pixels: cv2.transform(pixels, affine))
-    weight, bias = (torch.from_numpy(part).to(images) for part in (matrix, offset))
-    return F.conv2d(images, weight[:, :, None, None], bias)
+    # No product of matrices: GPUs may round its factors to ten bits.
+    columns = torch.from_numpy(np.column_stack([matrix, offset])).to(images)[:, :, None, None].unbind(1)
+    red, green, blue = images.split(1, dim=1)
+    return columns[0] * red + columns[1] * green + columns[2] * blue + columns[3]
 
 
 def displace(images: Tensor, shift: Tensor) -> Tensor:
     """Fetch every pixel, bilinearly, from where `shift` (n, 2, H, W) leads: x and y in pixels."""
     height, width = images.shape[-2:]
-    y, x = (torch.arange(float(side), device=images.device) for side in (height, width))
+    y, x = (torch.arange(side, dtype=torch.float32, device=images.device) for side in (height, width))
     x, y = shift[:, 0] + x, shift[:, 1] + y[:, None]
     if on_cpu(images):
         maps = zip(x.numpy(), y.numpy(), strict=True)
@@ -105,7 +107,7 @@ def cut_extremes(values: Tensor, low: float, high: float) -> Tensor:
         bounds = torch.from_numpy(np.quantile(flat.numpy(), (low, high), axis=1)).to(values)
     else:
         ranked = flat.sort(dim=1).values
-        places = torch.tensor((low, high), device=values.device) * (flat.shape[1] - 1)
+        places = torch.tensor((low, high), dtype=torch.float32, device=values.device) * (flat.shape[1] - 1)
         below = places.long()
         bounds = torch.lerp(ranked[:, below], ranked[:, (below + 1).clamp(max=flat.shape[1] - 1)], places - below).T
     lowest, highest = (bound.view(-1, 1, 1, 1) for bound in bounds)

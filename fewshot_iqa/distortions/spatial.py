@@ -62,8 +62,8 @@ def color_block(images: Tensor, count: float, draws: Draws) -> Tensor:
 
 def place_blocks(images: Tensor, count: int, draws: Draws) -> Iterator[list[tuple[tuple[slice, ...], Tensor]]]:
     """Per image, `count` random areas of 32 x 32 with a random colour (3, 1, 1) each; fewer are the first of more."""
-    places = draws.integers([(0, side - COLOR_PATCH) for side in images.shape[2:]], count).tolist()
-    colors = draws.uniform(count, 3, 1, 1)
-    for corners, chosen in zip(places, colors, strict=True):
+    room = torch.tensor(images.shape[2:]) - COLOR_PATCH + 1
+    for picks in draws.uniform(count, 5):
+        corners = (picks[:, :2].double().cpu() * room).long().tolist()
         areas = [(slice(None), slice(y, y + COLOR_PATCH), slice(x, x + COLOR_PATCH)) for y, x in corners]
-        yield list(zip(areas, chosen, strict=True))
+        yield list(zip(areas, picks[:, 2:, None, None], strict=True))

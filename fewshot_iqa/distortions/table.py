@@ -43,6 +43,8 @@ def at_level(values: Sequence[float], level: float) -> float:
     return low + (level - below) * (high - low)
 
 
+LEVELS = (1, 2, 3, 4, 5)
+
 DISTORTIONS: tuple[Distortion, ...] = (
     Distortion(1, "gaussian_blur", filters.gaussian_blur, (0.1, 0.5, 1, 2, 5)),
     Distortion(2, "lens_blur", filters.lens_blur, (1, 2, 4, 6, 8)),
@@ -89,10 +91,10 @@ TID2013: tuple[Distortion, ...] = (
     Distortion(13, "tid2013/jpeg2000_errors", tid2013.jpeg2000_errors, (4.8, 9.4, 15, 26, 34), torch_form=False),
     Distortion(14, "tid2013/non_eccentricity_patch", spatial.non_eccentricity_patch, (22, 40, 80, 170, 390)),
     Distortion(15, "tid2013/local_blocks", tid2013.local_blocks, (0.144, 0.205, 0.3, 0.456, 0.695)),
-    Distortion(16, "tid2013/mean_shift", tone.mean_shift, (0.0224, -0.0316, 0.0447, -0.0631, 0.0891)),
-    Distortion(17, "tid2013/contrast", tid2013.contrast, (0.916, 1.13, 0.833, 1.28, 0.667)),
+    Distortion(16, "tid2013/mean_shift", tid2013.intensity_shift, (0.0224, 0.0316, 0.0447, 0.0631, 0.0891)),
+    Distortion(17, "tid2013/contrast", tid2013.contrast, (0.084, 0.119, 0.168, 0.24, 0.34)),
     Distortion(18, "tid2013/saturation", tid2013.saturation, (0.8, 0.72, 0.6, 0.44, 0.2)),
-    Distortion(19, "tid2013/multiplicative_noise", tid2013.multiplicative_noise, (0.0022, 0.0045, 0.009, 0.018, 0.038)),
+    Distortion(19, "tid2013/multiplicative_noise", tid2013.gaussian_speckle, (0.0022, 0.0045, 0.009, 0.018, 0.038)),
     Distortion(20, "tid2013/comfort_noise", tid2013.comfort_noise, (0.066, 0.116, 0.2, 0.44, 0.99)),
     Distortion(21, "tid2013/noisy_compression", tid2013.noisy_compression, (0.00035, 0.00078, 0.0018, 0.0039, 0.0086)),
     Distortion(22, "tid2013/color_dither", color.color_quantization, (180, 70, 24, 12, 6), torch_form=False),

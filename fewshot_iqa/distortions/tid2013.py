@@ -15,12 +15,14 @@ from .spatial import place_blocks
 
 MARKER = 255
 HEADER = 60  # bytes after a stream's marker that no error hits: without them nothing can be decoded
+ATTEMPTS = 8  # to damage a file so that it shows and can still be decoded
 BLOCKS = 16  # per 512 x 384 pixels, TID2013's size of an image
 
 
 def color_noise(images: Tensor, variance: float, draws: Draws) -> Tensor:
     """Gaussian noise in YCbCr: `variance` in Y, four times as much in Cb and Cr."""
-    noise = normal_like(images, draws) * torch.tensor([1.0, 2.0, 2.0], device=images.device).view(3, 1, 1)
+    noise = normal_like(images, draws)
+    noise[:, 1:] *= 2
     rgb_noise = mix_channels(noise, np.linalg.inv(JFIF), np.zeros(3))
     return images + math.sqrt(variance) * rgb_noise
 
@@ -34,7 +36,7 @@ def masked_noise(images: Tensor, variance: float, draws: Draws) -> Tensor:
     """Gaussian noise of mean `variance`, its deviation in proportion to the local contrast that hides it."""
     mean = gaussian(images, 3.0)
     contrast = (gaussian(images.square(), 3.0) - mean.square()).clamp(min=0).mean(1, keepdim=True)
-    contrast = contrast / _mean(contrast).clamp(min=1e-9)
+    contrast = contrast / _mean(contrast).clamp(min=1e-5)
     return images + math.sqrt(variance) * contrast.sqrt() * normal_like(images, draws)
 
 
@@ -49,7 +51,7 @@ def quantization_noise(images: Tensor, step: float, draws: Draws) -> Tensor:
     return (images / step).round() * step
 
 
-def multiplicative_noise(images: Tensor, variance: float, draws: Draws) -> Tensor:
+def gaussian_speckle(images: Tensor, variance: float, draws: Draws) -> Tensor:
     """Speckle: I + n * I, with Gaussian n of `variance`."""
     return images + images * math.sqrt(variance) * normal_like(images, draws)
 
@@ -64,9 +66,14 @@ def local_blocks(images: Tensor, strength: float, draws: Draws) -> Tensor:
     return shifted
 
 
-def contrast(images: Tensor, factor: float, draws: Draws) -> Tensor:
-    """Scale the distance from the image's mean by `factor`."""
-    return torch.lerp(_mean(images), images, factor)
+def intensity_shift(images: Tensor, amount: float, draws: Draws) -> Tensor:
+    """Add or subtract `amount`, as chance has it."""
+    return images + amount * _sign(draws)
+
+
+def contrast(images: Tensor, amount: float, draws: Draws) -> Tensor:
+    """Raise or lower the distance from the image's mean by the share `amount`, as chance has it."""
+    return images + amount * _sign(draws) * (images - _mean(images))
 
 
 def saturation(images: Tensor, factor: float, draws: Draws) -> Tensor:
@@ -130,26 +137,37 @@ def jpeg2000_errors(images: Tensor, rate: float, draws: Draws) -> Tensor:
 def _transmitted(
     images: Tensor, rate: float, draws: Draws, encode: Callable[[np.ndarray], bytes], marker: bytes
 ) -> Tensor:
-    """Encode, flip bits after `marker` and the header behind it, decode."""
+    """Encode, flip bits after `marker` and the header behind it, decode; again where that is impossible or unseen."""
     count = max(1, round(rate * images.shape[2] * images.shape[3] / 100_000))
-    places, bits = iter(draws.uniform(count).cpu().numpy()), iter(draws.integers([(0, 7)], count)[..., 0])
+    places = iter(draws.uniform(ATTEMPTS, count).cpu().numpy())
+    bits = iter(draws.integers([(0, 7)], ATTEMPTS * count).reshape(len(images), ATTEMPTS, count))
 
     def send(pixels: np.ndarray) -> np.ndarray:
         file = encode(pixels)
-        received = np.frombuffer(file, dtype=np.uint8).copy()
+        intact = decode(file)
         start = file.index(marker) + HEADER
-        body = received[min(start + len(file) // 10, len(file) - 3) : -2]
-        at = (next(places) * len(body)).astype(int)
-        flipped = body[at] ^ (1 << next(bits)).astype(np.uint8)
-        # 255 begins a marker: none is made, and none is hit.
-        safe = (body[at] != MARKER) & (body[at - 1] != MARKER) & (flipped != MARKER)
-        body[at[safe]] = flipped[safe]
-        try:
-            return decode(received.tobytes())
-        except OSError:  # damaged beyond what the decoder can show: sent again, intact
-            return decode(file)
+        for place, bit in zip(next(places), next(bits), strict=True):
+            received = np.frombuffer(file, dtype=np.uint8).copy()
+            body = received[min(start + len(file) // 10, len(file) - 3) : -2]
+            at = (place * len(body)).astype(int)
+            flipped = body[at] ^ (1 << bit).astype(np.uint8)
+            # 255 begins a marker: none is made, and none is hit.
+            safe = (body[at] != MARKER) & (body[at - 1] != MARKER) & (flipped != MARKER)
+            body[at[safe]] = flipped[safe]
+            try:
+                damaged = decode(received.tobytes())
+            except OSError:
+                continue
+            if not np.array_equal(damaged, intact):
+                return damaged
+        return intact
 
     return from_bytes(each(to_bytes(images), send))
+
+
+def _sign(draws: Draws) -> Tensor:
+    """1 or -1 per image."""
+    return 1 - 2 * draws.uniform(1, 1, 1).round_()
 
 
 def _unit(noise: Tensor) -> Tensor:

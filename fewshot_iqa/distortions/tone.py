@@ -56,7 +56,7 @@ def quantization(images: Tensor, thresholds: float, draws: Draws) -> Tensor:
 
 def apply_curve(values: Tensor, inner: Points) -> Tensor:
     """Send values in [0, 1] through the spline over (0, 0), the `inner` points and (1, 1)."""
-    index = values.clamp(0, 1).mul_(TABLE_SIZE - 1).round_().long()
+    index = values.clamp(0, 1).mul_(TABLE_SIZE - 1).round_().long().clamp_(0, TABLE_SIZE - 1)
     return torch.take(curve_table(inner).to(values.device), index)
 
 

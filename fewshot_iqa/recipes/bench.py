@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..config import load_config
 from ..data.synthetic import wheel_photograph
-from ..distortions import DISTORTIONS, TID2013, distort, distort_batch
+from ..distortions import DISTORTIONS, LEVELS, TID2013, distort, distort_batch
+from ..errors import InputError
 from ..finetune import gradients_by_name
 from ..images import read_image, to_float
 from ..losses import WeightedSum
@@ -21,7 +22,6 @@ from .training import build_model, choose_device
 
 KADID_SIZE = (384, 512)
 CROP = 224
-LEVELS = (1, 2, 3, 4, 5)
 # KADID-10k's variants of one picture, without the denoised ones, whose one step takes as long as twenty others.
 VARIANTS = [(row.name, level) for row in DISTORTIONS if row.name != "denoise" for level in LEVELS]
 GPU_BATCH = 256
@@ -36,6 +36,8 @@ def bench_distort(*, repeats: int = 5, device: str | None = None) -> dict[str, A
     torch form, crops of 224 in batches of 256.
     """
     place = choose_device(device)
+    if not place.startswith(("cpu", "cuda")):
+        raise InputError(f"--device {device}: cpu and cuda can be measured")
     photograph = to_float(read_image(wheel_photograph("astronaut")))
     picture, crop = _resized(photograph, KADID_SIZE), _resized(photograph, (CROP, CROP))
     types = {}
@@ -62,11 +64,11 @@ def bench_distort(*, repeats: int = 5, device: str | None = None) -> dict[str, A
 
         def synchronized() -> None:
             on_device()
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(place)
 
         synchronized()
         seconds = statistics.median(_seconds(synchronized) for _ in range(repeats))
-        result["gpu"] = {"device": torch.cuda.get_device_name(), "images_per_second": round(GPU_BATCH / seconds)}
+        result["gpu"] = {"device": torch.cuda.get_device_name(place), "images_per_second": round(GPU_BATCH / seconds)}
     return result
 
 

@@ -1,5 +1,6 @@
 """Recipes of the commands that make pictures: one distorted, a sheet of all, a whole data set."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,13 @@ from torch import Tensor
 
 from ..data import synthesis
 from ..data.synthetic import human_opinion
-from ..distortions import DISTORTIONS, TID2013, Distortion, compose, distort, find
+from ..distortions import DISTORTIONS, LEVELS, SMALLEST_SIDE, TID2013, Distortion, compose, distort, find
 from ..errors import InputError
 from ..images import find_images, read_image, shrink, to_float, to_uint8, write_png
 from ..progress import track
 
 SETS = {"kadid10k": DISTORTIONS, "tid2013": TID2013}
-LEVELS = (1, 2, 3, 4, 5)
-TILE = (224, 150)  # width and height of the middle of a picture on a sheet, in its own pixels
+TILE = (200, 134)  # width and height of the middle of a picture on a sheet, in its own pixels
 LINE = 18
 MARGIN = 8
 
@@ -68,7 +68,7 @@ def draw_sheet(photo: Path, out: Path, types: Sequence[str] = ("kadid10k",), *, 
                 draw.text((left, top + LINE + TILE[1] + 1), caption, "black", font)
             log({})
     try:
-        sheet.save(out, quality=88)
+        sheet.save(out, quality=85)
     except (OSError, ValueError) as error:
         raise InputError(f"--sheet {out}: cannot be written ({error})") from None
 
@@ -102,33 +102,41 @@ def synthesize(
 
     `out` receives every photograph as PNG (reduced to `short_side`, as KADID's are, unless that is None), one picture
     per type and level, and labels.csv. What is there already is kept, so that an interrupted run goes on, and a
-    repeated one changes nothing. A file that cannot be used is reported, and the others are worked on.
+    repeated one changes nothing. A photograph that cannot be used is reported, and the others are worked on.
     """
-    out, names = Path(out), [row.name for row in rows_of(types)]
-    photographs = find_images([Path(folder)])
-    stems = [path.stem for path in photographs]
-    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
-        raise InputError(f"{folder}: two photographs are named '{twice}': rename one")
+    folder, out = Path(folder), Path(out)
+    if short_side is not None and short_side < SMALLEST_SIDE:
+        raise InputError(f"--short-side {short_side}: {SMALLEST_SIDE} pixels are the least, 0 keeps the size")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"-o {out}: lies inside the photographs of {folder}: choose another folder")
+    names, levels = [row.name for row in rows_of(types)], list(dict.fromkeys(levels))
+    photographs = find_images([folder])
     plans = {path: synthesis.plan(path, names, levels, seed) for path in photographs}
+    files = Counter(f"{path.stem}.png" for path in photographs)
+    files.update(cell.image for cells in plans.values() for cell in cells)
+    if (twice := files.most_common(1)[0])[1] > 1:
+        raise InputError(f"{folder}: two photographs lead to a file {twice[0]}: rename one")
+    earlier = synthesis.read_labels(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"-o {out}: cannot be written ({error.strerror})") from None
 
+    run = Parallel(n_jobs=workers, return_as="generator")
     failed = []
-    for path in photographs:
-        try:
-            synthesis.write_reference(path, out, short_side)
-        except InputError as error:
-            failed.append(str(error))
-            del plans[path]
+    with track("reading", len(photographs)) as log:
+        complaints = run(delayed(synthesis.write_reference)(path, out, short_side) for path in photographs)
+        for path, complaint in zip(photographs, complaints, strict=True):
+            if complaint:
+                failed.append(complaint)
+                del plans[path]
+            log({})
     if not plans:
         raise InputError(f"{failed[0]} (and no other photograph can be used)")
     pieces = [piece for cells in plans.values() for piece in synthesis.by_type(cells)]
     with track("distorting", sum(map(len, pieces))) as log:
-        jobs = (delayed(synthesis.write_cells)(piece, out) for piece in pieces)
-        for piece, _ in zip(pieces, Parallel(n_jobs=workers, return_as="generator")(jobs), strict=True):
+        for piece, _ in zip(pieces, run(delayed(synthesis.write_cells)(piece, out) for piece in pieces), strict=True):
             for _ in piece:
                 log({})
-    labels = synthesis.write_labels([cell for cells in plans.values() for cell in cells], out)
+    labels = synthesis.write_labels(earlier, [cell for cells in plans.values() for cell in cells], out)
     return Synthesized(sum(map(len, pieces)), labels, failed)
