@@ -204,9 +204,10 @@ def synthesize(
     """Make a data set in the manner of KADID-10k from clean photographs. Repeat the command to go on."""
     from .recipes.pictures import synthesize as run
 
+    names = [name.strip() for name in types.split(",")]
     result = run(
-        folder, out, types=types.split(","), levels=_numbers("--levels", levels), short_side=short_side or None,
-        seed=seed, workers=workers,
+        folder, out, types=names, levels=_numbers("--levels", levels), short_side=short_side or None, seed=seed,
+        workers=workers,
     )  # fmt: skip
     for line in result.failed:
         typer.echo(line, err=True)

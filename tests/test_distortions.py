@@ -639,6 +639,9 @@ def test_kernels_sum_to_one_and_have_their_size() -> None:
         (torch.rand(2, 3, 64, 64), "3, H, W"),
         (torch.rand(3, 31, 64), "32"),
         (torch.zeros(3, 64, 64, dtype=torch.uint8), "floating"),
+        (torch.zeros(64, 64, 3).numpy(), "got ndarray"),
+        (255 * torch.rand(3, 64, 64), r"values in \[0, 1\]"),
+        (torch.full((3, 64, 64), torch.nan), r"values in \[0, 1\]"),
     ],
 )
 def test_wrong_images(wrong: Tensor, message: str) -> None:
@@ -659,11 +662,13 @@ def test_wrong_names(small: Tensor) -> None:
         find("gausian_blur")
     with pytest.raises(ValueError, match=r"1\.\.25"):
         find(26)
+    assert find("kadid10k/jpeg") is find("jpeg")
 
 
 def test_wrong_batches(small: Tensor) -> None:
     with pytest.raises(ValueError, match="B, 3, H, W"):
         distort_batch(small, ["jpeg"], [1], generators=[seeded(0)])
+    assert distort_batch(small[None][:0], [], [], generators=[]).shape == (0, 3, 72, 96)
     with pytest.raises(ValueError, match="as many"):
         distort_batch(small[None], ["jpeg"], [1, 2], generators=[seeded(0)])
 

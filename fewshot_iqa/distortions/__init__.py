@@ -33,6 +33,7 @@ __all__ = [
 SMALLEST_SIDE = 32
 # A range of two 8-bit steps is a flat image: stretching it would show nothing but rounding errors.
 FLAT = 2 / 255
+SLACK = 1e-3  # beyond [0, 1], as resizing leaves it
 
 Step = tuple[str | int, float]
 
@@ -45,8 +46,8 @@ def distort(image: Tensor, name: str | int, level: float, *, generator: torch.Ge
     Before and after KADID's distortions the minimum and maximum over all channels are mapped to 0 and 1, as its
     generator does. All randomness comes from `generator`; every call advances it by one draw.
     """
-    if image.ndim != 3:
-        raise InputError(f"expected an image (3, H, W), got shape {tuple(image.shape)}")
+    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
+        raise InputError(f"expected a tensor (3, H, W), got {_described(image)}")
     return distort_batch(image[None], [name], [level], generators=[generator])[0]
 
 
@@ -122,8 +123,8 @@ def _check(
     images: Tensor, names: Sequence[str | int], levels: Sequence[float], generators: Sequence[torch.Generator]
 ) -> None:
     """Refuse what `distort_batch` cannot handle."""
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise InputError(f"expected images (B, 3, H, W), got shape {tuple(images.shape)}")
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(f"expected a tensor (B, 3, H, W), got {_described(images)}")
     if not images.is_floating_point():
         raise InputError(f"expected floating-point images in [0, 1], got {images.dtype}")
     if min(images.shape[2:]) < SMALLEST_SIDE:
@@ -133,3 +134,10 @@ def _check(
             f"{len(images)} images need as many names, levels and generators, "
             f"got {len(names)}, {len(levels)} and {len(generators)}"
         )
+    # On a GPU the look would cost more than the distortion.
+    if ops.on_cpu(images) and len(images) and not -SLACK <= images.amin() <= images.amax() <= 1 + SLACK:
+        raise InputError(f"expected values in [0, 1], got {images.amin():g}..{images.amax():g}")
+
+
+def _described(value: object) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

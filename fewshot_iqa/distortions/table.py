@@ -108,11 +108,12 @@ _BY_ID = {str(row.id): row for row in DISTORTIONS} | {f"tid2013/{row.id}": row f
 
 def find(name_or_id: str | int) -> Distortion:
     """The table's row of a name or id: "jpeg", 10 or "10" of KADID-10k's, "tid2013/jpeg" or "tid2013/10"."""
-    row = _BY_NAME.get(str(name_or_id)) or _BY_ID.get(str(name_or_id))
+    key = str(name_or_id).removeprefix("kadid10k/")
+    row = _BY_NAME.get(key) or _BY_ID.get(key)
     if row is not None:
         return row
-    raise InputError(
-        f"no distortion is named {name_or_id!r}.{nearest(str(name_or_id), _BY_NAME)} Known are the ids "
-        f"1..{len(DISTORTIONS)} or {', '.join(row.name for row in DISTORTIONS)}, and the ids tid2013/1.."
-        f"{len(TID2013)} or names such as {TID2013[0].name}"
+    known = nearest(key, _BY_NAME) or (
+        f" Known are the ids 1..{len(DISTORTIONS)} or {', '.join(row.name for row in DISTORTIONS)}, and the ids "
+        f"tid2013/1..{len(TID2013)} or names such as {TID2013[0].name}"
     )
+    raise InputError(f"no distortion is named {name_or_id!r}.{known}")

@@ -21,6 +21,10 @@ SETS = {"kadid10k": DISTORTIONS, "tid2013": TID2013}
 TILE = (200, 134)  # width and height of the middle of a picture on a sheet, in its own pixels
 LINE = 18
 MARGIN = 8
+LEGEND = """Under every picture:
+its level, the parameter,
+people's mean opinion in KADID-10k
+from 1, bad, to 5, excellent."""
 
 
 def rows_of(names: Sequence[str]) -> list[Distortion]:
@@ -48,23 +52,28 @@ def draw_sheet(photo: Path, out: Path, types: Sequence[str] = ("kadid10k",), *, 
     The photograph is reduced to a shorter side of 384 pixels first, to the size that the means are of.
     """
     rows = rows_of(types)
+    if out.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
+        raise InputError(f"--sheet {out}: name a .png, .jpg or .webp file")
     image = to_float(shrink(read_image(photo), 384))
     if image.shape[1] < TILE[1] or image.shape[2] < TILE[0]:
         raise InputError(f"{photo}: a sheet needs {TILE[0]} x {TILE[1]} pixels or more")
-    width, height = TILE[0] + MARGIN, TILE[1] + LINE + MARGIN
-    sheet = Image.new("RGB", (MARGIN + len(LEVELS) * width, MARGIN + LINE + len(rows) * (height + LINE)), "white")
+    width, height = TILE[0] + MARGIN, TILE[1] + 2 * LINE + MARGIN
+    sheet = Image.new("RGB", (MARGIN + len(LEVELS) * width, MARGIN + (1 + len(rows)) * height), "white")
     draw, font, bold = ImageDraw.Draw(sheet), ImageFont.load_default(13), ImageFont.load_default(15)
-    draw.text((MARGIN, MARGIN), f"{photo.name}: level: parameter, mean opinion (1 bad .. 5 excellent)", "black", font)
+    draw.text((MARGIN, MARGIN), f"the middle of {photo.name}", "black", bold)
+    sheet.paste(_middle(image), (MARGIN, MARGIN + LINE))
+    draw.text((MARGIN + width, MARGIN + LINE), LEGEND, "black", font)
     with track("drawing", len(rows)) as log:
-        for at, row in enumerate(rows):
-            top = MARGIN + LINE + at * (height + LINE)
+        for at, row in enumerate(rows, start=1):
+            top = MARGIN + at * height
             draw.text((MARGIN, top), f"{row.id} {row.name}", "black", bold)
             for level in LEVELS:
                 left = MARGIN + (level - 1) * width
                 noise = torch.Generator().manual_seed(seed)
                 sheet.paste(_middle(distort(image, row.name, level, generator=noise)), (left, top + LINE))
                 opinion = human_opinion(row.name, level)
-                caption = f"{level}: {row.amount(level):g}" + ("" if opinion is None else f",  {opinion:.2f}")
+                said = "" if opinion is None else f", opinion {opinion:.2f}"
+                caption = f"{level}: {row.amount(level):g}{said}"
                 draw.text((left, top + LINE + TILE[1] + 1), caption, "black", font)
             log({})
     try:
@@ -110,6 +119,8 @@ def synthesize(
     if out.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"-o {out}: lies inside the photographs of {folder}: choose another folder")
     names, levels = [row.name for row in rows_of(types)], list(dict.fromkeys(levels))
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of photographs")
     photographs = find_images([folder])
     plans = {path: synthesis.plan(path, names, levels, seed) for path in photographs}
     files = Counter(f"{path.stem}.png" for path in photographs)
