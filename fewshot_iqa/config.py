@@ -39,15 +39,19 @@ class BranchSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """`quality` names the branch whose first phrase is the good one and whose second is the bad one."""
+    """`quality` names the branch whose first phrase is the good one and whose second is the bad one.
+
+    With the head `linear` no branch is needed: quality is linear in the features of the image.
+    """
 
     visual: dict[str, VisualSpec] = {}
-    branches: dict[str, BranchSpec]
+    branches: dict[str, BranchSpec] = {}
     quality: str = "quality"
+    head: Literal["antonym", "linear"] = "antonym"
     normalize: Literal["clip", "imagenet", "none"] = "clip"
 
     def model_post_init(self, _: Any) -> None:
-        if self.quality not in self.branches:
+        if self.head == "antonym" and self.quality not in self.branches:
             raise InputError(f"model.quality: no branch is named '{self.quality}'")
         for name, branch in self.branches.items():
             if branch.visual is not None and branch.visual not in self.visual:
@@ -112,19 +116,31 @@ class AdaptSpec(Spec):
     regularizer: RegularizerSpec | None = None
 
 
+class RidgeSpec(Spec):
+    """Ridge regression of the shots' quality on frozen features; the penalty is the best of `penalties` by
+    leave-one-out cross-validation inside the shots."""
+
+    penalties: list[float] = Field([10 ** (i / 2) for i in range(-2, 13)], min_length=1)
+
+
 class Config(Spec):
     """One method: a CLIP, prompts and branches, losses, views, and how each stage trains."""
 
     description: str
     clip: str = "tiny"
     model: ModelSpec
-    loss: list[LossTerm] = Field(min_length=1)
+    loss: list[LossTerm] = []
     views: ViewSpec = ViewSpec()
     meta: MetaSpec | None = None  # a method without one has no meta-training
-    adapt: AdaptSpec | None = None  # a method without one learns nothing from the shots
+    adapt: AdaptSpec | None = None  # a method without this and the next learns nothing from the shots
+    ridge: RidgeSpec | None = None  # adaptation in closed form, of the linear head
     seed: int = 0
 
     def model_post_init(self, _: Any) -> None:
+        if self.ridge and (self.adapt or self.model.head != "linear"):
+            raise InputError("ridge: needs model.head linear, and no adapt beside it")
+        if (self.meta or self.adapt) and not self.loss:
+            raise InputError("loss: meta and adapt need at least one term")
         used = [(f"loss.{i}.branch", term.branch) for i, term in enumerate(self.loss)]
         for key, branch in [("model.quality", self.model.quality), *used]:
             if branch in self.model.branches and len(self.model.branches[branch].phrases) != 2:
@@ -206,6 +222,8 @@ class PretrainSpec(Spec):
     """Contrastive image-text training with human-calibrated quality, in stages of growing crops."""
 
     architecture: str  # the name of one in assets/, or the path of a JSON file
+    start: Path | None = None  # weights to go on from (safetensors); default: fresh ones
+    teacher: str | None = None  # a .tflite network under the root whose embedding is distilled
     sources: list[SourceSpec] = Field(min_length=1)
     stages: list[StageSpec] = Field(min_length=1)
     lr: float = Field(gt=0)
@@ -213,6 +231,8 @@ class PretrainSpec(Spec):
     warmup: int = Field(100, gt=0)
     min_side: int = Field(180, ge=32)  # smaller photographs are left out
     max_side: int = Field(384, ge=32)  # the shorter side of larger ones is reduced to between the two
+    faults: float = Field(0, ge=0, le=1)  # share of views with several distortions, as faults of cameras are
+    bf16: bool = False  # compute in bfloat16, where the processor has it
     save_every: int = Field(100, gt=0)
     workers: int = Field(1, ge=0)  # processes that prepare pictures
     seed: int = 0

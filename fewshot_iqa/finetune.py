@@ -1,8 +1,8 @@
-"""Few-shot adaptation with quality-aware gradient regularisation."""
+"""Few-shot adaptation: by gradients, with quality-aware regularisation, or in closed form."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from .regularize import remove_component
 from .types import Batch, Params
 
 if TYPE_CHECKING:
-    from .config import AdaptSpec
+    from .config import AdaptSpec, RidgeSpec
 
 
 def fit(
@@ -44,6 +44,28 @@ def fit(
             log({"loss": value})
     finally:
         model.eval()
+
+
+@torch.inference_mode()
+def ridge(model: Any, batches: Iterable[Batch], spec: "RidgeSpec") -> float:
+    """Set `model.head` to the ridge regression of quality on frozen features; returns the penalty.
+
+    A batch holds R·V images, the V views of a picture together, and R targets. Features are standardised over the
+    shots. The penalty is chosen by leave-one-out cross-validation (in closed form).
+    """
+    from sklearn.linear_model import RidgeCV  # takes a second to import
+
+    summaries, rated = [], []
+    for batch in batches:
+        rated.append(batch.targets["quality"])
+        summaries.append(model.summaries(batch.images).unflatten(0, (len(rated[-1]), -1)).mean(dim=1))
+    features, quality = (torch.cat(parts).double().cpu().numpy() for parts in (summaries, rated))
+    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
+    fitted = RidgeCV(spec.penalties).fit((features - mean) / deviation, quality)
+    weight = fitted.coef_ / deviation
+    model.head.weight.copy_(torch.from_numpy(weight))
+    model.head.bias.copy_(torch.tensor(fitted.intercept_ - mean @ weight))
+    return float(fitted.alpha_)
 
 
 def _gradients(

@@ -23,25 +23,32 @@ ANTONYMS = (
 )
 MAX_SCALE = math.log(100)
 QUALITY_WEIGHT = 4.0
+TEACHER_WEIGHT = 2.0
 DECAY = 0.4  # share of the steps over which the learning rate falls
 
 
 class Learner(nn.Module):
-    """`clip` with a linear probe for quality and kind on the mean of the patch features.
+    """`clip` with linear maps that are dropped after training.
 
-    The probe shows the image tower the way, long before the text tower can, and is dropped after.
-
-    `kinds` are the names of the distortions.
+    A probe for quality and kind on the mean of the patch features shows the image tower the way, long before the text
+    tower can. Two pupils predict the `taught` values of a teacher's embedding, one from the mean of the patch features,
+    one from the image embedding. `kinds` are the names of the distortions.
     """
 
     mean: Tensor
     std: Tensor
+    taught_mean: Tensor
+    taught_std: Tensor
 
-    def __init__(self, clip: Any, kinds: Sequence[str]) -> None:
+    def __init__(self, clip: Any, kinds: Sequence[str], taught: int = 0) -> None:
         super().__init__()
         self.clip = clip
         self.kinds = [f"a photo with {kind}" for kind in kinds]
         self.probe = nn.Linear(clip.vision_width, len(kinds) + 2)
+        widths = (clip.vision_width, clip.visual.output_dim) if taught else ()
+        self.pupils = nn.ModuleList(nn.Linear(width, taught) for width in widths)
+        self.register_buffer("taught_mean", torch.zeros(taught))
+        self.register_buffer("taught_std", torch.ones(taught))
         self.register_buffer("mean", torch.tensor(clip.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(clip.std).view(3, 1, 1), persistent=False)
 
@@ -49,18 +56,24 @@ class Learner(nn.Module):
         """uint8 images as the tower wants them."""
         return (to_float(images) - self.mean) / self.std
 
+    def standardize(self, teacher: Tensor) -> None:
+        """Take the mean and deviation of the teacher's values (N, T) as their scale."""
+        self.taught_mean.copy_(teacher.mean(dim=0))
+        self.taught_std.copy_(teacher.std(dim=0).clamp(min=1e-3))
+
     def forward(self, batch: Any, corner: tuple[int, int]) -> dict[str, Tensor]:
         """The terms of the loss for a `CaptionedBatch`.
 
         `contrast`: CLIP's symmetric cross-entropy, all crops of a photograph matching its caption; `quality`: soft
         cross-entropy of each antonym pair to the human mean; `kind`: cross-entropy over the kinds' names; `probe`:
-        the last two without text.
+        the last two without text; `teacher`: mean squared error of the pupils to the standardised teacher.
         """
         device, crops = self.mean.device, len(batch.images) // len(batch.captions)
         quality = batch.quality.float().repeat_interleave(crops).to(device)
         kind = batch.kind.repeat_interleave(crops).to(device)
         features, patches = self.clip.encode_image(self.pixels(batch.images.to(device)), corner=corner)
-        probe = self.probe(F.layer_norm(patches.mean(dim=1), patches.shape[-1:]))
+        summary = F.layer_norm(patches.mean(dim=1), patches.shape[-1:])
+        probe = self.probe(summary)
         seen = soft_cross_entropy(probe[:, :2], quality), F.cross_entropy(probe[:, 2:], kind)
         picture = self.clip.logit_scale.exp() * F.normalize(features, dim=-1)
         captions = picture @ self._encode(batch.captions).T
@@ -69,12 +82,17 @@ class Learner(nn.Module):
         fixed = picture @ self._encode([phrase for pair in ANTONYMS for phrase in pair] + self.kinds).T
         pairs, names = fixed[:, : 2 * len(ANTONYMS)].unflatten(1, (-1, 2)), fixed[:, 2 * len(ANTONYMS) :]
         told = torch.stack([soft_cross_entropy(pair, quality) for pair in pairs.unbind(1)]).mean()
-        return {
+        terms = {
             "contrast": (F.cross_entropy(captions, owner) + to_image) / 2,
             "quality": QUALITY_WEIGHT * told,
             "kind": F.cross_entropy(names, kind),
             "probe": QUALITY_WEIGHT * seen[0] + seen[1],
         }
+        if batch.teacher.shape[1]:
+            target = (batch.teacher.to(device) - self.taught_mean) / self.taught_std
+            told_by = F.mse_loss(self.pupils[0](summary), target), F.mse_loss(self.pupils[1](features), target)
+            terms["teacher"] = TEACHER_WEIGHT * (told_by[0] + told_by[1])
+        return terms
 
     def _encode(self, phrases: list[str]) -> Tensor:
         return F.normalize(self.clip.encode_text(self.clip.tokenize(phrases).to(self.mean.device)), dim=-1)
@@ -96,7 +114,8 @@ def pretrain(
             group["lr"] = spec.lr * _schedule(step, total, spec.warmup)
         free = (clip.image_size - batch.images.shape[-1]) // clip.patch_size + 1
         corner = torch.randint(free, (2,), generator=generator(spec.seed, "corner", step)).tolist()
-        terms = learner(batch, corner)
+        with torch.autocast(learner.mean.device.type, torch.bfloat16, enabled=spec.bf16):
+            terms = learner(batch, corner)
         loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

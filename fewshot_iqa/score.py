@@ -71,7 +71,7 @@ class Scorer:
             if views:
                 with torch.inference_mode():
                     quality = self.model(torch.cat(views).to(self.device), state).quality
-                qualities = iter(quality.view(len(views), -1).mean(dim=1).tolist())
+                qualities = iter(quality.view(len(views), -1).mean(dim=1).clamp(0, 1).tolist())
             for path, (view, note) in zip(chunk, decoded, strict=True):
                 value = None if view is None else next(qualities)
                 rating = None if value is None or self.scale is None else self.scale.rating(value)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fewshot_iqa import metrics, rng
-from fewshot_iqa.config import load_config
-from fewshot_iqa.finetune import fit
+from fewshot_iqa.config import RidgeSpec, load_config
+from fewshot_iqa.finetune import fit, ridge
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.meta import inner_adapt, meta_gradient, outer_step
 from fewshot_iqa.model.checkpoint import build
@@ -172,3 +172,45 @@ def test_randomness_stays_in_its_scope():
     with rng.scoped(1, "here"):
         assert torch.equal(torch.rand(3), inside)
     assert rng.permutation(9, 0, "a") != rng.permutation(9, 0, "b")
+
+
+@pytest.fixture
+def linear(miniature):
+    return build(load_config("ridge", [f"clip={miniature}", "views.crop=32"]))
+
+
+def test_ridge_against_the_normal_equations(linear):
+    batches = [Batch(seeded(6 * 5, 3, 32, 32), {"quality": torch.linspace(0.1, 0.9, 6)}), a_batch(1, 3)]
+    batches[1] = Batch(batches[1].images.repeat_interleave(5, dim=0), batches[1].targets)
+    penalty = ridge(linear, batches, RidgeSpec(penalties=[3.0]))
+    assert penalty == 3.0
+    with torch.no_grad():
+        x = torch.cat([linear.summaries(b.images).view(-1, 5, linear.head.weight.numel()).mean(1) for b in batches])
+    x, y = x.double(), torch.cat([batch.targets["quality"] for batch in batches]).double()
+    z = (x - x.mean(0)) / (x.std(0, correction=0) + 1e-6)
+    weight = torch.linalg.solve(z.T @ z + 3 * torch.eye(z.shape[1]).double(), z.T @ (y - y.mean()))
+    expected = z @ weight + y.mean()
+    assert torch.allclose(linear.head(x.float()).double(), expected, atol=1e-4)
+
+
+def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
+    batch = Batch(seeded(12, 3, 32, 32), {"quality": seeded(12)})
+    penalties = [1e-2, 1.0, 1e2, 1e6]
+    chosen = ridge(linear, [batch], RidgeSpec(penalties=penalties))
+    with torch.no_grad():
+        x = linear.summaries(batch.images).double()
+    z, y = (x - x.mean(0)) / (x.std(0, correction=0) + 1e-6), batch.targets["quality"].double()
+
+    def left_out(penalty: float) -> float:
+        errors = []
+        for i in range(len(y)):
+            rest = torch.arange(len(y)) != i
+            centre, level = z[rest].mean(0), y[rest].mean()
+            inner = z[rest] - centre
+            weight = torch.linalg.solve(
+                inner.T @ inner + penalty * torch.eye(z.shape[1]).double(), inner.T @ (y[rest] - level)
+            )
+            errors.append(((z[i] - centre) @ weight + level - y[i]) ** 2)
+        return float(torch.stack(errors).mean())
+
+    assert chosen == min(penalties, key=left_out)

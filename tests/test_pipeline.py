@@ -63,6 +63,19 @@ def test_three_commands(fsiqa, small, start, rated, tmp_path):
     assert model.score(paths[2]) == pytest.approx(model.score(paths)[2], abs=1e-6)
 
 
+def test_ridge_is_a_method_like_the_others(fsiqa, miniature, rated, tmp_path):
+    out = tmp_path / "ridge"
+    overrides = sets([f"clip={miniature}", "views.crop=32"])
+    table = ["--task", "csv", "--root", rated.parent, "--labels", rated, "--shots", 4, "--test", "0.34"]
+    result = fsiqa("adapt", "--config", "ridge", "--from", "none", *table, "--out", out, *overrides)
+    assert result.code == 0, result.error
+    assert set(load_file(out / "weights.safetensors")) == {"head.weight", "head.bias"}
+    model = fsiqa_package.load(out)
+    scores = model.score([str(path) for path in sorted(rated.parent.glob("photo*.png"))])
+    assert len(set(scores)) > 2
+    assert all(0 <= score <= 1 for score in scores)
+
+
 def test_scores_do_not_depend_on_order_or_company(start, photographs):
     model = fsiqa_package.load(start)
     paths = sorted(photographs.iterdir())

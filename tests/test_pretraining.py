@@ -1,5 +1,8 @@
 """How the embedded CLIP is trained, in miniature; and the embedded CLIP itself."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,8 @@ from safetensors.torch import load_file
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import load_pretrain
-from fewshot_iqa.data.captions import KINDS, CaptionedPhotographs
+from fewshot_iqa.data.captions import KINDS, SEVERAL, CaptionedPhotographs
+from fewshot_iqa.data.teacher import Teacher
 from fewshot_iqa.model.backbone import create_clip, load_clip
 from fewshot_iqa.pretraining import Learner, whiten_patches
 from fewshot_iqa.resources import asset
@@ -39,6 +43,62 @@ def test_batches_depend_on_their_step_alone(photographs, spec):
     assert len(one.captions) == len(one.quality) == len(one.kind) == 3
     assert 0 <= one.quality.min() <= one.quality.max() <= 1
     assert one.kind.max() < len(KINDS)
+
+
+def test_faults_are_worse_than_their_parts(photographs, spec):
+    recipe = load_pretrain("pretrain", [*spec, "faults=1", "stages=[{crop: 16, steps: 9, batch: 3}]"])
+    stage = CaptionedPhotographs(photographs.parent, recipe, 0)
+    batches = [stage[i] for i in range(9)]
+    assert all((batch.kind == SEVERAL).all() for batch in batches)
+    quality = torch.cat([batch.quality for batch in batches])
+    assert 0 < quality.min() < quality.median() < 0.6
+    assert any(" and jpeg" in caption for batch in batches for caption in batch.captions)
+
+
+def test_a_start_is_gone_on_from(fsiqa, photographs, spec, miniature, tmp_path):
+    weights = miniature.rpartition(":")[2]
+    options = [*spec, f"start={weights}", "lr=1e-12", "stages=[{crop: 16, steps: 1, batch: 3}]"]
+    assert fsiqa("pretrain", "--root", photographs.parent, *sets(options), "--out", tmp_path / "out").code == 0
+    before, after = load_file(weights), load_file(tmp_path / "out" / "miniature.safetensors")
+    assert all(torch.allclose(before[name], after[name].float(), atol=2e-3) for name in after)
+
+
+@pytest.fixture
+def teacher():
+    pytest.importorskip("ai_edge_litert", exc_type=ImportError)
+    folder = os.environ.get("FSIQA_DATA")
+    files = sorted(Path(folder, "teacher").glob("*embedding*.tflite")) if folder else []
+    if not files:
+        pytest.skip("needs FSIQA_DATA with teacher networks")
+    return files[0]
+
+
+def test_a_teacher_embeds_crops_of_any_size(teacher):
+    network = Teacher(teacher)
+    crops = torch.randint(0, 256, (3, 3, 224, 224), generator=rng.generator(0), dtype=torch.uint8)
+    embedding = network(crops)
+    assert embedding.shape == (3, 1024)
+    assert torch.equal(network(crops[1:2])[0], embedding[1])
+    left = crops[:, :, :, :112]
+    assert torch.equal(network(left), network(torch.cat((left, left.flip(3)), dim=3)))
+
+
+def test_distillation_reaches_the_image_tower(teacher, miniature, photographs, spec):
+    recipe = load_pretrain("pretrain", [*spec, f"teacher={teacher}"])
+    batch = CaptionedPhotographs(photographs.parent, recipe, 0)[0]
+    assert batch.teacher.shape == (6, 1024)
+    with rng.scoped(0, "distil"):
+        learner = Learner(create_clip(miniature.rpartition(":")[0]), KINDS, 1024)
+    learner.standardize(batch.teacher)
+    loss = learner(batch, (0, 0))["teacher"]
+    (visual,) = torch.autograd.grad(loss, [learner.clip.visual.conv1.weight])
+    assert visual.abs().sum() > 0
+
+
+def test_a_missing_teacher_is_named(fsiqa, photographs, spec, tmp_path):
+    options = sets([*spec, "teacher=none.tflite"])
+    result = fsiqa("pretrain", "--root", photographs.parent, *options, "--out", tmp_path / "out")
+    assert "none.tflite: no such file of a teacher" in result.error
 
 
 def test_a_resumed_run_ends_like_one_that_was_not(fsiqa, photographs, spec, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Clean photographs -> distorted crops with captions, for pre-training the embedded CLIP."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +9,32 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..config import PretrainSpec, SourceSpec, human_means
-from ..distortions import DISTORTIONS, distort
+from ..config import PretrainSpec, SourceSpec
+from ..distortions import DISTORTIONS, compose
 from ..errors import InputError
 from ..images import find_images, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator
-from .synthetic import OPINION
+from .synthetic import human_quality
+from .teacher import Teacher
 
 QUALITIES = ("bad", "poor", "fair", "good", "excellent")
 CLEAN = "no distortion"
 KINDS = (CLEAN, *(row.name.replace("_", " ") for row in DISTORTIONS))
+# What goes wrong together in real cameras and pipelines; each part at a level of its own.
+FAULTS = (
+    ("lens_blur", "white_noise", "jpeg"),
+    ("motion_blur", "white_noise"),
+    ("darken", "white_noise", "jpeg"),
+    ("darken", "multiplicative_noise", "denoise"),
+    ("gaussian_blur", "high_sharpen"),
+    ("high_sharpen", "jpeg"),
+    ("brighten", "color_saturation_lab"),
+    ("contrast_change", "gaussian_blur"),
+    ("color_saturation_hsv", "jpeg2000"),
+    ("white_noise_ycbcr", "jpeg"),
+)
+IDENTITY = ("mean_shift", 3)
+SEVERAL = -100  # the kind of a composed picture: cross-entropy leaves it out
 _TEMPLATES = (
     "a photo of {content}, {kind}, {quality} quality",
     "{content}, {quality} quality with {kind}",
@@ -30,12 +47,13 @@ _TEMPLATES = (
 @dataclass(frozen=True)
 class CaptionedBatch:
     """`images` (B·crops, 3, s, s) uint8, the crops of one photograph together; `captions` B; `quality` (B,);
-    `kind` (B,) index into KINDS."""
+    `kind` (B,) index into KINDS, or SEVERAL; `teacher` (B·crops, T), or (B·crops, 0) where there is none."""
 
     images: Tensor
     captions: list[str]
     quality: Tensor
     kind: Tensor
+    teacher: Tensor
 
 
 class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
@@ -45,7 +63,8 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
         self.photographs = [item for source in spec.sources for item in _read_source(root, source)]
         self.spec, self.stage = spec, spec.stages[stage]
         self.first = sum(earlier.steps for earlier in spec.stages[:stage])
-        self.means = human_means()
+        self.teacher_file = root / spec.teacher if spec.teacher else None
+        self._teacher: Teacher | None = None
 
     def __len__(self) -> int:
         return self.stage.steps
@@ -58,26 +77,43 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
             photograph = read_image(path)
             if min(photograph.shape[-2:]) < max(self.spec.min_side, self.stage.crop):
                 continue
-            image, kind, opinion = self._distorted(photograph, noise)
+            image, steps, quality = self._distorted(photograph, noise)
             images += [random_view(image, self.stage.crop, noise) for _ in range(self.stage.crops)]
-            captions.append(_caption(contents, KINDS[kind], opinion, noise))
-            qualities.append(OPINION.quality(opinion))
-            kinds.append(kind)
+            told = " and ".join(name.replace("_", " ") for name in steps) or CLEAN
+            captions.append(_caption(contents, told, quality, noise))
+            qualities.append(quality)
+            kinds.append(KINDS.index(told) if len(steps) < 2 else SEVERAL)
             if len(captions) == self.stage.batch:
                 break
-        return CaptionedBatch(torch.stack(images), captions, torch.tensor(qualities), torch.tensor(kinds))
+        crops = torch.stack(images)
+        return CaptionedBatch(crops, captions, torch.tensor(qualities), torch.tensor(kinds), self._taught(crops))
 
-    def _distorted(self, photograph: Tensor, noise: torch.Generator) -> tuple[Tensor, int, float]:
+    def _taught(self, crops: Tensor) -> Tensor:
+        if self.teacher_file is None:
+            return torch.empty(len(crops), 0)
+        if self._teacher is None:  # in the process that uses it: networks cannot be sent
+            self._teacher = Teacher(self.teacher_file)
+        return self._teacher(crops)
+
+    def _distorted(self, photograph: Tensor, noise: torch.Generator) -> tuple[Tensor, list[str], float]:
+        """The picture, the names of what was done to it, and its quality: the product of its parts'."""
         low = max(self.spec.min_side, self.stage.crop)
         side = _integer(low, max(low, self.spec.max_side) + 1, noise)
         image = shrink(photograph, side)
-        kind = _integer(0, len(KINDS), noise)
-        if kind == 0:
-            return image, 0, self.means["mean_shift"][2]  # its third level leaves the picture as it is
-        name, level = DISTORTIONS[kind - 1].name, _integer(1, 6, noise)
-        distorted = to_uint8(distort(to_float(image), name, level, generator=noise))
-        opinion = self.means[name][level - 1]
-        return distorted, 0 if (name, level) == ("mean_shift", 3) else kind, opinion
+        if float(torch.rand((), generator=noise)) < self.spec.faults:
+            parts = FAULTS[_integer(0, len(FAULTS), noise)]
+            steps = [(name, 1 + 3 * float(torch.rand((), generator=noise))) for name in parts]
+        else:
+            kind = _integer(0, len(KINDS), noise)
+            steps = [(DISTORTIONS[kind - 1].name, _integer(1, 6, noise))] if kind else []
+        if steps == [IDENTITY]:
+            steps = []
+        clean = human_quality(*IDENTITY)
+        if not steps:
+            return image, [], clean
+        quality = clean * math.prod(min(human_quality(*step) / clean, 1.0) for step in steps)
+        distorted = to_uint8(compose(to_float(image), steps, generator=noise)[0])
+        return distorted, [name for name, _ in steps], quality
 
 
 def _read_source(root: Path, source: SourceSpec) -> list[tuple[Path, list[str]]]:
@@ -96,11 +132,11 @@ def _content(path: Path, pattern: str | None) -> list[str]:
     return [f"a {match[1].replace('_', ' ').lower()}"] if match else ["something"]
 
 
-def _caption(contents: list[str], kind: str, opinion: float, noise: torch.Generator) -> str:
-    quality = QUALITIES[min(4, int((opinion - 1) / 0.8))]
+def _caption(contents: list[str], kind: str, quality: float, noise: torch.Generator) -> str:
+    grade = QUALITIES[min(4, int(5 * quality))]
     template = _TEMPLATES[_integer(0, len(_TEMPLATES), noise)]
     content = contents[_integer(0, len(contents), noise)].strip(" .").lower()
-    return template.format(content=content, kind=kind, quality=quality)
+    return template.format(content=content, kind=kind, quality=grade)
 
 
 def _integer(low: int, high: int, noise: torch.Generator) -> int:

@@ -12,7 +12,7 @@ from ..config import ModelSpec
 from ..errors import InputError
 from ..types import Output, Params
 from .backbone import Backbone
-from .heads import antonym_quality
+from .heads import LinearHead, antonym_quality, summarize
 from .prompts import TextPrompts, VisualPrompts
 
 PLAIN = ""  # the visual set without prompts
@@ -31,7 +31,7 @@ class PromptState:
 
 
 class QualityModel(nn.Module):
-    """CLIP with prompts. Parameters: `clip.*`, `text.BRANCH.context`, `visual.SET.*`."""
+    """CLIP with prompts. Parameters: `clip.*`, `text.BRANCH.context`, `visual.SET.*`, `head.*` where it is linear."""
 
     mean: Tensor
     std: Tensor
@@ -47,6 +47,7 @@ class QualityModel(nn.Module):
         self.visual: Mapping[str, VisualPrompts] = nn.ModuleDict(  # type: ignore[assignment]
             {name: VisualPrompts(visual, clip) for name, visual in spec.visual.items()}
         )
+        self.head = LinearHead(clip.visual.output_dim + clip.vision_width) if spec.head == "linear" else None
         mean, std = {
             "clip": (clip.mean, clip.std),
             "imagenet": _IMAGENET,
@@ -73,6 +74,8 @@ class QualityModel(nn.Module):
         `branches` names the ones to compute besides the quality branch (default: none but it). Without `state` the
         prompts are encoded anew, as training needs. Images are encoded once per distinct visual set.
         """
+        if self.head is not None:
+            return Output(self.head(self.summaries(images)), {}, {})
         wanted = list(dict.fromkeys([self.spec.quality, *(branches or ())]))
         state = state or self.encode_prompts(wanted)
         pixels = (images - self.mean) / self.std
@@ -83,6 +86,10 @@ class QualityModel(nn.Module):
             name: scale * features[self.spec.branches[name].visual or PLAIN] @ state.text[name].T for name in wanted
         }
         return Output(antonym_quality(logits[self.spec.quality]), logits, features)
+
+    def summaries(self, images: Tensor) -> Tensor:
+        """What a linear head reads of `images` (B, 3, H, W): (B, D + Wv)."""
+        return summarize(*self.clip.encode_image((images - self.mean) / self.std))
 
     def _encode(self, pixels: Tensor, visual: str, state: PromptState) -> Tensor:
         if visual == PLAIN:

@@ -21,7 +21,7 @@ from ..data.splits import draw_shots, split_by_group
 from ..data.synthetic import OPINION, synthetic_records
 from ..errors import InputError
 from ..evaluate import Report, evaluate
-from ..finetune import fit
+from ..finetune import fit, ridge
 from ..losses import WeightedSum
 from ..model import checkpoint
 from ..model.backbone import create_clip, load_clip, portable
@@ -173,15 +173,17 @@ def adapt(
 
     _read_all(loader, chosen)
     zero_step = report = _evaluate(model, loader, unseen, place, "testing before adaptation")
-    seconds = 0.0
+    started = time.monotonic()
+    if settings.ridge:
+        ridge(model, (batch.to(place) for batch in loader.fixed_batches(chosen)), settings.ridge)
     if spec:
-        started = time.monotonic()
         anchor = _anchor(settings, spec, place)
         params = model.train_only(spec.trainable)
         with track("adapting", spec.steps) as log, rng.scoped(seed, "dropout"):
             batches = (batch.to(place) for batch in _shot_batches(loader, chosen, spec.steps, spec.batch, seed))
             fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
-        seconds = time.monotonic() - started
+    seconds = time.monotonic() - started
+    if spec or settings.ridge:
         report = _evaluate(model, loader, unseen, place, "testing after adaptation")
     facts = {
         "stage": "adapt",
@@ -224,11 +226,11 @@ def pretrain(
     place, out = choose_device(device), Path(out)
     named = spec.architecture.endswith(".json")
     architecture = Path(spec.architecture) if named else resources.asset(f"{spec.architecture}.json")
+    stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
     with rng.scoped(spec.seed, "init"):
         clip = create_clip(str(architecture))
-        learner = pretraining.Learner(clip, KINDS).to(place)
+        learner = pretraining.Learner(clip, KINDS, stages[0][0].teacher.shape[1]).to(place)
     optimizer = pretraining.make_optimizer(learner, spec)
-    stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
     out.mkdir(parents=True, exist_ok=True)
     saved, done = out / "state.safetensors", 0
     if resume:
@@ -238,8 +240,14 @@ def pretrain(
         done = int(state.pop("done"))
         pretraining.restore(learner, optimizer, state)
     else:
-        pixels = learner.pixels(stages[0][0].images.to(place))
-        pretraining.whiten_patches(clip, pixels, rng.generator(spec.seed, "whiten"))
+        first = [stages[0][i] for i in range(min(8, len(stages[0])))]
+        if spec.teacher:
+            learner.standardize(torch.cat([batch.teacher for batch in first]))
+        if spec.start:
+            clip.load_state_dict({name: value.float() for name, value in load_file(spec.start).items()})
+        else:
+            pixels = learner.pixels(first[0].images.to(place))
+            pretraining.whiten_patches(clip, pixels, rng.generator(spec.seed, "whiten"))
     with track("pre-training", sum(len(stage) for stage in stages), done) as log:
         for stage in stages:
             while stage.first <= done < stage.first + len(stage):
