@@ -82,10 +82,12 @@ def distort_batch(
 
     threads = torch.get_num_threads()
     if ops.on_cpu(images) and min(len(jobs), threads) > 1:
-        # Each worker on one thread; what they set is also the default of later threads, hence the last line.
-        with ThreadPoolExecutor(min(len(jobs), threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(run, jobs.values()))
-        torch.set_num_threads(threads)
+        try:
+            # Each worker on one thread; that sets the default of later threads too, hence the last line.
+            with ThreadPoolExecutor(min(len(jobs), threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                list(pool.map(run, jobs.values()))
+        finally:
+            torch.set_num_threads(threads)
     else:
         for members in jobs.values():
             run(members)
