@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from .distortions import DISTORTIONS, TID2013, compose, distort, distort_batch
     from .errors import InputError
     from .metrics import krcc, plcc, srcc
-    from .recipes.training import adapt, load, metatrain, pretrain
+    from .recipes.pretraining import pretrain
+    from .recipes.training import adapt, load, metatrain
     from .score import Scorer
 
 _HOMES = {
@@ -29,7 +30,7 @@ _HOMES = {
     "adapt": "recipes.training",
     "load": "recipes.training",
     "metatrain": "recipes.training",
-    "pretrain": "recipes.training",
+    "pretrain": "recipes.pretraining",
     "Scorer": "score",
 }
 

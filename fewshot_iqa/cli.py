@@ -146,7 +146,7 @@ def pretrain(
     resume: RESUME = False,
 ) -> None:
     """Train the embedded CLIP anew (hours on two cores)."""
-    from .recipes.training import pretrain as run
+    from .recipes.pretraining import pretrain as run
 
     weights = run(root, config, out=out, seed=seed, device=device, overrides=overrides or (), resume=resume)
     typer.echo(f"weights in {weights}")

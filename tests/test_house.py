@@ -90,7 +90,7 @@ def test_public_names_exist_and_have_docstrings():
 
 def test_public_functions_are_not_hidden_by_modules():
     code = (
-        "import fewshot_iqa as f\nfrom fewshot_iqa.recipes import bench, pictures, training\n"
+        "import fewshot_iqa as f\nfrom fewshot_iqa.recipes import bench, pictures, pretraining, training\n"
         "assert all(type(getattr(f, name)) is not type(f) for name in f.__all__)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

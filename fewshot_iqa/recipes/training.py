@@ -1,4 +1,4 @@
-"""Straight-line recipes of the commands that train, and of the one that loads."""
+"""Straight-line recipes of metatrain and adapt, and of loading what they make."""
 
 import json
 import math
@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
-from .. import meta, pretraining, resources, rng
-from ..config import AdaptSpec, Config, SyntheticTask, TableTask, load_config, load_pretrain, load_task, revised
-from ..data.captions import KINDS, CaptionedPhotographs
+from .. import meta, rng
+from ..config import AdaptSpec, Config, SyntheticTask, TableTask, load_config, load_task, revised
 from ..data.episodes import sample_episodes
 from ..data.loading import Loader
 from ..data.readers import read_table
@@ -24,7 +22,7 @@ from ..evaluate import Report, evaluate
 from ..finetune import fit, ridge
 from ..losses import WeightedSum
 from ..model import checkpoint
-from ..model.backbone import create_clip, load_clip, portable
+from ..model.backbone import load_clip, portable
 from ..model.quality import QualityModel, scene_anchor
 from ..progress import track
 from ..score import Scorer
@@ -209,58 +207,6 @@ def load(folder: str | Path, *, device: str | None = None) -> Scorer:
     model, settings, facts = checkpoint.load(Path(folder))
     scale = Scale(*facts["scale"]) if "scale" in facts else None
     return Scorer(model.to(place), settings.views, scale, place)
-
-
-def pretrain(
-    root: str | Path,
-    config: str = "pretrain",
-    *,
-    out: str | Path = "runs/pretrain",
-    seed: int | None = None,
-    device: str | None = None,
-    overrides: Iterable[str] = (),
-    resume: bool = False,
-) -> Path:
-    """Train the embedded CLIP on the photographs under `root`; returns the path of its weights (fp16)."""
-    spec = load_pretrain(config, [*overrides, *([f"seed={seed}"] if seed is not None else [])])
-    place, out = choose_device(device), Path(out)
-    named = spec.architecture.endswith(".json")
-    architecture = Path(spec.architecture) if named else resources.asset(f"{spec.architecture}.json")
-    stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
-    with rng.scoped(spec.seed, "init"):
-        clip = create_clip(str(architecture))
-        learner = pretraining.Learner(clip, KINDS, stages[0][0].teacher.shape[1]).to(place)
-    optimizer = pretraining.make_optimizer(learner, spec)
-    out.mkdir(parents=True, exist_ok=True)
-    saved, done = out / "state.safetensors", 0
-    if resume:
-        if not saved.is_file():
-            raise InputError(f"--resume: {saved} does not exist")
-        state = load_file(saved)
-        done = int(state.pop("done"))
-        pretraining.restore(learner, optimizer, state)
-    else:
-        first = [stages[0][i] for i in range(min(8, len(stages[0])))]
-        if spec.teacher:
-            learner.standardize(torch.cat([batch.teacher for batch in first]))
-        if spec.start:
-            clip.load_state_dict({name: value.float() for name, value in load_file(spec.start).items()})
-        else:
-            pixels = learner.pixels(first[0].images.to(place))
-            pretraining.whiten_patches(clip, pixels, rng.generator(spec.seed, "whiten"))
-    with track("pre-training", sum(len(stage) for stage in stages), done) as log:
-        for stage in stages:
-            while stage.first <= done < stage.first + len(stage):
-                piece = range(done - stage.first, min(done - stage.first + spec.save_every, len(stage)))
-                batches = torch.utils.data.DataLoader(stage, batch_size=None, sampler=piece, num_workers=spec.workers)
-                pretraining.pretrain(learner, optimizer, batches, spec, first=done, log=log)
-                done += len(piece)
-                state = pretraining.training_state(learner, optimizer) | {"done": torch.tensor(done)}
-                save_file(state, saved.with_suffix(".part"))
-                saved.with_suffix(".part").replace(saved)
-    weights = out / f"{architecture.stem}.safetensors"
-    save_file({name: value.half() for name, value in clip.state_dict().items()}, weights)
-    return weights
 
 
 def _settings(config: str, clip: str | None, seed: int | None, overrides: Iterable[str]) -> tuple[Config, list[str]]:

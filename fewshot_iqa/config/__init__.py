@@ -1,0 +1,149 @@
+"""Every specification, read strictly from YAML: an unknown key is an error that names the nearest known one."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from .. import resources
+from ..errors import InputError, nearest
+from .method import AdaptSpec, BranchSpec, Config, LossTerm, MetaSpec, ModelSpec, RidgeSpec, ViewSpec, VisualSpec
+from .pretrain import PretrainSpec, SourceSpec
+from .spec import Spec
+from .task import SyntheticTask, TableTask, Task
+
+__all__ = [
+    "AdaptSpec",
+    "BranchSpec",
+    "Config",
+    "LossTerm",
+    "MetaSpec",
+    "ModelSpec",
+    "PretrainSpec",
+    "RidgeSpec",
+    "SourceSpec",
+    "SyntheticTask",
+    "TableTask",
+    "ViewSpec",
+    "VisualSpec",
+    "dump",
+    "human_means",
+    "load_config",
+    "load_pretrain",
+    "load_task",
+    "read_yaml",
+    "revised",
+]
+
+S = TypeVar("S", bound=Spec)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 floats: PyYAML alone reads 1e-4 as a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise InputError(f"{path}{line}: not valid YAML") from None
+
+
+def load_config(name: str, overrides: Iterable[str] = ()) -> Config:
+    """A method's specification; `overrides` are `dotted.key=value` strings with YAML values."""
+    config: Config = _load("configs", name, Config, overrides)
+    return config
+
+
+def load_task(name: str, overrides: Iterable[str] = ()) -> TableTask | SyntheticTask:
+    """A source of records, overridden likewise."""
+    task: TableTask | SyntheticTask = _load("tasks", name, Task, overrides)
+    return task
+
+
+def revised(spec: S, **changes: Any) -> S:
+    """The specification with some keys changed (None leaves a key as it is), checked as if read from a file."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    result: S = _validate(TypeAdapter(type(spec)), spec.model_dump() | given, (), "options")
+    return result
+
+
+def load_pretrain(name: str, overrides: Iterable[str] = ()) -> PretrainSpec:
+    """The recipe of the embedded CLIP, overridden likewise."""
+    spec: PretrainSpec = _load("configs", name, PretrainSpec, overrides)
+    return spec
+
+
+def dump(spec: Spec) -> str:
+    """The specification as YAML that reads back to the same."""
+    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
+
+
+@cache
+def human_means() -> dict[str, list[float]]:
+    """KADID-10k's mean opinion (1 bad .. 5 excellent) of each distortion at levels 1 to 5, over its 81 references."""
+    means: dict[str, list[float]] = read_yaml(resources.find("tasks", "kadid_levels"))["means"]
+    return means
+
+
+def _load(folder: str, name: str, kind: Any, overrides: Iterable[str]) -> Any:
+    path = resources.find(folder, name)
+    return _validate(TypeAdapter(kind), read_yaml(path), overrides, str(path))
+
+
+def _validate(adapter: TypeAdapter[Any], data: Any, overrides: Iterable[str], source: str) -> Any:
+    if not isinstance(data, dict):
+        raise InputError(f"{source}: expected keys and values")
+    for override in overrides:
+        _override(data, override)
+    try:
+        return adapter.validate_python(data)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_explain(error, adapter)}") from None
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    dotted, equals, value = override.partition("=")
+    if not equals or not dotted:
+        raise InputError(f"--set {override}: expected dotted.key=value")
+    *parents, leaf = dotted.strip().split(".")
+    node = data
+    for key in parents:
+        if not isinstance(node.get(key), dict):
+            node[key] = {}
+        node = node[key]
+    try:
+        node[leaf] = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError:
+        raise InputError(f"--set {override}: the value is not valid YAML") from None
+
+
+def _explain(error: ValidationError, adapter: TypeAdapter[Any]) -> str:
+    first = error.errors()[0]
+    dotted = ".".join(str(part) for part in first["loc"] if part not in ("table", "synthetic"))  # the kinds of task
+    if first["type"] == "extra_forbidden":
+        leaf = str(first["loc"][-1])
+        return f"unknown key {dotted}.{nearest(leaf, _all_keys(adapter) - {leaf})}"
+    if first["type"] == "missing":
+        return f"the key {dotted} is missing"
+    shown = "" if isinstance(first["input"], dict | list) else f" = {first['input']!r}"
+    return f"{dotted or 'the file'}{shown}: {first['msg']}"
+
+
+def _all_keys(adapter: TypeAdapter[Any]) -> set[str]:
+    schema = adapter.json_schema()
+    objects = [schema, *schema.get("$defs", {}).values()]
+    return {key for item in objects for key in item.get("properties", {})}

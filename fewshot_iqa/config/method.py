@@ -1,0 +1,140 @@
+"""A method: configs/*.yaml."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..errors import InputError
+from .spec import Spec
+
+
+class VisualSpec(Spec):
+    """A set of visual prompts: `length` tokens after CLS at each of the first `depth` layers (default: every)."""
+
+    length: int = Field(gt=0)
+    depth: int | None = Field(None, gt=0)
+    project: bool = False  # one linear map shared by all layers
+    dropout: float = Field(0.0, ge=0, lt=1)
+    end_norm: bool = False  # a LayerNorm over all tokens after the last layer
+
+
+class BranchSpec(Spec):
+    """A text branch: its phrases, how many learned context tokens precede them, which visual set it looks through."""
+
+    phrases: list[str] = Field(min_length=2)
+    context: int = Field(0, ge=0)
+    visual: str | None = None
+
+
+class ModelSpec(Spec):
+    """`quality` names the branch whose first phrase is the good one and whose second is the bad one.
+
+    With the head `linear` no branch is needed: quality is linear in the features of the image.
+    """
+
+    visual: dict[str, VisualSpec] = Field({})
+    branches: dict[str, BranchSpec] = Field({})
+    quality: str = "quality"
+    head: Literal["antonym", "linear"] = "antonym"
+    normalize: Literal["clip", "imagenet", "none"] = "clip"
+
+    def model_post_init(self, _: Any) -> None:
+        if self.head == "antonym" and self.quality not in self.branches:
+            raise InputError(f"model.quality: no branch is named '{self.quality}'")
+        for name, branch in self.branches.items():
+            if branch.visual is not None and branch.visual not in self.visual:
+                raise InputError(f"model.branches.{name}.visual: no visual set is named '{branch.visual}'")
+
+
+class LossTerm(Spec):
+    kind: Literal["soft_cross_entropy", "mse"]
+    branch: str = "quality"
+    weight: float = Field(1.0, gt=0)
+
+
+class ViewSpec(Spec):
+    """How an image becomes crops: reduce, then cut `crop`-sized squares.
+
+    `short_side` reduces larger images, keeping their shape; `square` resizes to an exact square instead, as the
+    release of GRMP-IQA does. Training takes one random crop with a random flip, testing `count` fixed ones.
+    """
+
+    crop: int = Field(224, ge=16)
+    short_side: int | None = Field(None, ge=16)
+    square: int | None = Field(None, ge=16)
+    count: Literal[1, 5] = 5
+
+    def model_post_init(self, _: Any) -> None:
+        if self.short_side and self.square:
+            raise InputError("views: give short_side or square, not both")
+        if min(self.short_side or self.crop, self.square or self.crop) < self.crop:
+            raise InputError(f"views: images are reduced below the crop of {self.crop} pixels")
+
+
+class MetaSpec(Spec):
+    """GRMP-IQA's bi-level meta-training over distortions."""
+
+    trainable: list[str] = Field(min_length=1)
+    steps: int = Field(gt=0)
+    episodes: int = Field(4, gt=0)  # per step
+    support: int = Field(16, gt=0)
+    query: int = Field(4, gt=0)
+    inner_lr: float = Field(1e-4, gt=0)
+    outer_lr: float = Field(1e-2, gt=0)
+    validate_every: int = Field(20, gt=0)
+
+
+class RegularizerSpec(Spec):
+    """Quality-aware gradient regularisation against plain CLIP's distribution over the phrases of `branch`."""
+
+    branch: str = "scene"
+    strength: float = Field(5.0, ge=0)  # lambda
+    temperature: float = Field(1.0, gt=0)
+
+
+class AdaptSpec(Spec):
+    """Few-shot fine-tuning: a fixed number of steps, one optimiser, nothing chosen on test data."""
+
+    trainable: list[str] = Field(min_length=1)
+    steps: int = Field(gt=0)
+    batch: int = Field(32, gt=0)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    regularizer: RegularizerSpec | None = None
+
+
+class RidgeSpec(Spec):
+    """Ridge regression of the shots' quality on frozen features; the penalty is the best of `penalties` by
+    leave-one-out cross-validation inside the shots."""
+
+    penalties: list[float] = Field([10 ** (i / 2) for i in range(-2, 13)], min_length=1)
+
+
+class Config(Spec):
+    """One method: a CLIP, prompts and branches, losses, views, and how each stage trains."""
+
+    description: str
+    clip: str = "tiny"
+    model: ModelSpec
+    loss: list[LossTerm] = Field([])
+    views: ViewSpec = ViewSpec()
+    meta: MetaSpec | None = None  # a method without one has no meta-training
+    adapt: AdaptSpec | None = None  # a method without this and the next learns nothing from the shots
+    ridge: RidgeSpec | None = None  # adaptation in closed form, of the linear head
+    seed: int = 0
+
+    def model_post_init(self, _: Any) -> None:
+        if self.ridge and (self.adapt or self.model.head != "linear"):
+            raise InputError("ridge: needs model.head linear, and no adapt beside it")
+        if (self.meta or self.adapt) and not self.loss:
+            raise InputError("loss: meta and adapt need at least one term")
+        used = [(f"loss.{i}.branch", term.branch) for i, term in enumerate(self.loss)]
+        for key, branch in [("model.quality", self.model.quality), *used]:
+            if branch in self.model.branches and len(self.model.branches[branch].phrases) != 2:
+                raise InputError(f"{key}: '{branch}' has not two phrases, good and bad")
+        if self.adapt and self.adapt.regularizer:
+            used.append(("adapt.regularizer.branch", self.adapt.regularizer.branch))
+        for key, branch in used:
+            if branch not in self.model.branches:
+                raise InputError(f"{key}: no branch is named '{branch}'")

@@ -1,0 +1,67 @@
+"""The recipe of the command that trains the embedded CLIP."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from .. import pretraining, resources, rng
+from ..config import load_pretrain
+from ..data.captions import KINDS, CaptionedPhotographs
+from ..errors import InputError
+from ..model.backbone import create_clip
+from ..progress import track
+from .training import choose_device
+
+
+def pretrain(
+    root: str | Path,
+    config: str = "pretrain",
+    *,
+    out: str | Path = "runs/pretrain",
+    seed: int | None = None,
+    device: str | None = None,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+) -> Path:
+    """Train the embedded CLIP on the photographs under `root`; returns the path of its weights (fp16)."""
+    spec = load_pretrain(config, [*overrides, *([f"seed={seed}"] if seed is not None else [])])
+    place, out = choose_device(device), Path(out)
+    named = spec.architecture.endswith(".json")
+    architecture = Path(spec.architecture) if named else resources.asset(f"{spec.architecture}.json")
+    stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
+    with rng.scoped(spec.seed, "init"):
+        clip = create_clip(str(architecture))
+        learner = pretraining.Learner(clip, KINDS, stages[0][0].teacher.shape[1]).to(place)
+    optimizer = pretraining.make_optimizer(learner, spec)
+    out.mkdir(parents=True, exist_ok=True)
+    saved, done = out / "state.safetensors", 0
+    if resume:
+        if not saved.is_file():
+            raise InputError(f"--resume: {saved} does not exist")
+        state = load_file(saved)
+        done = int(state.pop("done"))
+        pretraining.restore(learner, optimizer, state)
+    else:
+        first = [stages[0][i] for i in range(min(8, len(stages[0])))]
+        if spec.teacher:
+            learner.standardize(torch.cat([batch.teacher for batch in first]))
+        if spec.start:
+            clip.load_state_dict({name: value.float() for name, value in load_file(spec.start).items()})
+        else:
+            pixels = learner.pixels(first[0].images.to(place))
+            pretraining.whiten_patches(clip, pixels, rng.generator(spec.seed, "whiten"))
+    with track("pre-training", sum(len(stage) for stage in stages), done) as log:
+        for stage in stages:
+            while stage.first <= done < stage.first + len(stage):
+                piece = range(done - stage.first, min(done - stage.first + spec.save_every, len(stage)))
+                batches = torch.utils.data.DataLoader(stage, batch_size=None, sampler=piece, num_workers=spec.workers)
+                pretraining.pretrain(learner, optimizer, batches, spec, first=done, log=log)
+                done += len(piece)
+                state = pretraining.training_state(learner, optimizer) | {"done": torch.tensor(done)}
+                save_file(state, saved.with_suffix(".part"))
+                saved.with_suffix(".part").replace(saved)
+    weights = out / f"{architecture.stem}.safetensors"
+    save_file({name: value.half() for name, value in clip.state_dict().items()}, weights)
+    return weights
