@@ -94,6 +94,13 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def photographs_in(folder: Path) -> list[Path]:
+    """The image files of a folder, as `find_images`; InputError where there is no such folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of photographs")
+    return find_images([folder])
+
+
 def shrink(image: Tensor, short_side: int) -> Tensor:
     """Reduce so that the shorter side is `short_side`; a smaller image is returned as it is."""
     height, width = image.shape[-2:]

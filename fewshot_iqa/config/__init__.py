@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .. import resources
 from ..errors import InputError, nearest
-from .method import AdaptSpec, BranchSpec, Config, LossTerm, MetaSpec, ModelSpec, RidgeSpec, ViewSpec, VisualSpec
+from .method import AdaptSpec, BranchSpec, Config, LossTerm, ModelSpec, RidgeSpec, ViewSpec, VisualSpec
 from .pretrain import PretrainSpec, SourceSpec
 from .spec import Spec
 from .task import SyntheticTask, TableTask, Task
@@ -21,7 +21,6 @@ __all__ = [
     "BranchSpec",
     "Config",
     "LossTerm",
-    "MetaSpec",
     "ModelSpec",
     "PretrainSpec",
     "RidgeSpec",
@@ -35,7 +34,6 @@ __all__ = [
     "load_config",
     "load_pretrain",
     "load_task",
-    "read_yaml",
     "revised",
 ]
 

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..config import PretrainSpec, SourceSpec
 from ..distortions import DISTORTIONS, compose
-from ..errors import InputError
-from ..images import find_images, random_view, read_image, shrink, to_float, to_uint8
+from ..images import photographs_in, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator
 from .synthetic import human_quality
 from .teacher import Teacher
@@ -118,13 +117,12 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
 
 def _read_source(root: Path, source: SourceSpec) -> list[tuple[Path, list[str]]]:
     folder = root / source.images
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of photographs")
+    photographs = photographs_in(folder)
     captions: dict[str, list[str]] = {}
     if source.captions:
         table = pd.read_csv(root / source.captions)
         captions = {str(image): list(texts) for image, texts in table.groupby("image")["caption"]}
-    return [(path, captions.get(path.name) or _content(path, source.content)) for path in find_images([folder])]
+    return [(path, captions.get(path.name) or _content(path, source.content)) for path in photographs]
 
 
 def _content(path: Path, pattern: str | None) -> list[str]:

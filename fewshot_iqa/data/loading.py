@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ..config import ViewSpec
-from ..distortions import SMALLEST_SIDE, distort
-from ..errors import InputError
+from ..distortions import distort
 from ..images import fixed_views, prepare, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator
 from ..types import Batch, Record, Scale
+from .synthetic import distortable
 
 
 class Loader:
@@ -51,8 +51,8 @@ class Loader:
     def source(self, record: Record) -> Tensor:
         """The decoded picture before distortion, uint8 (3, H, W); InputError where it cannot be used."""
         image = read_image(record.path)
-        if record.apply and min(image.shape[1:]) < SMALLEST_SIDE:
-            raise InputError(f"{record.path}: too small to distort: {SMALLEST_SIDE} pixels a side are the least")
+        if record.apply:
+            distortable(image, record.path)
         return shrink(image, self.source_side) if self.source_side else image
 
     def _keep(self, key: tuple[object, ...], image: Tensor) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from ..distortions import SMALLEST_SIDE, distort, find
+from ..distortions import distort, find
 from ..errors import InputError
 from ..images import read_image, read_notes, shrink, to_float, to_uint8, write_png
 from ..rng import key_seed
-from .synthetic import human_opinion
+from .synthetic import distortable, human_opinion
 
 LABELS = "labels.csv"
 
@@ -69,11 +69,9 @@ def write_reference(photograph: Path, out: Path, short_side: int | None) -> str 
     """
     try:
         image = read_image(photograph)
+        image = distortable(shrink(image, short_side) if short_side else image, photograph)
     except InputError as error:
         return str(error)
-    image = shrink(image, short_side) if short_side else image
-    if min(image.shape[1:]) < SMALLEST_SIDE:
-        return f"{photograph}: too small to distort: {SMALLEST_SIDE} pixels a side are the least"
     target = out / f"{photograph.stem}.png"
     if not target.exists():
         write_png(target, image, {})

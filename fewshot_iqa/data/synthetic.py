@@ -3,10 +3,12 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from torch import Tensor
+
 from ..config import SyntheticTask, human_means
-from ..distortions import at_level, find
+from ..distortions import SMALLEST_SIDE, at_level, find
 from ..errors import InputError, nearest
-from ..images import find_images
+from ..images import photographs_in
 from ..types import Record, Scale
 
 OPINION = Scale(worst=1.0, best=5.0)  # KADID-10k's scale
@@ -27,9 +29,7 @@ _WHEELS = {
 def photographs(task: SyntheticTask) -> list[Path]:
     """The clean photographs of a task: its folder, or the named ones from the dependencies."""
     if task.root is not None:
-        if not task.root.is_dir():
-            raise InputError(f"{task.root}: no such folder of photographs")
-        return find_images([task.root])
+        return photographs_in(task.root)
     if not task.photographs:
         raise InputError("this task needs clean photographs: give --images FOLDER")
     return [wheel_photograph(name) for name in task.photographs]
@@ -68,6 +68,13 @@ def _rating(name: str | int, level: float) -> float:
     if opinion is None:
         raise InputError(f"people's opinion of '{find(name).name}' is not known: KADID-10k does not have this type")
     return opinion
+
+
+def distortable(image: Tensor, path: Path) -> Tensor:
+    """The image (3, H, W) read from `path` itself; InputError where it is too small to be distorted."""
+    if min(image.shape[1:]) < SMALLEST_SIDE:
+        raise InputError(f"{path}: too small to distort: {SMALLEST_SIDE} pixels a side are the least")
+    return image
 
 
 def wheel_photograph(name: str) -> Path:

@@ -116,11 +116,12 @@ def sparse_sampling(images: Tensor, share: float, draws: Draws) -> Tensor:
     """Keep a random `share` of the pixels, and fill in the others with the mean of those near by."""
     height, width = images.shape[2:]
     kept = (draws.uniform(1, height, width) < share).float()
+    known = images * kept
     spread = 0.5 / math.sqrt(share)
     weight = gaussian(kept, spread)
-    filled = gaussian(images * kept, spread) / weight.clamp(min=1e-6)
+    filled = gaussian(known, spread) / weight.clamp(min=1e-6)
     # Far from any sample, a wider mean.
-    wide = gaussian(images * kept, 4 * spread) / gaussian(kept, 4 * spread).clamp(min=1e-6)
+    wide = gaussian(known, 4 * spread) / gaussian(kept, 4 * spread).clamp(min=1e-6)
     return torch.where(kept > 0, images, torch.where(weight > 1e-3, filled, wide))
 
 

@@ -22,8 +22,7 @@ from .training import build_model, choose_device
 
 KADID_SIZE = (384, 512)
 CROP = 224
-# KADID-10k's variants of one picture, without the denoised ones, whose one step takes as long as twenty others.
-VARIANTS = [(row.name, level) for row in DISTORTIONS if row.name != "denoise" for level in LEVELS]
+CELLS = [(row, level) for row in DISTORTIONS for level in LEVELS]
 GPU_BATCH = 256
 
 
@@ -47,18 +46,17 @@ def bench_distort(*, repeats: int = 5, device: str | None = None) -> dict[str, A
             times = [_seconds(_one(picture, row.name, level)) for _ in range(repeats) for level in LEVELS]
             types[row.name] = round(1000 * statistics.median(times), 2)
             log({})
-    variants, threads = [], torch.get_num_threads()
-    for _ in range(repeats):
-        variants.append(_seconds(_batch(picture, VARIANTS)))
+    # Without the denoised ones, each of which takes as long as ten others.
+    variants = [(row.name, level) for row, level in CELLS if row.name != "denoise"]
     result: dict[str, Any] = {
-        "threads": threads,
+        "threads": torch.get_num_threads(),
         "types": types,
-        "variants": len(VARIANTS),
-        "variants_seconds": round(statistics.median(variants), 3),
+        "variants": len(variants),
+        "variants_seconds": round(statistics.median(_seconds(_batch(picture, variants)) for _ in range(repeats)), 3),
         "feeding": _feeding(crop, repeats),
     }
     if place != "cpu":
-        cells = [(row.name, level) for row in DISTORTIONS if row.torch_form for level in LEVELS]
+        cells = [(row.name, level) for row, level in CELLS if row.torch_form]
         cells = (cells * (GPU_BATCH // len(cells) + 1))[:GPU_BATCH]
         on_device = _batch(crop.to(place), cells)
 
@@ -79,7 +77,7 @@ def _feeding(crop: Tensor, repeats: int) -> dict[str, float]:
     params, loss = model.train_only(settings.meta.trainable), WeightedSum(settings.loss)
     size = settings.meta.support
     batch = Batch(crop.expand(size, -1, -1, -1), {"quality": torch.linspace(0, 1, size)})
-    cells = [(row.name, level) for row in DISTORTIONS for level in LEVELS]
+    cells = [(row.name, level) for row, level in CELLS]
 
     def train() -> None:
         gradients_by_name(loss(model(batch.images, branches=loss.branches), batch.targets), params)

@@ -14,7 +14,7 @@ from ..data import synthesis
 from ..data.synthetic import human_opinion
 from ..distortions import DISTORTIONS, LEVELS, SMALLEST_SIDE, TID2013, Distortion, compose, distort, find
 from ..errors import InputError
-from ..images import find_images, read_image, shrink, to_float, to_uint8, write_png
+from ..images import photographs_in, read_image, shrink, to_float, to_uint8, write_png
 from ..progress import track
 
 SETS = {"kadid10k": DISTORTIONS, "tid2013": TID2013}
@@ -119,9 +119,7 @@ def synthesize(
     if out.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"-o {out}: lies inside the photographs of {folder}: choose another folder")
     names, levels = [row.name for row in rows_of(types)], list(dict.fromkeys(levels))
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of photographs")
-    photographs = find_images([folder])
+    photographs = photographs_in(folder)
     plans = {path: synthesis.plan(path, names, levels, seed) for path in photographs}
     files = Counter(f"{path.stem}.png" for path in photographs)
     files.update(cell.image for cells in plans.values() for cell in cells)

@@ -14,6 +14,8 @@ from ..model.backbone import create_clip
 from ..progress import track
 from .training import choose_device
 
+SCALE_BATCHES = 8
+
 
 def pretrain(
     root: str | Path,
@@ -31,9 +33,12 @@ def pretrain(
     named = spec.architecture.endswith(".json")
     architecture = Path(spec.architecture) if named else resources.asset(f"{spec.architecture}.json")
     stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
+    # A teacher's scale needs several batches; the width of its embedding, or the pixels to whiten, one.
+    looked_at = SCALE_BATCHES if spec.teacher and not resume else 1
+    first = [stages[0][i] for i in range(min(looked_at, len(stages[0])))]
     with rng.scoped(spec.seed, "init"):
         clip = create_clip(str(architecture))
-        learner = pretraining.Learner(clip, KINDS, stages[0][0].teacher.shape[1]).to(place)
+        learner = pretraining.Learner(clip, KINDS, first[0].teacher.shape[1]).to(place)
     optimizer = pretraining.make_optimizer(learner, spec)
     out.mkdir(parents=True, exist_ok=True)
     saved, done = out / "state.safetensors", 0
@@ -44,7 +49,6 @@ def pretrain(
         done = int(state.pop("done"))
         pretraining.restore(learner, optimizer, state)
     else:
-        first = [stages[0][i] for i in range(min(8, len(stages[0])))]
         if spec.teacher:
             learner.standardize(torch.cat([batch.teacher for batch in first]))
         if spec.start:
