@@ -1,16 +1,15 @@
 """The command line. Heavy imports wait inside the commands, so that `fsiqa --help` answers at once."""
 
 import csv
-import json
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated
 
 import typer
 
 from .errors import InputError
+from .printing import decimals, open_text, print_metrics, print_table, rounded, write_json
 
 SCORE_COLUMNS = ("image", "quality", "rating", "note")
 
@@ -56,19 +55,21 @@ def metatrain(
     )  # fmt: skip
     history = result.facts["history"]
     rows = {f"step {entry['step']}": entry for entry in history}
-    _metrics_table("held-out distortions of held-out photographs, before any adaptation", rows)
+    print_metrics("held-out distortions of held-out photographs, before any adaptation", rows)
     typer.echo(f"prompts of step {result.facts['step']} kept in {result.out}")
-    _write_json(json_file, result.facts)
+    write_json(json_file, result.facts)
 
 
 @app.command()
 def adapt(
-    config: Annotated[str | None, typer.Option(help="Method. Default: the start's own, or grmp.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Method. Default: that of --from or runs/metatrain, else grmp.")
+    ] = None,
     task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
     shots: Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")] = "20%",
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Checkpoint to begin from, or none. Default: runs/metatrain where it exists."),
+        typer.Option("--from", help="Checkpoint, or none. Default: runs/metatrain, else the shipped one, if it fits."),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the pictures.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Table of ratings, a path or a file inside root.")] = None,
@@ -93,39 +94,53 @@ def adapt(
     )  # fmt: skip
     facts = result.facts
     title = f"{facts['task']}: {facts['shots']} shots of {facts['pool']}, tested on {facts['test']} pictures"
-    _metrics_table(title, {"before adaptation": facts["zero_step"], "after adaptation": facts["metrics"]})
+    print_metrics(title, {"before adaptation": facts["zero_step"], "after adaptation": facts["metrics"]})
     typer.echo(f"started from {facts['start']}; saved in {result.out}")
-    _write_json(json_file, facts)
+    write_json(json_file, facts)
 
 
 @app.command()
 def score(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder written by adapt or metatrain.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[CHECKPOINT] IMAGES...", help="A folder written by adapt or metatrain; files, folders."
+        ),
+    ],
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores here.")] = None,
     json_file: JSON = None,
     device: DEVICE = None,
 ) -> None:
-    """Score images. A file that cannot be read is marked, and the others are scored."""
+    """Score images, without a CHECKPOINT by the prompts shipped with this package, meta-trained on synthetic pictures.
+
+    A file that cannot be read is marked, and the others are scored.
+    """
     from .images import find_images
     from .progress import track
-    from .recipes.training import load
+    from .recipes.training import SHIPPED, is_checkpoint, load
 
-    scorer = load(checkpoint, device=device)
-    paths = find_images(images)
+    given = is_checkpoint(paths[0])
+    if not given and not paths[0].exists() and not paths[0].suffix:
+        raise InputError(f"{paths[0]}: neither a checkpoint nor an image")
+    checkpoint, images = (paths[0], paths[1:]) if given else (SHIPPED, paths)
+    if not images:
+        raise InputError(f"{checkpoint}: a checkpoint; name the images to score as well")
+    scorer, files = load(checkpoint, device=device), find_images(images)
+    if not given:
+        typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
     rows = []
     with ExitStack() as stack:
-        table = csv.writer(stack.enter_context(_open(csv_file))) if csv_file else None
+        table = csv.writer(stack.enter_context(open_text(csv_file))) if csv_file else None
         if table:
             table.writerow(SCORE_COLUMNS)
-        log = stack.enter_context(track("scoring", len(paths)))
-        for result in scorer.stream(paths):
-            rows.append([str(result.path), _rounded(result.quality), _rounded(result.rating), result.note])
+        log = stack.enter_context(track("scoring", len(files)))
+        for result in scorer.stream(files):
+            rows.append([str(result.path), rounded(result.quality), rounded(result.rating), result.note])
             if table:
                 table.writerow(rows[-1])
             log({})
-    _print_table("quality from 0 to 1, higher is better", SCORE_COLUMNS, rows)
-    _write_json(
+    print_table("quality from 0 to 1, higher is better", SCORE_COLUMNS, rows)
+    write_json(
         json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(SCORE_COLUMNS, r, strict=True)) for r in rows]}
     )
     failed = sum(quality is None for _, quality, *_ in rows)
@@ -145,7 +160,7 @@ def pretrain(
     overrides: SET = None,
     resume: RESUME = False,
 ) -> None:
-    """Train the embedded CLIP anew (hours on two cores)."""
+    """Train the embedded CLIP anew (an hour on two cores)."""
     from .recipes.pretraining import pretrain as run
 
     weights = run(root, config, out=out, seed=seed, device=device, overrides=overrides or (), resume=resume)
@@ -229,7 +244,7 @@ def bench_distort(
 
     result = run(repeats=repeats, device=device)
     rows = [[name, f"{milliseconds:.1f}"] for name, milliseconds in result["types"].items()]
-    _print_table(f"one 512x384 picture on the CPU, {result['threads']} threads", ("distortion", "ms"), rows)
+    print_table(f"one 512x384 picture on the CPU, {result['threads']} threads", ("distortion", "ms"), rows)
     feeding = result["feeding"]
     typer.echo(f"{result['variants']} variants of it, all KADID types but denoise: {result['variants_seconds']:.2f} s")
     typer.echo(
@@ -238,7 +253,41 @@ def bench_distort(
     )
     if "gpu" in result:
         typer.echo(f"{result['gpu']['device']}: {result['gpu']['images_per_second']} distorted crops a second")
-    _write_json(json_file, result)
+    write_json(json_file, result)
+
+
+experiment = typer.Typer(help="Repeat the project's experiments.", no_args_is_help=True)
+app.add_typer(experiment, name="experiment")
+
+
+@experiment.command("backbone")
+def experiment_backbone(
+    root: Annotated[Path, typer.Option(help="Folder that holds biq2021 and the sources of configs/pretrain.yaml.")],
+    clip: CLIP = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of shots for ridge regression.")] = 10,
+    adapted: Annotated[
+        str | None, typer.Option(help="Adapt by GRMP as well, three draws: shots between commas.")
+    ] = None,
+    device: DEVICE = None,
+    json_file: JSON = None,
+) -> None:
+    """What a CLIP knows of quality: by phrases alone, and after a few ratings."""
+    from .recipes.experiments import backbone as run
+
+    shots = adapted.split(",") if adapted else []
+    result = run(root, clip=clip or "tiny", draws=draws, adapted=shots, device=device)
+    rows = []
+    for method in ("ridge", "grmp"):
+        for count, found in result.get(method, {}).items():
+            rows.append([method, count, *map(decimals, (found["srcc"], found["iqr"], *found["within"].values()))])
+    subsets = list(next(iter(result["ridge"].values()))["within"])
+    print_table("BIQ2021's test rows, SRCC", ("method", "shots", "median", "IQR", *subsets), rows)
+    zero_shot = [[name, decimals(value)] for name, value in result["zero_shot"].items()]
+    print_table('"Good photo." against "Bad photo.", SRCC', ("pictures", "zero-shot"), zero_shot)
+    named = [[what, f"{n['share']:.1%}", n["names"], n["pictures"]] for what, n in result["named"].items()]
+    print_table("named by phrases", ("what", "right", "of names", "pictures"), named)
+    typer.echo(f"CLIP {result['clip']}: {result['milliseconds']:.0f} ms a crop on one thread of the processor")
+    write_json(json_file, result)
 
 
 @app.command()
@@ -247,7 +296,7 @@ def tasks() -> None:
     from .config import load_task
     from .resources import available
 
-    _print_table(None, ("task", "what it is"), [[name, load_task(name).description] for name in available("tasks")])
+    print_table(None, ("task", "what it is"), [[name, load_task(name).description] for name in available("tasks")])
 
 
 @app.command()
@@ -257,7 +306,7 @@ def configs() -> None:
     from .resources import available
 
     rows = [[name, load_config(name).description] for name in available("configs")]
-    _print_table(None, ("config", "what it is"), rows)
+    print_table(None, ("config", "what it is"), rows)
 
 
 def main() -> None:
@@ -274,44 +323,3 @@ def _numbers(option: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"{option} {text}: expected numbers between commas") from None
-
-
-def _metrics_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> None:
-    names = ("srcc", "plcc", "krcc", "rmse")
-    cells = [[label, *("-" if row[n] is None else f"{row[n]:.3f}" for n in names)] for label, row in rows.items()]
-    _print_table(title, ("", *names), cells)
-
-
-def _print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    if title:
-        console.print(Text(title))  # a table's own title is folded to the table's width
-    table = Table(box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names are no markup
-    console.print(table)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
-def _open(path: Path) -> TextIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w", newline="", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _write_json(path: Path | None, result: Any) -> None:
-    if path:
-        with _open(path) as file:
-            file.write(json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -48,24 +48,37 @@ def fit(
 
 @torch.inference_mode()
 def ridge(model: Any, batches: Iterable[Batch], spec: "RidgeSpec") -> float:
-    """Set `model.head` to the ridge regression of quality on frozen features; returns the penalty.
+    """Set `model.head` to the ridge regression of quality on frozen features; returns the penalty."""
+    weight, bias, penalty = solve_ridge(*summaries(model, batches), spec)
+    model.head.weight.copy_(weight)
+    model.head.bias.copy_(bias)
+    return penalty
 
-    A batch holds R·V images, the V views of a picture together, and R targets. Features are standardised over the
-    shots. The penalty is chosen by leave-one-out cross-validation (in closed form).
+
+@torch.inference_mode()
+def summaries(model: Any, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Features (R, S), the mean over a picture's views, and qualities (R,), of batches with R·V images, the V views of
+    a picture together, and R targets."""
+    features, rated = [], []
+    for batch in batches:
+        rated.append(batch.targets["quality"])
+        features.append(model.summaries(batch.images).unflatten(0, (len(rated[-1]), -1)).mean(dim=1))
+    return torch.cat(features), torch.cat(rated)
+
+
+def solve_ridge(features: Tensor, quality: Tensor, spec: "RidgeSpec") -> tuple[Tensor, Tensor, float]:
+    """Weight (S,), bias () and penalty of the ridge regression of quality (R,) on features (R, S).
+
+    Features are standardised over the shots. The penalty is chosen by leave-one-out cross-validation (in closed form).
     """
     from sklearn.linear_model import RidgeCV  # takes a second to import
 
-    summaries, rated = [], []
-    for batch in batches:
-        rated.append(batch.targets["quality"])
-        summaries.append(model.summaries(batch.images).unflatten(0, (len(rated[-1]), -1)).mean(dim=1))
-    features, quality = (torch.cat(parts).double().cpu().numpy() for parts in (summaries, rated))
-    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
-    fitted = RidgeCV(spec.penalties).fit((features - mean) / deviation, quality)
+    given, wanted = features.double().cpu().numpy(), quality.double().cpu().numpy()
+    mean, deviation = given.mean(axis=0), given.std(axis=0) + 1e-6
+    fitted = RidgeCV(spec.penalties).fit((given - mean) / deviation, wanted)
     weight = fitted.coef_ / deviation
-    model.head.weight.copy_(torch.from_numpy(weight))
-    model.head.bias.copy_(torch.tensor(fitted.intercept_ - mean @ weight))
-    return float(fitted.alpha_)
+    bias = fitted.intercept_ - mean @ weight
+    return torch.from_numpy(weight).to(features), torch.tensor(bias).to(features), float(fitted.alpha_)
 
 
 def _gradients(

@@ -23,7 +23,6 @@ ANTONYMS = (
 )
 MAX_SCALE = math.log(100)
 QUALITY_WEIGHT = 4.0
-TEACHER_WEIGHT = 2.0
 DECAY = 0.4  # share of the steps over which the learning rate falls
 
 
@@ -31,24 +30,19 @@ class Learner(nn.Module):
     """`clip` with linear maps that are dropped after training.
 
     A probe for quality and kind on the mean of the patch features shows the image tower the way, long before the text
-    tower can. Two pupils predict the `taught` values of a teacher's embedding, one from the mean of the patch features,
-    one from the image embedding. `kinds` are the names of the distortions.
+    tower can. Where the tower has a stem, a pupil predicts the mean of its features from the image embedding, which so
+    keeps what the stem knows of content. `kinds` are the names of the distortions.
     """
 
     mean: Tensor
     std: Tensor
-    taught_mean: Tensor
-    taught_std: Tensor
 
-    def __init__(self, clip: Any, kinds: Sequence[str], taught: int = 0) -> None:
+    def __init__(self, clip: Any, kinds: Sequence[str]) -> None:
         super().__init__()
         self.clip = clip
         self.kinds = [f"a photo with {kind}" for kind in kinds]
         self.probe = nn.Linear(clip.vision_width, len(kinds) + 2)
-        widths = (clip.vision_width, clip.visual.output_dim) if taught else ()
-        self.pupils = nn.ModuleList(nn.Linear(width, taught) for width in widths)
-        self.register_buffer("taught_mean", torch.zeros(taught))
-        self.register_buffer("taught_std", torch.ones(taught))
+        self.pupil = nn.Linear(clip.visual.output_dim, clip.stem.width) if clip.stem else None
         self.register_buffer("mean", torch.tensor(clip.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(clip.std).view(3, 1, 1), persistent=False)
 
@@ -56,22 +50,19 @@ class Learner(nn.Module):
         """uint8 images as the tower wants them."""
         return (to_float(images) - self.mean) / self.std
 
-    def standardize(self, teacher: Tensor) -> None:
-        """Take the mean and deviation of the teacher's values (N, T) as their scale."""
-        self.taught_mean.copy_(teacher.mean(dim=0))
-        self.taught_std.copy_(teacher.std(dim=0).clamp(min=1e-3))
-
     def forward(self, batch: Any, corner: tuple[int, int]) -> dict[str, Tensor]:
         """The terms of the loss for a `CaptionedBatch`.
 
         `contrast`: CLIP's symmetric cross-entropy, all crops of a photograph matching its caption; `quality`: soft
         cross-entropy of each antonym pair to the human mean; `kind`: cross-entropy over the kinds' names; `probe`:
-        the last two without text; `teacher`: mean squared error of the pupils to the standardised teacher.
+        the last two without text; `stem`: mean squared error of the pupil to the batch-normalised features.
         """
         device, crops = self.mean.device, len(batch.images) // len(batch.captions)
         quality = batch.quality.float().repeat_interleave(crops).to(device)
         kind = batch.kind.repeat_interleave(crops).to(device)
-        features, patches = self.clip.encode_image(self.pixels(batch.images.to(device)), corner=corner)
+        pixels = self.pixels(batch.images.to(device))
+        stem = self.clip.stem.features(pixels) if self.clip.stem else None
+        features, patches = self.clip.encode_image(pixels, corner=corner, features=stem)
         summary = F.layer_norm(patches.mean(dim=1), patches.shape[-1:])
         probe = self.probe(summary)
         seen = soft_cross_entropy(probe[:, :2], quality), F.cross_entropy(probe[:, 2:], kind)
@@ -88,10 +79,10 @@ class Learner(nn.Module):
             "kind": F.cross_entropy(names, kind),
             "probe": QUALITY_WEIGHT * seen[0] + seen[1],
         }
-        if batch.teacher.shape[1]:
-            target = (batch.teacher.to(device) - self.taught_mean) / self.taught_std
-            told_by = F.mse_loss(self.pupils[0](summary), target), F.mse_loss(self.pupils[1](features), target)
-            terms["teacher"] = TEACHER_WEIGHT * (told_by[0] + told_by[1])
+        if stem is not None:
+            assert self.pupil is not None
+            target = F.batch_norm(stem.mean(dim=(2, 3)), None, None, training=True)
+            terms["stem"] = F.mse_loss(self.pupil(features), target)
         return terms
 
     def _encode(self, phrases: list[str]) -> Tensor:
@@ -133,7 +124,8 @@ def whiten_patches(clip: Any, pixels: Tensor, noise: torch.Generator) -> None:
     Random filters see little but the mean colour of a patch; quality lives in the faint high frequencies. Two thirds
     of the filters read luminance, the others the two colour differences; frequencies are drawn with `noise`.
     """
-    width, _, side, _ = clip.visual.conv1.weight.shape
+    linear = clip.stem.linear if clip.stem else clip.visual.conv1
+    width, _, side, _ = linear.weight.shape
     grid = (torch.arange(side) + 0.5) * math.pi / side
     waves = torch.cos(torch.arange(side)[:, None] * grid)  # (frequency, place)
     colours = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [0.5, 0.5, -1.0]])
@@ -143,14 +135,14 @@ def whiten_patches(clip: Any, pixels: Tensor, noise: torch.Generator) -> None:
         drawn = [i for i in torch.randperm(side * side, generator=noise).tolist() if i not in low]
         for i in (low + drawn)[:count]:
             filters.append(colour[:, None, None] * torch.outer(waves[i // side], waves[i % side]))
-    bank = torch.stack(filters)
+    bank = torch.stack(filters).to(pixels)
     response = F.conv2d(pixels, bank, stride=side)
-    clip.visual.conv1.weight.copy_(bank / response.std(dim=(0, 2, 3))[:, None, None, None])
+    linear.weight.copy_(bank / response.std(dim=(0, 2, 3))[:, None, None, None])
 
 
 def make_optimizer(learner: nn.Module, spec: "PretrainSpec") -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only."""
-    named = dict(learner.named_parameters())
+    named = {name: p for name, p in learner.named_parameters() if p.requires_grad}
     decay = [p for n, p in named.items() if p.ndim >= 2 and "embedding" not in n]
     rest = [p for n, p in named.items() if p.ndim < 2 or "embedding" in n]
     groups = [{"params": decay, "weight_decay": spec.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -160,19 +152,24 @@ def make_optimizer(learner: nn.Module, spec: "PretrainSpec") -> torch.optim.Adam
 def training_state(learner: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Weights and optimiser moments by name, for a file that a killed run goes on from."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in learner.named_parameters()}
-    state = {f"weights.{name}": value for name, value in learner.state_dict().items()}
+    state = {f"weights.{name}": value.contiguous() for name, value in learner.state_dict().items()}
     for parameter, moments in optimizer.state.items():
         state |= {f"{moment}.{names[parameter]}": value for moment, value in moments.items()}
     return state
 
 
+def weights_in(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a `training_state`, by their own names."""
+    return {name.removeprefix("weights."): v for name, v in state.items() if name.startswith("weights.")}
+
+
 def restore(learner: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
     """Undo `training_state`."""
-    prefix = "weights."
-    learner.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    learner.load_state_dict(weights_in(state))
     for name, parameter in learner.named_parameters():
         moments = {m: state[f"{m}.{name}"] for m in ("step", "exp_avg", "exp_avg_sq") if f"{m}.{name}" in state}
         if moments:
+            moments |= {m: moments[m].to(parameter.device) for m in ("exp_avg", "exp_avg_sq")}
             optimizer.state[parameter] = moments
 
 

@@ -144,7 +144,8 @@ def test_checkpoints_that_do_not_fit(refused, fsiqa, small, photographs, tmp_pat
     out = tmp_path / "meta"
     task = ["task.distortions=[jpeg]", "task.hold_out=[]", "meta.steps=1"]
     assert fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task)).code == 0
-    assert "not a checkpoint" in refused("score", tmp_path, photographs)
+    assert "runs/adpat: neither a checkpoint nor an image" in refused("score", "runs/adpat", photographs)
+    assert "not a checkpoint" in refused("adapt", "--from", tmp_path, "--out", tmp_path / "a")
     demo = ("adapt", "--from", out, "--out", tmp_path / "a")
     assert "another architecture" in refused(*demo, "--set", "model.visual.main.length=3")
     assert "another architecture" in refused(*demo, "--set", "model.visual.main.end_norm=false")

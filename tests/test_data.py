@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot_iqa.config import SyntheticTask, TableTask, ViewSpec, human_means, load_task
+from fewshot_iqa.config import SyntheticTask, TableTask, ViewSpec, human_means, load_task, revised
 from fewshot_iqa.data.episodes import sample_episodes
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
@@ -17,6 +17,7 @@ from fewshot_iqa.data.splits import draw_shots, split_by_group
 from fewshot_iqa.data.synthetic import OPINION, synthetic_records
 from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.errors import InputError
+from fewshot_iqa.recipes.training import read_split
 from fewshot_iqa.rng import generator
 from fewshot_iqa.types import Record, Scale, Shots
 
@@ -174,14 +175,20 @@ def test_a_score_outside_of_the_stated_range(rated):
         read_table(TableTask(kind="table", description="", labels=rated, range=(0, 20)))
 
 
+def test_a_release_with_test_rows_of_its_own(tmp_path, photographs):
+    (tmp_path / "Images").symlink_to(photographs)
+    for name, rows in (("Train", (0, 1, 2, 3)), ("Test", (4, 5))):
+        lines = [f"photo{i}.png,0.{i},," for i in rows]
+        (tmp_path / f"{name} (Images and MOS).csv").write_text("\n".join(["Image Name,MOS,,", *lines]))
+    pool, test = read_split(revised(load_task("biq2021"), root=tmp_path), seed=3)
+    assert [record.rating for record in pool] == [0.0, 0.1, 0.2, 0.3]
+    assert [record.rating for record in test] == [0.4, 0.5]
+
+
 @pytest.mark.skipif(not DATA, reason="FSIQA_DATA names no folder of data")
 def test_a_released_table_is_read_as_it_is():
-    columns = {"image": "Image Name", "score": "MOS"}
-    folder = Path(DATA) / "biq2021"
-    task = TableTask(
-        kind="table", description="", root=folder, images="Images", labels="Train (Images and MOS).csv", columns=columns
-    )
-    assert len(read_table(task)) == 2000
+    pool, test = read_split(revised(load_task("biq2021"), root=Path(DATA) / "biq2021"), seed=0)
+    assert (len(pool), len(test)) == (2000, 500)
 
 
 @pytest.mark.parametrize("name", ["demo", "synthetic"])

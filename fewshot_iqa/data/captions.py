@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ..config import PretrainSpec, SourceSpec
 from ..distortions import DISTORTIONS, compose
+from ..errors import InputError
 from ..images import photographs_in, random_view, read_image, shrink, to_float, to_uint8
-from ..rng import generator
+from ..rng import generator, key_seed
 from .synthetic import human_quality
-from .teacher import Teacher
 
 QUALITIES = ("bad", "poor", "fair", "good", "excellent")
 CLEAN = "no distortion"
+NOTHING = "something"  # the content of a photograph that nobody named
 KINDS = (CLEAN, *(row.name.replace("_", " ") for row in DISTORTIONS))
 # What goes wrong together in real cameras and pipelines; each part at a level of its own.
 FAULTS = (
@@ -46,24 +47,23 @@ _TEMPLATES = (
 @dataclass(frozen=True)
 class CaptionedBatch:
     """`images` (B·crops, 3, s, s) uint8, the crops of one photograph together; `captions` B; `quality` (B,);
-    `kind` (B,) index into KINDS, or SEVERAL; `teacher` (B·crops, T), or (B·crops, 0) where there is none."""
+    `kind` (B,) index into KINDS, or SEVERAL."""
 
     images: Tensor
     captions: list[str]
     quality: Tensor
     kind: Tensor
-    teacher: Tensor
 
 
 class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
     """The batches of one stage. Item i is that of the run's step `first` + i, drawn from that number alone."""
 
     def __init__(self, root: Path, spec: PretrainSpec, stage: int) -> None:
-        self.photographs = [item for source in spec.sources for item in _read_source(root, source)]
+        self.photographs = [
+            item for source in spec.sources for item in captioned(root, source) if not held_out(item[0])
+        ]
         self.spec, self.stage = spec, spec.stages[stage]
         self.first = sum(earlier.steps for earlier in spec.stages[:stage])
-        self.teacher_file = root / spec.teacher if spec.teacher else None
-        self._teacher: Teacher | None = None
 
     def __len__(self) -> int:
         return self.stage.steps
@@ -84,15 +84,10 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
             kinds.append(KINDS.index(told) if len(steps) < 2 else SEVERAL)
             if len(captions) == self.stage.batch:
                 break
-        crops = torch.stack(images)
-        return CaptionedBatch(crops, captions, torch.tensor(qualities), torch.tensor(kinds), self._taught(crops))
-
-    def _taught(self, crops: Tensor) -> Tensor:
-        if self.teacher_file is None:
-            return torch.empty(len(crops), 0)
-        if self._teacher is None:  # in the process that uses it: networks cannot be sent
-            self._teacher = Teacher(self.teacher_file)
-        return self._teacher(crops)
+        if len(captions) < 2:
+            least = max(self.spec.min_side, self.stage.crop)
+            raise InputError(f"a batch needs two photographs or more of {least} pixels a side: {len(captions)} found")
+        return CaptionedBatch(torch.stack(images), captions, torch.tensor(qualities), torch.tensor(kinds))
 
     def _distorted(self, photograph: Tensor, noise: torch.Generator) -> tuple[Tensor, list[str], float]:
         """The picture, the names of what was done to it, and its quality: the product of its parts'."""
@@ -115,7 +110,13 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
         return distorted, [name for name, _ in steps], quality
 
 
-def _read_source(root: Path, source: SourceSpec) -> list[tuple[Path, list[str]]]:
+def held_out(photograph: Path) -> bool:
+    """Whether this photograph never trains the embedded CLIP, and so may test it: one in ten, drawn by its name."""
+    return key_seed(0, "held out", photograph.name) % 10 == 0
+
+
+def captioned(root: Path, source: SourceSpec) -> list[tuple[Path, list[str]]]:
+    """The photographs of a source, each with what may be said of its content."""
     folder = root / source.images
     photographs = photographs_in(folder)
     captions: dict[str, list[str]] = {}
@@ -127,7 +128,7 @@ def _read_source(root: Path, source: SourceSpec) -> list[tuple[Path, list[str]]]
 
 def _content(path: Path, pattern: str | None) -> list[str]:
     match = re.match(pattern, path.stem) if pattern else None
-    return [f"a {match[1].replace('_', ' ').lower()}"] if match else ["something"]
+    return [f"a {match[1].replace('_', ' ').lower()}"] if match else [NOTHING]
 
 
 def _caption(contents: list[str], kind: str, quality: float, noise: torch.Generator) -> str:

@@ -14,16 +14,18 @@ from torch import Tensor, nn
 
 from .. import resources
 from ..errors import InputError, nearest
-from .weights import read_weights
+from .heads import summarize
+from .stem import ConvStem, has_stem
+from .weights import read_weights, require_names
 
 PLACEHOLDER = "X"  # its token is replaced by a learned context vector
 
 
 class Backbone(nn.Module):
-    """The towers of an open_clip CLIP; parameter names are open_clip's (and OpenAI's) own.
+    """The towers of an open_clip CLIP; parameter names are open_clip's (and OpenAI's) own, but for a stem's.
 
-    `vision_width` Wv, `text_width` Wt, `vision_layers`, `image_size`, `mean`, `std`; `fingerprint` of the weights
-    as they were built.
+    `vision_width` Wv, `text_width` Wt, `vision_layers`, `image_size`, `mean`, `std`; `stem` where the image tower is
+    a hybrid; `summary_width` S of what `summarize` returns; `fingerprint` of the weights as they were built.
     """
 
     attn_mask: Tensor
@@ -41,14 +43,19 @@ class Backbone(nn.Module):
         self.logit_scale = clip.logit_scale
         self.register_buffer("attn_mask", clip.attn_mask, persistent=False)
         self.context_length = context_length
-        self.patch_size: int = clip.visual.conv1.kernel_size[0]
-        self.vision_width = self.visual.conv1.out_channels
+        self.patch_size: int = self.visual.patch_size[0]
+        self.vision_width: int = self.visual.positional_embedding.shape[1]
         self.vision_layers = len(self.visual.transformer.resblocks)
         self.text_width = self.token_embedding.embedding_dim
         self.image_size: int = self.visual.image_size[0]
         self.mean: tuple[float, ...] = tuple(self.visual.image_mean or open_clip.OPENAI_DATASET_MEAN)
         self.std: tuple[float, ...] = tuple(self.visual.image_std or open_clip.OPENAI_DATASET_STD)
+        self.summary_width = self.visual.output_dim + self.vision_width + (self.stem.width if self.stem else 0)
         self.fingerprint = _fingerprint(self)
+
+    @property
+    def stem(self) -> ConvStem | None:
+        return self.visual.conv1 if isinstance(self.visual.conv1, ConvStem) else None
 
     def encode_image(
         self,
@@ -56,15 +63,16 @@ class Backbone(nn.Module):
         prompts: Tensor | None = None,
         end_norm: nn.Module | None = None,
         corner: tuple[int, int] = (0, 0),
+        features: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """CLS features (B, D) and patch features (B, patches, Wv), not normalised, of `images` (B, 3, H, W).
 
         `prompts` (depth, N, Wv) enter after CLS, behind `ln_pre`, and are replaced at each of the first `depth`
         layers; `end_norm` acts on all tokens after the last, and patch features are those behind it. Images smaller
         than the tower take their positional embeddings from a window of its grid, whose upper left patch is `corner`
-        (row, column).
+        (row, column). `features` are those of the stem, where they are known already.
         """
-        x = self._embed(images, corner)
+        x = self._embed(images, corner, features)
         n = 0 if prompts is None else prompts.shape[1]
         for i, block in enumerate(self.visual.transformer.resblocks):
             if prompts is not None and i < len(prompts):
@@ -76,9 +84,15 @@ class Backbone(nn.Module):
         pooled, _ = self.visual._pool(x)
         return pooled @ self.visual.proj, x[:, 1 + n :]
 
-    def _embed(self, images: Tensor, corner: tuple[int, int]) -> Tensor:
+    def summarize(self, images: Tensor) -> Tensor:
+        """What a linear head reads of `images` (B, 3, H, W): (B, S)."""
+        features = self.stem.features(images) if self.stem else None
+        embedding, patches = self.encode_image(images, features=features)
+        return summarize(embedding, patches, features)
+
+    def _embed(self, images: Tensor, corner: tuple[int, int], features: Tensor | None) -> Tensor:
         tower = self.visual
-        patches = tower.conv1(images)
+        patches = tower.conv1(images) if features is None else tower.conv1(images, features)
         (rows, columns), (top, left) = patches.shape[-2:], corner
         positions = tower.positional_embedding[1:].unflatten(0, tower.grid_size)
         window = positions[top : top + rows, left : left + columns].flatten(0, 1)
@@ -171,10 +185,19 @@ def portable(name: str) -> str:
     return "".join(str(Path(part).resolve()) if Path(part).is_file() else part for part in parts)
 
 
-def create_clip(architecture: str) -> Backbone:
+def create_clip(architecture: str, *, stem: bool = False) -> Backbone:
     """A CLIP with freshly drawn weights (from torch's generator), trainable, for pre-training."""
     architecture = _architecture(architecture)
-    return Backbone(_create(architecture), _context_length(architecture))
+    clip = _create(architecture)
+    if stem:
+        _add_stem(clip)
+    return Backbone(clip, _context_length(architecture))
+
+
+def _add_stem(clip: open_clip.CLIP) -> None:
+    visual: Any = clip.visual
+    mean, std = visual.image_mean or open_clip.OPENAI_DATASET_MEAN, visual.image_std or open_clip.OPENAI_DATASET_STD
+    visual.conv1 = ConvStem(visual.conv1, tuple(mean), tuple(std))
 
 
 def _create(architecture: str, tag: str | None = None) -> open_clip.CLIP:
@@ -234,6 +257,8 @@ def _download(architecture: str, tag: str) -> open_clip.CLIP:
 
 def _load_file(clip: open_clip.CLIP, architecture: str, path: Path) -> None:
     weights, quick_gelu = read_weights(path)
+    if has_stem(weights):
+        _add_stem(clip)
     if quick_gelu is not None:
         _check_activation(architecture, quick_gelu, str(path))
     elif not architecture.endswith("-quickgelu") and f"{architecture}-quickgelu" in open_clip.list_models():
@@ -242,14 +267,7 @@ def _load_file(clip: open_clip.CLIP, architecture: str, path: Path) -> None:
             f"{architecture}-quickgelu",
             stacklevel=2,
         )
-    own = clip.state_dict()
-    missing = sorted(own.keys() - weights.keys())
-    extra = sorted(weights.keys() - own.keys())
-    shapes = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
-    for fault, names in (("lacks", missing), ("has the unknown", extra), ("differs in the shape of", sorted(shapes))):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise InputError(f"{path}: not weights of {architecture}: it {fault} {names[0]}{more}")
+    require_names(clip.state_dict(), weights, path, architecture)
     clip.load_state_dict(weights)
 
 

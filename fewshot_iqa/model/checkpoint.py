@@ -71,8 +71,13 @@ def facts(folder: Path) -> dict[str, Any]:
 
 def config(folder: Path) -> Config:
     """The configuration of a checkpoint."""
+    return load_config(str(config_file(folder)))
+
+
+def config_file(folder: Path) -> Path:
+    """The file that holds the configuration of a checkpoint."""
     _require(folder)
-    return load_config(str(folder / CONFIG))
+    return folder / CONFIG
 
 
 def copy(source: Path, target: Path) -> None:

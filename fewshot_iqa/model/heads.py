@@ -13,7 +13,7 @@ def antonym_quality(logits: Tensor) -> Tensor:
 class LinearHead(nn.Module):
     """Quality (B,), linear in what the plain image tower says of an image; it may leave [0, 1] a little.
 
-    Parameters: `weight` (D + Wv,), `bias`, both zero at first.
+    Parameters: `weight` (S,), `bias`, both zero at first.
     """
 
     def __init__(self, width: int) -> None:
@@ -25,7 +25,9 @@ class LinearHead(nn.Module):
         return summary @ self.weight + self.bias
 
 
-def summarize(embedding: Tensor, patches: Tensor) -> Tensor:
-    """What a linear head reads, (B, D + Wv): the normalised embedding (B, D), and the mean of patches (B, N, Wv)."""
+def summarize(embedding: Tensor, patches: Tensor, features: Tensor | None = None) -> Tensor:
+    """What a linear head reads, (B, S): the normalised embedding (B, D), the mean of patches (B, N, Wv), and the mean
+    of a stem's features (B, C, h, w)."""
     mean = patches.mean(dim=1)
-    return torch.cat((F.normalize(embedding, dim=-1), F.layer_norm(mean, mean.shape[-1:])), dim=-1)
+    parts = [F.normalize(embedding, dim=-1), F.layer_norm(mean, mean.shape[-1:])]
+    return torch.cat([*parts, features.mean(dim=(2, 3))] if features is not None else parts, dim=-1)

@@ -12,7 +12,7 @@ from ..config import ModelSpec
 from ..errors import InputError
 from ..types import Output, Params
 from .backbone import Backbone
-from .heads import LinearHead, antonym_quality, summarize
+from .heads import LinearHead, antonym_quality
 from .prompts import TextPrompts, VisualPrompts
 
 PLAIN = ""  # the visual set without prompts
@@ -38,6 +38,8 @@ class QualityModel(nn.Module):
 
     def __init__(self, spec: ModelSpec, clip: Backbone) -> None:
         super().__init__()
+        if clip.stem and spec.normalize != "clip":
+            raise InputError(f"model.normalize: {spec.normalize} does not go with a CLIP that has a stem; say clip")
         self.spec = spec
         self.clip = clip
         self.tuned: set[str] = set()  # names inside `clip.` that no longer equal the base CLIP
@@ -47,7 +49,7 @@ class QualityModel(nn.Module):
         self.visual: Mapping[str, VisualPrompts] = nn.ModuleDict(  # type: ignore[assignment]
             {name: VisualPrompts(visual, clip) for name, visual in spec.visual.items()}
         )
-        self.head = LinearHead(clip.visual.output_dim + clip.vision_width) if spec.head == "linear" else None
+        self.head = LinearHead(clip.summary_width) if spec.head == "linear" else None
         mean, std = {
             "clip": (clip.mean, clip.std),
             "imagenet": _IMAGENET,
@@ -88,8 +90,8 @@ class QualityModel(nn.Module):
         return Output(antonym_quality(logits[self.spec.quality]), logits, features)
 
     def summaries(self, images: Tensor) -> Tensor:
-        """What a linear head reads of `images` (B, 3, H, W): (B, D + Wv)."""
-        return summarize(*self.clip.encode_image((images - self.mean) / self.std))
+        """What a linear head reads of `images` (B, 3, H, W): (B, S)."""
+        return self.clip.summarize((images - self.mean) / self.std)
 
     def _encode(self, pixels: Tensor, visual: str, state: PromptState) -> Tensor:
         if visual == PLAIN:

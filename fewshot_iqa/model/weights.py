@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise InputError(f"{path}: holds no state dict of tensors")
     return _clean(weights)
+
+
+def require_names(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path, architecture: str) -> None:
+    """InputError unless the weights in `path` have the names and shapes of the model's own."""
+    missing = sorted(own.keys() - weights.keys())
+    extra = sorted(weights.keys() - own.keys())
+    shapes = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
+    for fault, names in (("lacks", missing), ("has the unknown", extra), ("differs in the shape of", sorted(shapes))):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise InputError(f"{path}: not weights of {architecture}: it {fault} {names[0]}{more}")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], bool | None]:

@@ -11,10 +11,9 @@ from ..config import load_pretrain
 from ..data.captions import KINDS, CaptionedPhotographs
 from ..errors import InputError
 from ..model.backbone import create_clip
+from ..model.weights import read_weights, require_names
 from ..progress import track
 from .training import choose_device
-
-SCALE_BATCHES = 8
 
 
 def pretrain(
@@ -33,12 +32,9 @@ def pretrain(
     named = spec.architecture.endswith(".json")
     architecture = Path(spec.architecture) if named else resources.asset(f"{spec.architecture}.json")
     stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
-    # A teacher's scale needs several batches; the width of its embedding, or the pixels to whiten, one.
-    looked_at = SCALE_BATCHES if spec.teacher and not resume else 1
-    first = [stages[0][i] for i in range(min(looked_at, len(stages[0])))]
     with rng.scoped(spec.seed, "init"):
-        clip = create_clip(str(architecture))
-        learner = pretraining.Learner(clip, KINDS, first[0].teacher.shape[1]).to(place)
+        clip = create_clip(str(architecture), stem=spec.stem)
+        learner = pretraining.Learner(clip, KINDS).to(place)
     optimizer = pretraining.make_optimizer(learner, spec)
     out.mkdir(parents=True, exist_ok=True)
     saved, done = out / "state.safetensors", 0
@@ -47,14 +43,18 @@ def pretrain(
             raise InputError(f"--resume: {saved} does not exist")
         state = load_file(saved)
         done = int(state.pop("done"))
+        weights = pretraining.weights_in(state)
+        require_names(learner.state_dict(), weights, saved, architecture.stem)
         pretraining.restore(learner, optimizer, state)
     else:
-        if spec.teacher:
-            learner.standardize(torch.cat([batch.teacher for batch in first]))
         if spec.start:
-            clip.load_state_dict({name: value.float() for name, value in load_file(spec.start).items()})
+            weights, _ = read_weights(spec.start)
+            require_names(clip.state_dict(), weights, spec.start, architecture.stem)
+            clip.load_state_dict(weights)
         else:
-            pixels = learner.pixels(first[0].images.to(place))
+            pixels = learner.pixels(stages[0][0].images.to(place))
+            if clip.stem:
+                clip.stem.load_imagenet(pixels)
             pretraining.whiten_patches(clip, pixels, rng.generator(spec.seed, "whiten"))
     with track("pre-training", sum(len(stage) for stage in stages), done) as log:
         for stage in stages:
@@ -66,6 +66,6 @@ def pretrain(
                 state = pretraining.training_state(learner, optimizer) | {"done": torch.tensor(done)}
                 save_file(state, saved.with_suffix(".part"))
                 saved.with_suffix(".part").replace(saved)
-    weights = out / f"{architecture.stem}.safetensors"
-    save_file({name: value.half() for name, value in clip.state_dict().items()}, weights)
-    return weights
+    trained = out / f"{architecture.stem}.safetensors"
+    save_file({name: value.half().contiguous() for name, value in clip.state_dict().items()}, trained)
+    return trained

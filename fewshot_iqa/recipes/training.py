@@ -3,14 +3,14 @@
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import meta, rng
+from .. import meta, resources, rng
 from ..config import AdaptSpec, Config, SyntheticTask, TableTask, load_config, load_task, revised
 from ..data.episodes import sample_episodes
 from ..data.loading import Loader
@@ -29,15 +29,17 @@ from ..score import Scorer
 from ..types import Batch, Episode, Record, Scale, Shots
 
 METATRAINED = Path("runs/metatrain")  # where adapt looks for meta-trained prompts if told nothing
+SHIPPED = resources.asset("grmp")  # where it looks next: prompts meta-trained on synthetic pictures
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training command found: the checkpoint's folder, and its provenance with all figures."""
+    """What a training command found: the checkpoint's folder, its provenance with all figures, and the test."""
 
     out: Path
     facts: dict[str, Any]
+    report: Report | None = None
 
 
 def metatrain(
@@ -54,8 +56,8 @@ def metatrain(
 ) -> Result:
     """Meta-train prompts across distortions of clean photographs.
 
-    The prompts with the best SRCC on held-out distortions of held-out photographs, without adaptation to them, are
-    kept in `out`; `out`-last holds the latest ones, from which `resume` goes on.
+    The prompts with the best SRCC + PLCC on held-out distortions of held-out photographs, without adaptation to them,
+    are kept in `out`; `out`-last holds the latest ones, from which `resume` goes on.
     """
     settings, task_overrides = _settings(config, clip, seed, overrides)
     source = load_task(task, task_overrides)
@@ -88,11 +90,9 @@ def metatrain(
 
     def validate() -> None:
         report = _evaluate(model, loader, validation, place)
-        earlier = [entry["srcc"] for entry in facts["history"] if entry["srcc"] is not None]
+        earlier = [_merit(entry) for entry in facts["history"]]
         facts["history"].append({"step": facts["step"], **report.metrics})
-        srcc = report.metrics["srcc"]
-        better = not earlier or (srcc is not None and srcc > max(earlier))
-        for folder in (best, last) if better else (last,):
+        for folder in (best, last) if _merit(report.metrics) > max(earlier, default=-math.inf) else (last,):
             checkpoint.save(folder, model, settings, facts)
 
     if not facts["history"]:
@@ -140,15 +140,15 @@ def adapt(
 ) -> Result:
     """Adapt to a few rated pictures and test once on pictures of other groups.
 
-    `start` is the checkpoint to begin from: by default `runs/metatrain` where it exists, and fresh prompts of
-    `config` otherwise; "none" asks for fresh prompts. Nothing is chosen on the test pictures.
+    `start` is the checkpoint to begin from, or "none" for fresh prompts of `config`. By default it is the first of
+    `runs/metatrain` and the shipped prompts that has the CLIP and the prompts of `config`, if any has. Nothing is
+    chosen on the test pictures.
     """
     wanted = Shots.parse(shots)
-    if start is None and (METATRAINED / checkpoint.CONFIG).is_file():
-        start = METATRAINED
     parent = None if start is None or start == "none" else Path(start)
     if config is None:
-        config = "grmp" if parent is None else str(parent / checkpoint.CONFIG)
+        own = METATRAINED if start is None and is_checkpoint(METATRAINED) else parent
+        config = str(checkpoint.config_file(own)) if own else "grmp"
     settings, task_overrides = _settings(config, clip, seed, overrides)
     table = {"columns.image": image_column, "columns.score": score_column, "lower_is_better": lower_is_better or None}
     task_overrides += [f"{key}={json.dumps(value)}" for key, value in table.items() if value is not None]
@@ -157,14 +157,18 @@ def adapt(
         raise InputError(f"--labels: the task '{task}' makes its own labels; use --task csv for a table")
     tables = {"labels": labels} if isinstance(source, TableTask) else {}
     source = revised(source, root=root, test=test, **tables)
+    if test is not None and getattr(source, "test_labels", None):
+        raise InputError(f"--test {test:g}: the task '{task}' has test rows of its own")
     place, out, spec, seed = choose_device(device), Path(out).resolve(), settings.adapt, settings.seed
     checkpoint.require_room(out)
 
-    pool, unseen = split_by_group(_read(source), source.test, seed=seed)
+    pool, unseen = read_split(source, seed)
     chosen = draw_shots(pool, wanted, seed=seed)
     scale = _scale(source, chosen)
     loader = Loader(settings.views, scale, source_side=getattr(source, "short_side", None), seed=seed)
     model = build_model(settings)
+    if start is None:
+        parent = next((folder for folder in (METATRAINED, SHIPPED) if fits(folder, model)), None)
     if parent is not None:
         checkpoint.overlay(model, parent)
     model.to(place)
@@ -198,15 +202,32 @@ def adapt(
         "metrics": report.metrics,
     }
     checkpoint.save(out, model, settings, facts)
-    return Result(out, checkpoint.facts(out))
+    return Result(out, checkpoint.facts(out), report)
 
 
-def load(folder: str | Path, *, device: str | None = None) -> Scorer:
-    """A checkpoint ready to score images."""
+def load(folder: str | Path = SHIPPED, *, device: str | None = None) -> Scorer:
+    """A checkpoint ready to score images; by default the shipped one, which is adapted to no ratings."""
     place = choose_device(device)
     model, settings, facts = checkpoint.load(Path(folder))
     scale = Scale(*facts["scale"]) if "scale" in facts else None
     return Scorer(model.to(place), settings.views, scale, place)
+
+
+def _merit(metrics: Mapping[str, float | None]) -> float:
+    """SRCC + PLCC, by which the field chooses among checkpoints; that of a constant is the least."""
+    return sum(-1.0 if value is None else value for value in (metrics["srcc"], metrics["plcc"]))
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether `folder` was written by metatrain or adapt."""
+    return (folder / checkpoint.PROVENANCE).is_file()
+
+
+def fits(folder: Path, model: QualityModel) -> bool:
+    """Whether `folder` is a checkpoint of this model's prompts on this model's CLIP."""
+    if not is_checkpoint(folder):
+        return False
+    return checkpoint.config(folder).model == model.spec and checkpoint.facts(folder)["base"] == model.clip.fingerprint
 
 
 def _settings(config: str, clip: str | None, seed: int | None, overrides: Iterable[str]) -> tuple[Config, list[str]]:
@@ -240,8 +261,16 @@ def _read_all(loader: Loader, records: Sequence[Record]) -> None:
             log({})
 
 
-def _read(source: TableTask | SyntheticTask) -> list[Record]:
-    return read_table(source) if isinstance(source, TableTask) else synthetic_records(source)
+def read_split(source: TableTask | SyntheticTask, seed: int) -> tuple[list[Record], list[Record]]:
+    """(pool, test): the release's own rows where there are such, else a split by group."""
+    if isinstance(source, TableTask) and source.labels and source.test_labels:
+        pool = read_table(source)
+        test = read_table(revised(source, labels=source.test_labels, root=source.root or source.labels.parent))
+        for group in {record.group for record in pool} & {record.group for record in test}:
+            raise InputError(f"{source.test_labels}: '{group}' is among the training rows of {source.labels} as well")
+        return pool, test
+    records = read_table(source) if isinstance(source, TableTask) else synthetic_records(source)
+    return split_by_group(records, source.test, seed=seed)
 
 
 def _scale(source: TableTask | SyntheticTask, shots: Sequence[Record]) -> Scale:

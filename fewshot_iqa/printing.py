@@ -1,0 +1,53 @@
+"""What the command line prints and writes. Imports of rich wait inside, so that `fsiqa --help` answers at once."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from .errors import InputError
+
+
+def print_metrics(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> None:
+    names = ("srcc", "plcc", "krcc", "rmse")
+    cells = [[label, *(decimals(row[name]) for name in names)] for label, row in rows.items()]
+    print_table(title, ("", *names), cells)
+
+
+def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if title:
+        console.print(Text(title))  # a table's own title is folded to the table's width
+    table = Table(box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names are no markup
+    console.print(table)
+
+
+def decimals(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def open_text(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", newline="", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def write_json(path: Path | None, result: Any) -> None:
+    if path:
+        with open_text(path) as file:
+            file.write(json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,218 @@
+"""Experiments that a reader can repeat with one command."""
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import metrics
+from ..config import BranchSpec, Config, TableTask, load_config, load_pretrain, load_task, revised
+from ..data.captions import KINDS, NOTHING, captioned, held_out
+from ..data.loading import Loader
+from ..data.splits import draw_shots
+from ..data.synthetic import OPINION, human_opinion
+from ..distortions import DISTORTIONS, LEVELS, TID2013
+from ..errors import InputError
+from ..finetune import solve_ridge, summaries
+from ..model.backbone import load_clip
+from ..model.quality import QualityModel
+from ..progress import track
+from ..rng import permutation
+from ..types import Batch, Record, Scale, Shots
+from .training import SHIPPED, adapt, build_model, choose_device, fits, read_split
+
+SHOTS = (10, 20, 50, 100, 200, 400, 1000, 2000)
+UNSEEN_PHOTOGRAPHS = 24  # of the held-out ones; 125 synthetic pictures of each
+ADAPTED_DRAWS = 3
+SYNTHETIC_SIDE = 384
+
+
+def backbone(
+    root: str | Path,
+    *,
+    clip: str = "tiny",
+    draws: int = 10,
+    adapted: Sequence[int | str] = (),
+    device: str | None = None,
+) -> dict[str, Any]:
+    """What a CLIP knows of quality before and after a few ratings.
+
+    `root` holds `biq2021`, and the sources of configs/pretrain.yaml. In the result, `ridge` and `grmp` are {shots:
+    {srcc, iqr, within}} on BIQ2021's test rows, the median of `draws` draws of shots (of three for GRMP, at the
+    `adapted` numbers of shots, from the shipped prompts where they fit the CLIP); `zero_shot` is the SRCC of "Good
+    photo." against "Bad photo." on BIQ2021's test rows, on held-out photographs with KADID-10k's distortions (against
+    human means), and of TID2013's types against their levels, the median over types; `named` is the share of held-out
+    photographs whose content, and whose distortion, the phrases name; `milliseconds` is what one crop takes on one
+    thread of the processor.
+    """
+    root, place = Path(root), choose_device(device)
+    task = revised(load_task("biq2021"), root=root / "biq2021")
+    assert isinstance(task, TableTask)
+    pool, test = read_split(task, seed=0)
+    subsets = [record.path.name.split(" ")[0] for record in test]
+    clean, shown = _unseen(root)
+    wanted = [Shots.parse(count) for count in adapted]
+    for shots in wanted:
+        shots.of(len(pool))
+    counts = [count for count in SHOTS if count <= len(pool)]
+    if not counts:
+        raise InputError(f"{task.root}: {len(pool)} training rows are too few, {SHOTS[0]} are the least")
+    own = [f"clip={json.dumps(clip)}", f"views.crop={load_clip(clip).image_size}"]  # of every method
+    settings = load_config("ridge", own)
+    model = build_model(settings).to(place)
+    loader = Loader(settings.views, Scale(0, 1), cache_bytes=0)
+    features, quality = _features(model, loader, [*pool, *test], place)
+    known = {record.path: row for row, record in enumerate(pool)}
+    curve: dict[str, Any] = {}
+    assert settings.ridge is not None
+    for count in counts:
+        found = []
+        for seed in range(draws if count < len(pool) else 1):
+            rows = [known[record.path] for record in draw_shots(pool, Shots.parse(count), seed=seed)]
+            weight, bias, _ = solve_ridge(features[rows], quality[rows], settings.ridge)
+            found.append(features[len(pool) :] @ weight + bias)
+        curve[str(count)] = _agreement(found, quality[len(pool) :], subsets)
+    result: dict[str, Any] = {"clip": model.clip.fingerprint, "milliseconds": _milliseconds(model), "ridge": curve}
+    if wanted:
+        start = SHIPPED if fits(SHIPPED, build_model(load_config("grmp", own))) else "none"
+        result["grmp"] = {
+            shots.text: _agreement(_adapted(task, own, start, shots, place), quality[len(pool) :], subsets)
+            for shots in wanted
+        }
+    return result | _told(clean, shown, own, test, place)
+
+
+def _features(model: QualityModel, loader: Loader, records: Sequence[Record], place: str) -> tuple[Tensor, Tensor]:
+    features, quality = summaries(model, _batches(loader, records, place, "features"))
+    return features.double().cpu(), quality.double().cpu()
+
+
+@torch.inference_mode()
+def _milliseconds(model: QualityModel, repeats: int = 20) -> float:
+    clip, threads = model.clip, torch.get_num_threads()
+    device = clip.logit_scale.device
+    clip.cpu()
+    torch.set_num_threads(1)
+    try:
+        crop = torch.zeros(1, 3, clip.image_size, clip.image_size)
+        clip.encode_image(crop)
+        times = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            clip.encode_image(crop)
+            times.append(1000 * (time.perf_counter() - started))
+    finally:
+        torch.set_num_threads(threads)
+        clip.to(device)
+    return statistics.median(times)
+
+
+def _batches(loader: Loader, records: Sequence[Record], place: str, title: str) -> Iterator[Batch]:
+    size = 8
+    with track(title, -(-len(records) // size)) as log:
+        for batch in loader.fixed_batches(records, size):
+            yield batch.to(place)
+            log({})
+
+
+def _agreement(found: Sequence[Tensor], wanted: Tensor, subsets: Sequence[str]) -> dict[str, Any]:
+    """Median and interquartile range over draws of the SRCC, and its median within each subset."""
+    every = np.array([metrics.srcc(one, wanted) for one in found])
+    within = {}
+    for name in sorted(set(subsets)):
+        rows = torch.tensor([subset == name for subset in subsets])
+        within[name] = _finite(np.median([metrics.srcc(one[rows], wanted[rows]) for one in found]))
+    low, middle, high = np.quantile(every, (0.25, 0.5, 0.75))
+    return {"srcc": _finite(middle), "iqr": _finite(high - low), "within": within}
+
+
+def _finite(value: Any) -> float | None:
+    """None for nan, which JSON has not: the correlation of a constant."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _adapted(task: TableTask, own: Sequence[str], start: Path | str, shots: Shots, place: str) -> list[Tensor]:
+    with tempfile.TemporaryDirectory() as folder:
+        results = [
+            adapt(
+                "grmp", task="biq2021", root=task.root, shots=shots.text, start=start, seed=seed, device=place,
+                overrides=own, out=Path(folder, "adapted"),
+            )
+            for seed in range(ADAPTED_DRAWS)
+        ]  # fmt: skip
+    return [torch.tensor(result.report.predicted) for result in results if result.report]
+
+
+def _unseen(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Photographs that never trained the embedded CLIP: some with nothing but quality to tell, all that have a name."""
+    photographs = [item for source in load_pretrain("pretrain").sources for item in captioned(root, source)]
+    unseen = [(path, contents[0]) for path, contents in photographs if held_out(path) and len(contents) == 1]
+    clean = [path for path, content in unseen if content == NOTHING]
+    shown = [(path, content) for path, content in unseen if content != NOTHING]
+    if not clean or not shown:
+        raise InputError(f"{root}: none of its photographs was held out of pre-training")
+    return [clean[i] for i in permutation(len(clean), 0, "backbone")[:UNSEEN_PHOTOGRAPHS]], shown
+
+
+def _told(
+    clean: Sequence[Path], shown: Sequence[tuple[Path, str]], own: Sequence[str], test: Sequence[Record], place: str
+) -> dict[str, Any]:
+    """What phrases alone tell: nothing is learned from these pictures."""
+    names = sorted({content for _, content in shown})
+    settings = load_config("clip_iqa", [*own, "views.count=1"])
+    settings.model.branches["kind"] = BranchSpec(phrases=[f"a photo with {kind}" for kind in KINDS])
+    settings.model.branches["content"] = BranchSpec(phrases=[f"a photo of {name}" for name in names])
+    model = build_model(settings).to(place)
+
+    real, _ = _ask(model, settings, test, "kind", place)
+    kadid = [r for path in clean for row in DISTORTIONS for r in _levels(path, row.name)]
+    synthetic, kinds = _ask(model, settings, kadid, "kind", place)
+    right = [KINDS[k] == str(r.distortion).replace("_", " ") for k, r in zip(kinds, kadid, strict=True)]
+    by_type = []
+    for row in TID2013:
+        records = [r for path in clean[: UNSEEN_PHOTOGRAPHS // 3] for r in _levels(path, row.name)]
+        seen, _ = _ask(model, settings, records, "kind", place)
+        by_type.append(metrics.srcc(seen, [-float(r.level or 0) for r in records]))
+    _, best = _ask(model, settings, [Record(path, 0.0, str(path)) for path, _ in shown], "content", place)
+    named = [names[i] == content for i, (_, content) in zip(best, shown, strict=True)]
+    return {
+        "zero_shot": {
+            "biq2021": _finite(metrics.srcc(real, [record.rating for record in test])),
+            "kadid10k": _finite(metrics.srcc(synthetic, [record.rating for record in kadid])),
+            "tid2013": _finite(np.median(by_type)),
+        },
+        "named": {
+            "distortion": {"share": statistics.mean(right), "names": len(KINDS), "pictures": len(right)},
+            "content": {"share": statistics.mean(named), "names": len(names), "pictures": len(named)},
+        },
+    }
+
+
+def _levels(path: Path, name: str) -> list[Record]:
+    return [
+        Record(path, human_opinion(name, level) or 0.0, str(path), name, level, apply=((name, level),))
+        for level in LEVELS
+    ]
+
+
+@torch.inference_mode()
+def _ask(
+    model: QualityModel, settings: Config, records: Sequence[Record], branch: str, place: str
+) -> tuple[list[float], list[int]]:
+    """Quality, and the best phrase of `branch`, of each record."""
+    loader = Loader(settings.views, OPINION, source_side=SYNTHETIC_SIDE if records[0].apply else None, cache_bytes=0)
+    state = model.encode_prompts()
+    qualities: list[float] = []
+    best: list[int] = []
+    for batch in _batches(loader, records, place, f"asking for {branch}"):
+        output = model(batch.images, state, [branch])
+        qualities += output.quality.tolist()
+        best += output.logits[branch].argmax(dim=-1).tolist()
+    return qualities, best
