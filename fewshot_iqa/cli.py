@@ -94,7 +94,8 @@ def adapt(
     )  # fmt: skip
     facts = result.facts
     title = f"{facts['task']}: {facts['shots']} shots of {facts['pool']}, tested on {facts['test']} pictures"
-    print_metrics(title, {"before adaptation": facts["zero_step"], "after adaptation": facts["metrics"]})
+    rows = {"before adaptation": facts["zero_step"], "after adaptation": facts["metrics"]}
+    print_metrics(title, {name: row for name, row in rows.items() if row})
     typer.echo(f"started from {facts['start']}; saved in {result.out}")
     write_json(json_file, facts)
 

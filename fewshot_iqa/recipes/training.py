@@ -174,7 +174,8 @@ def adapt(
     model.to(place)
 
     _read_all(loader, chosen)
-    zero_step = report = _evaluate(model, loader, unseen, place, "testing before adaptation")
+    # an untrained linear head has nothing to say before
+    before = None if settings.ridge else _evaluate(model, loader, unseen, place, "testing before adaptation")
     started = time.monotonic()
     if settings.ridge:
         ridge(model, (batch.to(place) for batch in loader.fixed_batches(chosen)), settings.ridge)
@@ -185,7 +186,8 @@ def adapt(
             batches = (batch.to(place) for batch in _shot_batches(loader, chosen, spec.steps, spec.batch, seed))
             fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
     seconds = time.monotonic() - started
-    if spec or settings.ridge:
+    report = before
+    if report is None or spec:
         report = _evaluate(model, loader, unseen, place, "testing after adaptation")
     facts = {
         "stage": "adapt",
@@ -198,7 +200,7 @@ def adapt(
         "test": len(unseen),
         "scale": [scale.worst, scale.best],
         "seconds": round(seconds, 1),
-        "zero_step": zero_step.metrics,
+        "zero_step": before.metrics if before else None,
         "metrics": report.metrics,
     }
     checkpoint.save(out, model, settings, facts)
