@@ -25,17 +25,12 @@ def evaluate(
     *,
     log: Callable[[Mapping[str, float]], None] = lambda _: None,
 ) -> Report:
-    """Score every picture by the mean over its views and compare with the ratings.
-
-    A batch holds R·V images, the V views of a picture together, and R targets. `log` is called once a batch.
-    """
+    """Score every picture and compare with the ratings. `log` is called once a batch."""
     predicted: list[float] = []
     rated: list[float] = []
     state = model.encode_prompts()  # type: ignore[attr-defined]
     for batch in batches:
-        target = batch.targets["quality"]
-        quality = model(batch.images, state).quality
-        predicted += quality.view(len(target), -1).mean(dim=1).tolist()
-        rated += target.tolist()
+        predicted += model(batch.images, state).quality.tolist()
+        rated += batch.targets["quality"].tolist()
         log({})
     return Report(predicted, rated, metrics.report(predicted, rated))

@@ -57,12 +57,11 @@ def ridge(model: Any, batches: Iterable[Batch], spec: "RidgeSpec") -> float:
 
 @torch.inference_mode()
 def summaries(model: Any, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """Features (R, S), the mean over a picture's views, and qualities (R,), of batches with R·V images, the V views of
-    a picture together, and R targets."""
+    """Features (R, S) and qualities (R,) of the pictures in `batches`."""
     features, rated = [], []
     for batch in batches:
+        features.append(model.summaries(batch.images))
         rated.append(batch.targets["quality"])
-        features.append(model.summaries(batch.images).unflatten(0, (len(rated[-1]), -1)).mean(dim=1))
     return torch.cat(features), torch.cat(rated)
 
 

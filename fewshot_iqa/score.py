@@ -70,8 +70,8 @@ class Scorer:
             qualities: Iterator[float] = iter(())
             if views:
                 with torch.inference_mode():
-                    quality = self.model(torch.cat(views).to(self.device), state).quality
-                qualities = iter(quality.view(len(views), -1).mean(dim=1).clamp(0, 1).tolist())
+                    quality = self.model(torch.stack(views).to(self.device), state).quality
+                qualities = iter(quality.clamp(0, 1).tolist())
             for path, (view, note) in zip(chunk, decoded, strict=True):
                 value = None if view is None else next(qualities)
                 rating = None if value is None or self.scale is None else self.scale.rating(value)

@@ -57,7 +57,8 @@ class Scale:
 
 @dataclass(frozen=True)
 class Batch:
-    """`images` (B, 3, H, W) float in [0, 1], not normalised; `targets` {name: (B,)}."""
+    """`images` (B, 3, H, W), or (B, V, 3, H, W) where each picture has V views, float in [0, 1], not normalised;
+    `targets` {name: (B,)}."""
 
     images: Tensor
     targets: Mapping[str, Tensor] = field(default_factory=dict)
@@ -77,7 +78,7 @@ class Episode:
 
 @dataclass
 class Output:
-    """What every variant returns.
+    """What every variant returns; of several views of a picture, the mean.
 
     `quality` (B,) in [0, 1]; `logits` {branch: (B, P)}; `features` {visual set: (B, D)} L2-normalised, the key
     "" standing for the image without visual prompts.

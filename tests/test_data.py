@@ -111,7 +111,7 @@ def test_batches(task, loader):
     assert 0 <= batch.images.min() <= batch.images.max() <= 1
     torch.testing.assert_close(batch.targets["quality"], torch.tensor([(r.rating - 1) / 4 for r in chosen]))
     (fixed,) = loader.fixed_batches(chosen)
-    assert fixed.images.shape == (15, 3, 32, 32)
+    assert fixed.images.shape == (3, 5, 3, 32, 32)
     assert fixed.targets["quality"].shape == (3,)
 
 

@@ -180,12 +180,13 @@ def linear(miniature):
 
 
 def test_ridge_against_the_normal_equations(linear):
-    batches = [Batch(seeded(6 * 5, 3, 32, 32), {"quality": torch.linspace(0.1, 0.9, 6)}), a_batch(1, 3)]
-    batches[1] = Batch(batches[1].images.repeat_interleave(5, dim=0), batches[1].targets)
+    batches = [Batch(seeded(n, 6, 3, 32, 32), {"quality": torch.linspace(0.1, 0.9, n)}) for n in (6, 3)]
     penalty = ridge(linear, batches, RidgeSpec(penalties=[3.0]))
     assert penalty == 3.0
     with torch.no_grad():
-        x = torch.cat([linear.summaries(b.images).view(-1, 5, linear.head.weight.numel()).mean(1) for b in batches])
+        x = torch.cat([linear.summaries(batch.images) for batch in batches])
+        each = linear.summaries(batches[0].images[0])
+    assert torch.allclose(x[0], each.mean(0), atol=1e-5)
     x, y = x.double(), torch.cat([batch.targets["quality"] for batch in batches]).double()
     z = (x - x.mean(0)) / (x.std(0, correction=0) + 1e-6)
     weight = torch.linalg.solve(z.T @ z + 3 * torch.eye(z.shape[1]).double(), z.T @ (y - y.mean()))
@@ -194,7 +195,7 @@ def test_ridge_against_the_normal_equations(linear):
 
 
 def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
-    batch = Batch(seeded(12, 3, 32, 32), {"quality": seeded(12)})
+    batch = Batch(seeded(12, 2, 3, 32, 32), {"quality": seeded(12)})
     penalties = [1e-2, 1.0, 1e2, 1e6]
     chosen = ridge(linear, [batch], RidgeSpec(penalties=penalties))
     with torch.no_grad():
@@ -214,3 +215,13 @@ def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
         return float(torch.stack(errors).mean())
 
     assert chosen == min(penalties, key=left_out)
+
+
+def test_of_several_views_the_mean_counts(model):
+    images = seeded(2, 3, 3, 32, 32)
+    with torch.no_grad():
+        output = model(images, branches=["scene"])
+        each = [model(images[:, i], branches=["scene"]) for i in range(3)]
+    assert torch.allclose(output.quality, torch.stack([one.quality for one in each]).mean(0), atol=1e-6)
+    expected = torch.stack([one.logits["scene"] for one in each]).mean(0)
+    assert torch.allclose(output.logits["scene"], expected, atol=1e-4)

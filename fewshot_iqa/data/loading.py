@@ -67,11 +67,11 @@ class Loader:
         return Batch(to_float(torch.stack(crops)), self._targets(records))
 
     def fixed_batches(self, records: Sequence[Record], size: int = 8) -> Iterator[Batch]:
-        """The fixed test views of `size` records at a time: images (R·V, 3, crop, crop), targets (R,)."""
+        """The fixed test views of `size` records at a time: images (R, V, 3, crop, crop), targets (R,)."""
         for start in range(0, len(records), size):
             chunk = records[start : start + size]
             crops = [fixed_views(self.picture(record), self.views) for record in chunk]
-            yield Batch(to_float(torch.cat(crops)), self._targets(chunk))
+            yield Batch(to_float(torch.stack(crops)), self._targets(chunk))
 
     def _targets(self, records: Sequence[Record]) -> dict[str, Tensor]:
         return {"quality": torch.tensor([self.scale.quality(record.rating) for record in records]).float()}

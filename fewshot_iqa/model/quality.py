@@ -71,27 +71,36 @@ class QualityModel(nn.Module):
     def forward(
         self, images: Tensor, state: PromptState | None = None, branches: Sequence[str] | None = None
     ) -> Output:
-        """Quality and logits of `images` (B, 3, H, W) in [0, 1], H = W = the tower's size.
+        """Quality and logits of `images` (B, 3, H, W) or (B, V, 3, H, W) in [0, 1], H = W = the tower's size.
 
         `branches` names the ones to compute besides the quality branch (default: none but it). Without `state` the
-        prompts are encoded anew, as training needs. Images are encoded once per distinct visual set.
+        prompts are encoded anew, as training needs. Images are encoded once per distinct visual set. Of V views each
+        is judged for itself, and the mean returned.
         """
         if self.head is not None:
             return Output(self.head(self.summaries(images)), {}, {})
         wanted = list(dict.fromkeys([self.spec.quality, *(branches or ())]))
         state = state or self.encode_prompts(wanted)
-        pixels = (images - self.mean) / self.std
+        pixels, views = self._pixels(images)
         sets = dict.fromkeys(self.spec.branches[name].visual or PLAIN for name in wanted)
         features = {name: F.normalize(self._encode(pixels, name, state), dim=-1) for name in sets}
         scale = self.clip.logit_scale.exp()
         logits = {
             name: scale * features[self.spec.branches[name].visual or PLAIN] @ state.text[name].T for name in wanted
         }
-        return Output(antonym_quality(logits[self.spec.quality]), logits, features)
+        quality = antonym_quality(logits[self.spec.quality])
+        logits, features = ({k: _mean(v, views) for k, v in values.items()} for values in (logits, features))
+        return Output(_mean(quality, views), logits, features)
 
     def summaries(self, images: Tensor) -> Tensor:
-        """What a linear head reads of `images` (B, 3, H, W): (B, S)."""
-        return self.clip.summarize((images - self.mean) / self.std)
+        """What a linear head reads of `images`, as for `forward`: (B, S), the mean over views."""
+        pixels, views = self._pixels(images)
+        return _mean(self.clip.summarize(pixels), views)
+
+    def _pixels(self, images: Tensor) -> tuple[Tensor, int]:
+        """The views of all pictures as the tower wants them, (B·V, 3, H, W), and V."""
+        views = images.shape[1] if images.ndim == 5 else 1
+        return (images.flatten(0, -4) - self.mean) / self.std, views
 
     def _encode(self, pixels: Tensor, visual: str, state: PromptState) -> Tensor:
         if visual == PLAIN:
@@ -117,6 +126,10 @@ class QualityModel(nn.Module):
             value.requires_grad_(name in chosen)
         self.tuned |= {name for name in chosen if name.startswith("clip.")}
         return chosen
+
+
+def _mean(values: Tensor, views: int) -> Tensor:
+    return values.unflatten(0, (-1, views)).mean(dim=1)
 
 
 def scene_anchor(spec: ModelSpec, branch: str, clip: Backbone) -> QualityModel:
