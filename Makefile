@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PICTURES = $(shell $(BIN)/python -c "import skimage; print(skimage.__path__[0])")/data
 
-.PHONY: install quickstart test lint format clean
+.PHONY: install learn2learn quickstart test lint format clean
 
 install: $(INSTALLED)
 
@@ -12,6 +12,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# learn2learn 0.2.0 asks for packages that do not build any more; it needs none of them here.
+learn2learn: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt gym requests tqdm
+	$(BIN)/python -m pip install --quiet --no-deps learn2learn==0.2.0 --config-settings="--build-option=build_ext"
 
 # The main job on the embedded model and on photographs that come with the dependencies.
 quickstart: install

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from .distortions import DISTORTIONS, TID2013, compose, distort, distort_batch
     from .errors import InputError
     from .metrics import krcc, plcc, srcc
+    from .recipes.adaptation import adapt, load
+    from .recipes.metatraining import metatrain
     from .recipes.pretraining import pretrain
-    from .recipes.training import adapt, load, metatrain
     from .score import Scorer
 
 _HOMES = {
@@ -27,9 +28,9 @@ _HOMES = {
     "krcc": "metrics",
     "plcc": "metrics",
     "srcc": "metrics",
-    "adapt": "recipes.training",
-    "load": "recipes.training",
-    "metatrain": "recipes.training",
+    "adapt": "recipes.adaptation",
+    "load": "recipes.adaptation",
+    "metatrain": "recipes.metatraining",
     "pretrain": "recipes.pretraining",
     "Scorer": "score",
 }

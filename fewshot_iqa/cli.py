@@ -47,7 +47,7 @@ def metatrain(
     json_file: JSON = None,
 ) -> None:
     """Meta-train prompts on synthetic distortion tasks."""
-    from .recipes.training import metatrain as run
+    from .recipes.metatraining import metatrain as run
 
     result = run(
         config, task=task, images=images, clip=clip, out=out, seed=seed, device=device,
@@ -85,7 +85,7 @@ def adapt(
     json_file: JSON = None,
 ) -> None:
     """Adapt to a few rated pictures, and test once on others."""
-    from .recipes.training import adapt as run
+    from .recipes.adaptation import adapt as run
 
     result = run(
         config, task=task, shots=shots, start=start, root=root, labels=labels, image_column=image_column,
@@ -118,7 +118,7 @@ def score(
     """
     from .images import find_images
     from .progress import track
-    from .recipes.training import SHIPPED, is_checkpoint, load
+    from .recipes.adaptation import SHIPPED, is_checkpoint, load
 
     given = is_checkpoint(paths[0])
     if not given and not paths[0].exists() and not paths[0].suffix:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
-from .losses import WeightedSum, distribution_cross_entropy
+from .losses import WeightedSum, distribution_cross_entropy, gradients_by_name
 from .regularize import remove_component
 from .types import Batch, Params
 
@@ -97,12 +97,6 @@ def _gradients(
     task = gradients_by_name(task_loss, params, retain_graph=True)
     semantic = gradients_by_name(semantic_loss, params)
     return task_loss.item(), remove_component(task, semantic, regularizer.strength)
-
-
-def gradients_by_name(loss: Tensor, params: Params, *, retain_graph: bool = False) -> Params:
-    """The gradient of `loss` for each parameter that it depends on; the others are absent."""
-    gradients = torch.autograd.grad(loss, list(params.values()), retain_graph=retain_graph, allow_unused=True)
-    return {name: g for name, g in zip(params, gradients, strict=True) if g is not None}
 
 
 def _optimizer(params: Params, spec: "AdaptSpec") -> torch.optim.Optimizer:

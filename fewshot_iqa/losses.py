@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .types import Output
+from .types import Output, Params
 
 if TYPE_CHECKING:
     from .config import LossTerm
@@ -48,3 +48,9 @@ class WeightedSum:
     def __call__(self, output: Output, targets: Mapping[str, Tensor]) -> Tensor:
         quality = targets["quality"]
         return torch.stack([t.weight * _TERMS[t.kind](output, t.branch, quality) for t in self.terms]).sum()
+
+
+def gradients_by_name(loss: Tensor, params: Params, *, retain_graph: bool = False) -> Params:
+    """The gradient of `loss` for each parameter that it depends on; the others are absent."""
+    gradients = torch.autograd.grad(loss, list(params.values()), retain_graph=retain_graph, allow_unused=True)
+    return {name: g for name, g in zip(params, gradients, strict=True) if g is not None}

@@ -1,55 +1,100 @@
-"""Meta-training of prompts across distortions: GRMP-IQA's bi-level update."""
+"""Meta-training of prompts across tasks, one distortion each: GRMP-IQA's bi-level update, Reptile, FOMAML and MAML."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
-from .losses import WeightedSum
+from .inner import Learner, adapt
+from .losses import WeightedSum, gradients_by_name
 from .types import Batch, Episode, Params
 
+if TYPE_CHECKING:
+    from .config import MetaSpec
 
-def inner_adapt(
-    model: nn.Module, params: Params, batches: Iterable[Batch], loss: WeightedSum, *, lr: float
-) -> tuple[Params, list[float]]:
-    """One Adam step on each batch in turn, from a copy of `params`; the losses before each step.
+RATE = "log_rate."  # before the name of a parameter: the logarithm of its learned learning rate
 
-    `model` and `params` stay as they are, so that every task starts from the same parameters.
-    """
-    fast = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
-    optimizer = torch.optim.Adam(fast.values(), lr=lr)
-    losses = []
-    for batch in batches:
-        output = functional_call(model, fast, (batch.images,), {"branches": loss.branches})
-        value = loss(output, batch.targets)
-        gradients = torch.autograd.grad(value, list(fast.values()), allow_unused=True)
-        for parameter, gradient in zip(fast.values(), gradients, strict=True):
-            parameter.grad = gradient
-        optimizer.step()
-        losses.append(value.item())
-    return {name: value.detach() for name, value in fast.items()}, losses
+
+def learned_rates(params: Params, spec: "MetaSpec") -> Params:
+    """The logarithms (scalars) of Meta-SGD's learning rates, one per tensor, that learn with the parameters: none
+    without `spec.learn_lr`."""
+    if not spec.learn_lr:
+        return {}
+    start = torch.tensor(spec.inner_lr, dtype=torch.float64).log()
+    return {RATE + name: start.to(value).requires_grad_() for name, value in params.items()}
 
 
 def meta_gradient(
-    model: nn.Module, params: Params, episodes: Iterable[Episode], loss: WeightedSum, *, lr: float
+    model: nn.Module, params: Params, episodes: Iterable[Episode], loss: WeightedSum, spec: "MetaSpec"
 ) -> tuple[Params, float]:
-    """The mean over episodes of θ − θ_i, and the mean query loss.
+    """The mean over episodes of a task's direction for θ = `params`, and the mean loss on the queries.
 
-    θ_i is reached from θ = `params` by one Adam step on the episode's support and one on its query.
+    Every task starts from θ and leaves it as it is; θ_i is where its inner steps end. The directions are, with Q_i
+    the loss on the query:
+
+        bilevel   θ − θ_i, after `inner_steps` on the support and one on the query (GRMP-IQA)
+        reptile   θ − θ_i, after `inner_steps` on support and query together (Nichol et al., 2018)
+        fomaml    ∇Q_i at θ_i, after `inner_steps` on the support (Finn et al., 2017, first order)
+        maml      ∇Q_i(θ_i(θ)) through those steps (Finn et al., 2017)
+        joint     the gradient at θ of the loss on support and query: no meta-learning, but the same pictures
+
+    `params` may hold learned learning rates beside the model's parameters (`learned_rates`; Meta-SGD, Li et al.,
+    2017); their gradients stand beside the others. A parameter without any is absent.
     """
-    total = {name: torch.zeros_like(value) for name, value in params.items()}
+    total: Params = {}
     losses = []
     for episode in episodes:
-        adapted, (_, query_loss) = inner_adapt(model, params, (episode.support, episode.query), loss, lr=lr)
-        for name, value in params.items():
-            total[name] += value.detach() - adapted[name]
+        direction, query_loss = _direction(model, params, episode, loss, spec)
+        for name, value in direction.items():
+            total[name] = total[name] + value if name in total else value
         losses.append(query_loss)
     return {name: value / len(losses) for name, value in total.items()}, sum(losses) / len(losses)
 
 
-def outer_step(params: Params, gradient: Params, lr: float) -> None:
-    """θ ← θ − β · gradient, in place, with β = `lr`."""
-    with torch.no_grad():
-        for name, value in params.items():
-            value -= lr * gradient[name]
+def _direction(
+    model: nn.Module, params: Params, episode: Episode, loss: WeightedSum, spec: "MetaSpec"
+) -> tuple[Params, float]:
+    start = {name: value for name, value in params.items() if not name.startswith(RATE)}
+    rates = {name.removeprefix(RATE): value.exp() for name, value in params.items() if name.startswith(RATE)}
+    second_order = spec.algorithm == "maml"
+    outer = Learner(model, loss, bf16=spec.bf16)
+    inner = replace(outer, bf16=spec.bf16 and not second_order)
+    support, query = [episode.support] * spec.inner_steps, episode.query
+    match spec.algorithm:
+        case "joint":
+            value = outer(_together(episode))
+            return gradients_by_name(value, params), value.item()
+        case "bilevel" | "reptile":
+            steps = [*support, query] if spec.algorithm == "bilevel" else [_together(episode)] * spec.inner_steps
+            end, losses = adapt(inner, start, steps, spec)
+            return {name: (value - end[name]).detach() for name, value in start.items()}, losses[-1]
+        case _:
+            end, _ = adapt(inner, start, support, spec, rates=rates, second_order=second_order)
+            value = outer(query, end)
+            learned = {name: value for name, value in params.items() if name.startswith(RATE)}
+            return gradients_by_name(value, (start if second_order else end) | learned), value.item()
+
+
+def _together(episode: Episode) -> Batch:
+    """Support and query as one batch."""
+    support, query = episode.support, episode.query
+    targets = {name: torch.cat([value, query.targets[name]]) for name, value in support.targets.items()}
+    return Batch(torch.cat([support.images, query.images]), targets)
+
+
+def make_optimizer(params: Params, spec: "MetaSpec") -> torch.optim.Optimizer:
+    """The outer optimiser: `sgd` takes θ ← θ − β · direction, GRMP-IQA's step towards the mean."""
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[spec.outer_optimizer]
+    return kind(params.values(), lr=spec.outer_lr)
+
+
+def outer_step(optimizer: torch.optim.Optimizer, params: Params, direction: Params, spec: "MetaSpec") -> None:
+    """One step along `direction`, whose norm over all tensors `spec.clip_norm` bounds."""
+    for name, value in params.items():
+        value.grad = direction.get(name)
+    if spec.clip_norm is not None:
+        nn.utils.clip_grad_norm_(params.values(), spec.clip_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .images import to_float
 from .losses import soft_cross_entropy
+from .moments import moments, restore_moments
 from .rng import generator
 
 if TYPE_CHECKING:
@@ -151,11 +152,8 @@ def make_optimizer(learner: nn.Module, spec: "PretrainSpec") -> torch.optim.Adam
 
 def training_state(learner: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Weights and optimiser moments by name, for a file that a killed run goes on from."""
-    names: dict[Tensor, str] = {parameter: name for name, parameter in learner.named_parameters()}
-    state = {f"weights.{name}": value.contiguous() for name, value in learner.state_dict().items()}
-    for parameter, moments in optimizer.state.items():
-        state |= {f"{moment}.{names[parameter]}": value for moment, value in moments.items()}
-    return state
+    weights = {f"weights.{name}": value.contiguous() for name, value in learner.state_dict().items()}
+    return weights | moments(optimizer, dict(learner.named_parameters()))
 
 
 def weights_in(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -166,11 +164,7 @@ def weights_in(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def restore(learner: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
     """Undo `training_state`."""
     learner.load_state_dict(weights_in(state))
-    for name, parameter in learner.named_parameters():
-        moments = {m: state[f"{m}.{name}"] for m in ("step", "exp_avg", "exp_avg_sq") if f"{m}.{name}" in state}
-        if moments:
-            moments |= {m: moments[m].to(parameter.device) for m in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[parameter] = moments
+    restore_moments(optimizer, dict(learner.named_parameters()), state)
 
 
 def _schedule(step: int, total: int, warmup: int) -> float:

@@ -22,6 +22,11 @@ def track(title: str, total: int, done: int = 0) -> Iterator[Log]:
         yield log
 
 
+def say(line: str) -> None:
+    """One line beside the progress."""
+    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def _bar(console: Console, title: str, total: int, done: int) -> Iterator[Log]:
     columns = (

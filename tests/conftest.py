@@ -47,9 +47,6 @@ def small(miniature) -> list[str]:
         "model.visual.main.length=2",
         "meta.steps=2",
         "meta.validate_every=1",
-        "meta.episodes=2",
-        "meta.support=3",
-        "meta.query=2",
         "adapt.steps=3",
         "adapt.batch=4",
     ]

@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot_iqa.config import SyntheticTask, TableTask, ViewSpec, human_means, load_task, revised
-from fewshot_iqa.data.episodes import sample_episodes
+from fewshot_iqa.config import EpisodeSpec, SyntheticTask, TableTask, ViewSpec, human_means, load_task, revised
+from fewshot_iqa.data.episodes import meta_tasks, sample_episodes
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import draw_shots, split_by_group
 from fewshot_iqa.data.synthetic import OPINION, synthetic_records
 from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.recipes.training import read_split
+from fewshot_iqa.recipes.adaptation import read_split
 from fewshot_iqa.rng import generator
 from fewshot_iqa.types import Record, Scale, Shots
 
@@ -88,9 +88,9 @@ def test_support_and_query_share_no_photograph(task):
         def random_batch(self, chosen, _noise):
             seen.append(chosen)
 
-    episodes = list(
-        sample_episodes(synthetic_records(task), Spy(), count=5, support=7, query=3, noise=generator(0, "e"))
-    )
+    tasks = meta_tasks(synthetic_records(task), task, seed=0)
+    spec = EpisodeSpec(count=5, support=7, query=3)
+    episodes = list(sample_episodes(tasks, Spy(), spec, noise=generator(0, "e")))
     assert sorted(episode.name for episode in episodes) == ["jpeg", "white_noise"]
     for support, query in zip(seen[::2], seen[1::2], strict=True):
         assert (len(support), len(query)) == (7, 3)
@@ -101,7 +101,7 @@ def test_support_and_query_share_no_photograph(task):
 def test_an_episode_needs_two_photographs(task, loader):
     lonely = [r for r in synthetic_records(task) if r.path.stem == "photo0"]
     with pytest.raises(InputError, match="one photograph only"):
-        list(sample_episodes(lonely, loader, count=1, support=2, query=2, noise=generator(0)))
+        meta_tasks(lonely, task, seed=0)
 
 
 def test_batches(task, loader):

@@ -11,11 +11,10 @@ from fewshot_iqa import metrics, rng
 from fewshot_iqa.config import RidgeSpec, load_config
 from fewshot_iqa.finetune import fit, ridge
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
-from fewshot_iqa.meta import inner_adapt, meta_gradient, outer_step
 from fewshot_iqa.model.checkpoint import build
 from fewshot_iqa.model.quality import scene_anchor
 from fewshot_iqa.regularize import remove_component
-from fewshot_iqa.types import Batch, Episode
+from fewshot_iqa.types import Batch
 from tests.conftest import seeded
 
 
@@ -79,39 +78,6 @@ def test_metrics_are_scipys():
     assert metrics.rmse(a, b) == pytest.approx(np.sqrt(((a - b) ** 2).mean()))
     assert np.isnan(metrics.srcc(np.ones(5), b[:5]))
     assert np.isnan(metrics.srcc([1.0], [1.0]))
-
-
-def test_inner_steps_are_torchs_adam_and_leave_the_shared_parameters(model, settings):
-    params = model.trainable(settings.meta.trainable)
-    before = {name: value.detach().clone() for name, value in params.items()}
-    batches = [a_batch(1), a_batch(2)]
-    loss = WeightedSum(settings.loss)
-
-    adapted, _ = inner_adapt(model, params, batches, loss, lr=1e-2)
-    assert all(torch.equal(before[name], params[name]) for name in params)
-    optimizer = torch.optim.Adam(params.values(), lr=1e-2)
-    model.train_only(settings.meta.trainable)
-    for batch in batches:
-        optimizer.zero_grad()
-        loss(model(batch.images), batch.targets).backward()
-        optimizer.step()
-    for name, value in params.items():
-        torch.testing.assert_close(adapted[name], value.detach())
-
-
-def test_meta_gradient_is_the_mean_way_back(model, settings):
-    params = model.trainable(settings.meta.trainable)
-    episodes = [Episode(str(i), a_batch(2 * i), a_batch(2 * i + 1)) for i in range(2)]
-    loss = WeightedSum(settings.loss)
-
-    gradient, _ = meta_gradient(model, params, episodes, loss, lr=1e-2)
-    ends = [inner_adapt(model, params, (e.support, e.query), loss, lr=1e-2)[0] for e in episodes]
-    start = {name: value.detach().clone() for name, value in params.items()}
-    for name in params:
-        torch.testing.assert_close(gradient[name], start[name] - (ends[0][name] + ends[1][name]) / 2)
-    outer_step(params, gradient, 1.0)
-    for name in params:
-        torch.testing.assert_close(params[name].detach(), (ends[0][name] + ends[1][name]) / 2)
 
 
 def test_fitting_learns_a_handful_and_touches_nothing_else(model, settings):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ from fewshot_iqa.config import load_config
 from fewshot_iqa.model import checkpoint
 from fewshot_iqa.model.backbone import create_clip
 from fewshot_iqa.model.quality import QualityModel
-from fewshot_iqa.recipes import training as recipes
+from fewshot_iqa.recipes import adaptation, metatraining
 from fewshot_iqa.resources import asset
 from tests.conftest import photograph, sets
 
+TASK = ["task.hold_out=[darken]", "task.episodes={count: 2, support: 3, query: 2}"]
+
 
 def metatrain(fsiqa, small, photographs, out, *more):
-    task = ["task.distortions=[jpeg, white_noise, gaussian_blur, darken]", "task.hold_out=[darken]"]
+    task = [*TASK, "task.distortions=[jpeg, white_noise, gaussian_blur, darken]"]
     result = fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task), *more)
     assert result.code == 0, result.error or result.output
     return result
@@ -90,8 +93,8 @@ def test_what_ships_scores_and_is_adapted_where_nothing_else_is_given(fsiqa, rat
     table = ["--task", "csv", "--root", rated.parent, "--labels", rated, "--shots", 2, "--test", "0.34"]
     quick = sets(["adapt.steps=1", "adapt.batch=2", "views.count=1"])
     result = fsiqa("adapt", *table, "--out", tmp_path / "adapted", *quick)
-    assert f"started from {recipes.SHIPPED}" in result.output
-    assert checkpoint.facts(recipes.SHIPPED)["base"] == checkpoint.facts(tmp_path / "adapted")["base"]
+    assert f"started from {adaptation.SHIPPED}" in result.output
+    assert checkpoint.facts(adaptation.SHIPPED)["base"] == checkpoint.facts(tmp_path / "adapted")["base"]
     assert "name the images" in fsiqa("score", tmp_path / "adapted").error
 
 
@@ -114,17 +117,17 @@ def test_metatrain_changes_only_prompts(start):
 def test_an_interrupted_run_leaves_the_finished_one(fsiqa, small, start, photographs, monkeypatch):
     before = checkpoint.facts(start)
     with monkeypatch.context() as patch:
-        patch.setattr(recipes.meta, "outer_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        task = ["task.distortions=[jpeg, darken]", "task.hold_out=[darken]"]
+        patch.setattr(metatraining.meta, "outer_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        task = [*TASK, "task.distortions=[jpeg, darken]"]
         assert fsiqa("metatrain", "--images", photographs, "--out", start, "--seed", 1, *sets(small + task)).code != 0
     assert checkpoint.facts(start) == before
 
 
 def test_resume_refuses_another_run(fsiqa, small, start, photographs):
-    task = ["task.distortions=[jpeg, white_noise, gaussian_blur, darken]", "task.hold_out=[darken]"]
+    task = [*TASK, "task.distortions=[jpeg, white_noise, gaussian_blur, darken]"]
     command = ("metatrain", "--images", photographs, "--out", start, "--resume")
     assert "another 'seed'" in fsiqa(*command, *sets(small + task), "--seed", 9).error
-    assert "another 'meta'" in fsiqa(*command, *sets([*small, *task, "meta.support=4"])).error
+    assert "another 'meta'" in fsiqa(*command, *sets([*small, *task, "meta.inner_steps=4"])).error
     assert "another 'source'" in fsiqa(*command, *sets([*small, *task, "task.levels=[1, 5]"])).error
 
 
@@ -142,8 +145,8 @@ def test_the_same_seed_gives_the_same_weights_and_test_ratings_none_at_all(fsiqa
     two, _ = adapt_weights(fsiqa, start, table(rows), tmp_path / "two")
     assert all(torch.equal(one[name], two[name]) for name in one)
 
-    source = recipes.load_task("csv", [f"labels={tmp_path / 'ratings.csv'}", "test=0.4"])
-    _, unseen = recipes.read_split(source, seed=0)
+    source = adaptation.load_task("csv", [f"labels={tmp_path / 'ratings.csv'}", "test=0.4"])
+    _, unseen = adaptation.read_split(source, seed=0)
     for record in unseen:
         rows[int(record.path.stem[-1])]["score"] = 1000 - record.rating
     three, changed = adapt_weights(fsiqa, start, table(rows), tmp_path / "three")
@@ -171,14 +174,62 @@ def test_shipped_configurations_fit_their_clip(name, architecture):
     assert any(name.startswith("clip.visual.transformer.") for name in tuned)
 
 
-def test_a_resumed_run_ends_like_one_that_was_not(fsiqa, small, photographs, tmp_path):
-    whole, halved = tmp_path / "whole", tmp_path / "halved"
-    metatrain(fsiqa, small, photographs, whole)
-    metatrain(fsiqa, [*small, "meta.steps=1"], photographs, halved)
-    metatrain(fsiqa, small, photographs, halved, "--resume")
+META_SGD = [
+    "meta.algorithm=maml", "meta.inner_optimizer=sgd", "meta.inner_lr=0.1", "meta.learn_lr=true",
+    "meta.outer_optimizer=adam", "meta.outer_lr=1e-2",
+]  # fmt: skip
+
+
+def assert_same_run(one, two):
     for end in ("", "-last"):
-        one, two = (load_file(f"{folder}{end}/weights.safetensors") for folder in (whole, halved))
-        assert all(torch.equal(one[name], two[name]) for name in one)
+        for name in ("weights", "state") if end else ("weights",):
+            files = [Path(f"{folder}{end}/{name}.safetensors") for folder in (one, two)]
+            assert files[0].is_file() == files[1].is_file()
+            left, right = (load_file(file) if file.is_file() else {} for file in files)
+            assert set(left) == set(right)
+            assert all(torch.equal(left[key], right[key]) for key in left)
+        assert checkpoint.facts(Path(f"{one}{end}")) == checkpoint.facts(Path(f"{two}{end}"))
+
+
+@pytest.mark.parametrize("method", [[], META_SGD, ["meta.algorithm=reptile", "meta.outer_optimizer=adam"]])
+def test_a_resumed_run_ends_like_one_that_was_not(fsiqa, small, photographs, tmp_path, method):
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    metatrain(fsiqa, [*small, *method], photographs, whole)
+    metatrain(fsiqa, [*small, *method, "meta.steps=1"], photographs, halved)
+    metatrain(fsiqa, [*small, *method], photographs, halved, "--resume")
+    assert_same_run(whole, halved)
+    learned = checkpoint.facts(whole.with_name("whole-last"))["inner_lr"]
+    assert (len(set(learned.values())) > 1) == (method is META_SGD)
+
+
+def test_a_run_killed_at_any_moment_goes_on(fsiqa, small, photographs, tmp_path, monkeypatch):
+    """Each write and rename of the run is the last one once; then the run is resumed."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    options = sets([*small, *META_SGD, *TASK, "task.distortions=[jpeg, white_noise, darken]"])
+    command = ["metatrain", "--images", photographs, *options, "--out", broken]
+    assert fsiqa(*command[:-1], whole).code == 0
+    moments = [(Path, "rename"), (checkpoint, "save_file"), (metatraining.meta, "outer_step")]
+    for owner, name in moments:
+        for survived in range(1, 20):
+            for leftover in tmp_path.glob("broken*"):
+                shutil.rmtree(leftover)
+            calls, real = iter(range(survived)), getattr(owner, name)
+
+            def dying(*arguments, calls=calls, real=real, **keys):
+                if next(calls, None) is None:
+                    raise KeyboardInterrupt
+                return real(*arguments, **keys)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, dying)
+                finished = fsiqa(*command).code == 0
+            if finished:
+                break
+            if (tmp_path / "broken-last").exists() or (tmp_path / "broken-last.old").exists():
+                assert fsiqa(*command, "--resume").code == 0
+                assert_same_run(whole, broken)
+        assert finished
+        assert survived > 1
 
 
 def test_adapt_trains_what_the_globs_name(fsiqa, small, start, rated, tmp_path):

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from fewshot_iqa.config import load_config
+from fewshot_iqa.inner import Learner, adapt
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
-from fewshot_iqa.meta import inner_adapt
 from fewshot_iqa.model.backbone import create_clip
 from fewshot_iqa.model.quality import QualityModel, scene_anchor
 from fewshot_iqa.regularize import remove_component
@@ -197,8 +197,9 @@ def test_bilevel_steps(model, golden, batch):
     y = torch.from_numpy(np.random.default_rng(150 + seed).random((3, 1), dtype=np.float32))[:, 0]
     second = Batch(images_of(seed + 50), {"quality": y})
     loss = WeightedSum(load_config("grmp_vitb16").loss)
-    params = model.trainable(PROMPTS)
-    adapted, losses = inner_adapt(model, params, (batch, second), loss, lr=1e-4)
+    params = model.train_only(PROMPTS)
+    spec = load_config("grmp_vitb16").meta
+    adapted, losses = adapt(Learner(model, loss), params, (batch, second), spec)
     np.testing.assert_allclose(losses, golden["bilevel_losses"], atol=1e-4)
     delta = {name: params[name] - adapted[name] for name in params}
     for key in (key for key in golden if key.startswith("bilevel_delta/")):

@@ -11,16 +11,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from .. import resources
 from ..errors import InputError, nearest
-from .method import AdaptSpec, BranchSpec, Config, LossTerm, ModelSpec, RidgeSpec, ViewSpec, VisualSpec
+from .method import AdaptSpec, BranchSpec, Config, LossTerm, MetaSpec, ModelSpec, RidgeSpec, ViewSpec, VisualSpec
 from .pretrain import PretrainSpec, SourceSpec
 from .spec import Spec
-from .task import SyntheticTask, TableTask, Task
+from .task import EpisodeSpec, SyntheticTask, TableTask, Task
 
 __all__ = [
     "AdaptSpec",
     "BranchSpec",
     "Config",
+    "EpisodeSpec",
     "LossTerm",
+    "MetaSpec",
     "ModelSpec",
     "PretrainSpec",
     "RidgeSpec",

@@ -72,16 +72,30 @@ class ViewSpec(Spec):
 
 
 class MetaSpec(Spec):
-    """GRMP-IQA's bi-level meta-training over distortions."""
+    """Meta-training over distortions: an `algorithm` of `meta.meta_gradient`, by an `engine` of `inner`."""
 
+    algorithm: Literal["bilevel", "reptile", "fomaml", "maml", "joint"] = "bilevel"
+    engine: Literal["func", "higher", "learn2learn"] = "func"
     trainable: list[str] = Field(min_length=1)
     steps: int = Field(gt=0)
-    episodes: int = Field(4, gt=0)  # per step
-    support: int = Field(16, gt=0)
-    query: int = Field(4, gt=0)
+    inner_optimizer: Literal["adam", "sgd"] = "adam"
+    inner_steps: int = Field(1, gt=0)
     inner_lr: float = Field(1e-4, gt=0)
+    learn_lr: bool = False  # Meta-SGD: one inner learning rate per tensor, learned too
+    outer_optimizer: Literal["sgd", "adam"] = "sgd"
     outer_lr: float = Field(1e-2, gt=0)
+    clip_norm: float | None = Field(None, gt=0)  # of the outer step's direction, over all tensors
+    bf16: bool = False  # compute in bfloat16; the inner steps of second order stay as they are
+    recompute: bool = False  # second order in the memory of one inner step, for a third more time
     validate_every: int = Field(20, gt=0)
+
+    def model_post_init(self, _: Any) -> None:
+        if self.engine == "learn2learn" and self.inner_optimizer != "sgd":
+            raise InputError("meta.engine: learn2learn takes inner steps of SGD alone; set meta.inner_optimizer=sgd")
+        if self.learn_lr and (self.engine != "func" or self.algorithm not in ("fomaml", "maml")):
+            raise InputError("meta.learn_lr: needs the engine func, and fomaml or maml to tell how rates should change")
+        if self.recompute and (self.engine != "func" or self.algorithm != "maml"):
+            raise InputError("meta.recompute: is for the engine func and maml; other algorithms keep little")
 
 
 class RegularizerSpec(Spec):

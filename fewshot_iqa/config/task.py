@@ -1,10 +1,11 @@
 """A source of records: tasks/*.yaml."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field
 
+from ..errors import InputError
 from .spec import Spec
 
 
@@ -37,8 +38,22 @@ class TableTask(Spec):
     test: float = Field(0.2, gt=0, lt=1)
 
 
+class EpisodeSpec(Spec):
+    """What one step of meta-training sees: `count` tasks, each with a support and a query of other photographs."""
+
+    count: int = Field(4, gt=0)
+    support: int = Field(16, gt=0)
+    query: int = Field(4, gt=0)
+    levels: int | None = Field(None, ge=1, le=5)  # so many of the task's levels, drawn anew; default: all
+
+
 class SyntheticTask(Spec):
-    """Clean photographs x distortions, labelled with the human mean of each (distortion, level)."""
+    """Clean photographs x distortions, labelled with the human mean of each (distortion, level).
+
+    Meta-training makes one task of each distortion; of each pair of the `compounds`, which are drawn among those not
+    held out; and of each of these within each of `contents` groups of photographs that look alike. `label_noise` is
+    the standard deviation of noise on its ratings (1 to 5).
+    """
 
     kind: Literal["synthetic"]
     description: str
@@ -48,6 +63,15 @@ class SyntheticTask(Spec):
     distortions: list[str] | None = None  # default: all 25 of KADID
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field([1, 2, 3, 4, 5], min_length=1)
     hold_out: list[str] = Field([])  # distortions kept for validation
+    compounds: int = Field(0, ge=0)
+    contents: int = Field(1, ge=1)
+    label_noise: float = Field(0.0, ge=0)
+    episodes: EpisodeSpec = EpisodeSpec()
+
+    def model_post_init(self, _: Any) -> None:
+        if (self.episodes.levels or 0) > len(self.levels):
+            raise InputError(f"episodes.levels is {self.episodes.levels}, but there are {len(self.levels)} levels")
+
     test: float = Field(0.2, gt=0, lt=1)  # share of the photographs kept for validation or testing
 
 

@@ -1,6 +1,5 @@
 """Clean photographs -> distorted crops with captions, for pre-training the embedded CLIP."""
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..distortions import DISTORTIONS, compose
 from ..errors import InputError
 from ..images import photographs_in, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator, key_seed
-from .synthetic import human_quality
+from .synthetic import IDENTITY, composed_quality
 
 QUALITIES = ("bad", "poor", "fair", "good", "excellent")
 CLEAN = "no distortion"
@@ -33,7 +32,6 @@ FAULTS = (
     ("color_saturation_hsv", "jpeg2000"),
     ("white_noise_ycbcr", "jpeg"),
 )
-IDENTITY = ("mean_shift", 3)
 SEVERAL = -100  # the kind of a composed picture: cross-entropy leaves it out
 _TEMPLATES = (
     "a photo of {content}, {kind}, {quality} quality",
@@ -102,12 +100,10 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
             steps = [(DISTORTIONS[kind - 1].name, _integer(1, 6, noise))] if kind else []
         if steps == [IDENTITY]:
             steps = []
-        clean = human_quality(*IDENTITY)
         if not steps:
-            return image, [], clean
-        quality = clean * math.prod(min(human_quality(*step) / clean, 1.0) for step in steps)
+            return image, [], composed_quality(steps)
         distorted = to_uint8(compose(to_float(image), steps, generator=noise)[0])
-        return distorted, [name for name, _ in steps], quality
+        return distorted, [name for name, _ in steps], composed_quality(steps)
 
 
 def held_out(photograph: Path) -> bool:

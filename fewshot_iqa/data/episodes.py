@@ -1,39 +1,94 @@
-"""Synthetic records -> episodes, one distortion each."""
+"""Synthetic records -> tasks, one distortion each -> episodes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
+from ..config import EpisodeSpec, SyntheticTask
 from ..errors import InputError
+from ..images import read_image, to_float
+from ..rng import generator
 from ..types import Episode, Record
 from .loading import Loader
+from .synthetic import OPINION
+
+THUMBNAIL = 8  # pixels a side
+
+
+@dataclass(frozen=True)
+class MetaTask:
+    """What one episode is about: pictures with one distortion (or compound), photograph by photograph."""
+
+    name: str
+    photographs: list[list[Record]]
+
+
+def meta_tasks(records: Sequence[Record], task: SyntheticTask, *, seed: int) -> list[MetaTask]:
+    """The tasks that `task` makes of its records, in the order of their names' first appearance.
+
+    InputError where one has fewer than two photographs.
+    """
+    noise = generator(seed, "label noise")
+    look = look_alike([record.path for record in records], task.contents)
+    found: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if task.label_noise:
+            rating = record.rating + task.label_noise * float(torch.randn((), generator=noise))
+            record = replace(record, rating=min(max(rating, OPINION.worst), OPINION.best))
+        content = f" {look[record.path] + 1}" if task.contents > 1 else ""
+        found[f"{record.distortion}{content}"][record.group].append(record)
+    for name, groups in found.items():
+        if len(groups) < 2:
+            fewer = "lower task.contents, or " if task.contents > 1 else ""
+            raise InputError(f"task '{name}' has one photograph only; an episode needs two or more: {fewer}add some")
+    return [MetaTask(name, list(groups.values())) for name, groups in found.items()]
+
+
+def look_alike(paths: Sequence[Path], count: int) -> dict[Path, int]:
+    """Which of `count` equally large groups a photograph is in.
+
+    They are cut from the order along the first principal component of the photographs' thumbnails: light and dark
+    ones, sky above or below.
+    """
+    each = list(dict.fromkeys(paths))
+    if count == 1:
+        return dict.fromkeys(each, 0)
+    images = (to_float(read_image(path))[None] for path in each)
+    thumbnails = torch.cat([F.interpolate(image, (THUMBNAIL, THUMBNAIL), mode="area").flatten(1) for image in images])
+    axis = torch.linalg.svd(thumbnails - thumbnails.mean(dim=0), full_matrices=False).Vh[0]
+    order = (thumbnails @ axis).argsort(stable=True).tolist()
+    return {each[i]: rank * count // len(each) for rank, i in enumerate(order)}
 
 
 def sample_episodes(
-    records: Sequence[Record], loader: Loader, *, count: int, support: int, query: int, noise: torch.Generator
+    tasks: Sequence[MetaTask], loader: Loader, spec: EpisodeSpec, *, noise: torch.Generator
 ) -> Iterator[Episode]:
-    """`count` episodes of distinct distortions (all of them where there are fewer), drawn with `noise`.
+    """`spec.count` episodes of distinct tasks (all of them where there are fewer), drawn with `noise`.
 
-    Support and query share no photograph: a fifth of the photographs, at least one, gives the query. InputError
-    where a distortion has fewer than two photographs.
+    Support and query share no photograph: a fifth of the photographs, at least one, gives the query.
     """
-    tasks: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        tasks[record.distortion or ""][record.group].append(record)
-    for name, groups in tasks.items():
-        if len(groups) < 2:
-            raise InputError(f"distortion '{name}' has one photograph only; an episode needs two or more")
-    names = list(tasks)
-    for i in torch.randperm(len(names), generator=noise)[:count].tolist():
-        photographs = list(tasks[names[i]].values())
+    for i in torch.randperm(len(tasks), generator=noise)[: spec.count].tolist():
+        photographs = _with_levels(tasks[i].photographs, spec.levels, noise)
         order = [photographs[j] for j in torch.randperm(len(photographs), generator=noise).tolist()]
         cut = max(1, len(order) // 5)
         yield Episode(
-            names[i],
-            support=loader.random_batch(_draw(order[cut:], support, noise), noise),
-            query=loader.random_batch(_draw(order[:cut], query, noise), noise),
+            tasks[i].name,
+            support=loader.random_batch(_draw(order[cut:], spec.support, noise), noise),
+            query=loader.random_batch(_draw(order[:cut], spec.query, noise), noise),
         )
+
+
+def _with_levels(photographs: list[list[Record]], count: int | None, noise: torch.Generator) -> list[list[Record]]:
+    """The pictures at `count` of the levels."""
+    if count is None:
+        return photographs
+    levels = sorted({record.level or 0.0 for records in photographs for record in records})
+    chosen = {levels[i] for i in torch.randperm(len(levels), generator=noise)[:count].tolist()}
+    return [[record for record in records if (record.level or 0.0) in chosen] for records in photographs]
 
 
 def _draw(photographs: Sequence[Sequence[Record]], size: int, noise: torch.Generator) -> list[Record]:

@@ -1,6 +1,9 @@
 """Clean photographs x distortions -> records labelled with human means."""
 
+import math
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from itertools import permutations
 from pathlib import Path
 
 from torch import Tensor
@@ -9,9 +12,11 @@ from ..config import SyntheticTask, human_means
 from ..distortions import SMALLEST_SIDE, at_level, find
 from ..errors import InputError, nearest
 from ..images import photographs_in
+from ..rng import permutation
 from ..types import Record, Scale
 
 OPINION = Scale(worst=1.0, best=5.0)  # KADID-10k's scale
+IDENTITY = ("mean_shift", 3)  # the cell of KADID-10k that changes nothing
 
 # Photographs that ship inside the wheels of the dependencies, so that nothing need be downloaded.
 _WHEELS = {
@@ -36,16 +41,30 @@ def photographs(task: SyntheticTask) -> list[Path]:
 
 
 def synthetic_records(task: SyntheticTask) -> list[Record]:
-    """Every photograph x distortion x level; the rating is the human mean of (distortion, level)."""
-    for name in task.hold_out:
-        find(name)
+    """Every photograph x distortion (and compound) x level; the rating is what people think of (distortion, level)."""
     names = [find(name).name for name in task.distortions] if task.distortions else list(human_means())
-    return [
-        Record(path, _rating(name, level), group=str(path), distortion=name, level=level, apply=((name, level),))
-        for path in photographs(task)
-        for name in names
+    held = {find(name).name for name in task.hold_out}
+    kinds = [(name,) for name in names] + _compounds([name for name in names if name not in held], task.compounds)
+    # at a compound's fifth level each part is at its third
+    cells = [
+        ("+".join(parts), level, tuple((name, level if len(parts) == 1 else (1 + level) / 2) for name in parts))
+        for parts in kinds
         for level in task.levels
     ]
+    rated = [(*cell, OPINION.rating(composed_quality(cell[2]))) for cell in cells]
+    return [
+        Record(path, rating, str(path), kind, level, apply=apply)
+        for path in photographs(task)
+        for kind, level, apply, rating in rated
+    ]
+
+
+def _compounds(names: Sequence[str], count: int) -> list[tuple[str, ...]]:
+    """`count` pairs of distortions, one after the other; the same ones each time."""
+    pairs: list[tuple[str, ...]] = list(permutations(names, 2))
+    if count > len(pairs):
+        raise InputError(f"task.compounds is {count}; {len(names)} distortions make {len(pairs)} pairs")
+    return [pairs[i] for i in permutation(len(pairs), 0, "compounds")[:count]]
 
 
 def human_opinion(name: str | int, level: float) -> float | None:
@@ -61,6 +80,15 @@ def human_quality(name: str | int, level: float) -> float:
     type that KADID-10k lacks.
     """
     return OPINION.quality(_rating(name, level))
+
+
+def composed_quality(steps: Iterable[tuple[str, float]]) -> float:
+    """The quality after several distortions, taken as the product of what each alone leaves of a clean picture's."""
+    steps = list(steps)
+    if len(steps) == 1:
+        return human_quality(*steps[0])
+    clean = human_quality(*IDENTITY)
+    return clean * math.prod(min(human_quality(*step) / clean, 1.0) for step in steps)
 
 
 def _rating(name: str | int, level: float) -> float:

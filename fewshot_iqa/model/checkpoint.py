@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from ..config import Config, dump, load_config
 from ..errors import InputError
@@ -18,6 +19,7 @@ from .backbone import load_clip
 from .quality import QualityModel
 
 CONFIG, WEIGHTS, PROVENANCE = "config.yaml", "weights.safetensors", "provenance.json"
+STATE = "state.safetensors"  # of an unfinished training
 
 
 def build(config: Config) -> QualityModel:
@@ -31,8 +33,14 @@ def build(config: Config) -> QualityModel:
     return QualityModel(config.model, clip).eval()
 
 
-def save(folder: Path, model: QualityModel, config: Config, provenance: Mapping[str, Any]) -> None:
-    """Write a checkpoint: the prompts, and what was tuned of the base CLIP.
+def save(
+    folder: Path,
+    model: QualityModel,
+    config: Config,
+    provenance: Mapping[str, Any],
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint: the prompts, what was tuned of the base CLIP, and the `state` that training goes on from.
 
     Written under a temporary name and renamed, so that a reader never sees half of one.
     """
@@ -46,6 +54,8 @@ def save(folder: Path, model: QualityModel, config: Config, provenance: Mapping[
     part.mkdir(parents=True)
     (part / CONFIG).write_text(dump(config), encoding="utf-8")
     save_file(weights, part / WEIGHTS)
+    if state:
+        save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, part / STATE)
     whole = {**provenance, "clip": config.clip, "base": model.clip.fingerprint, "tuned": sorted(model.tuned)}
     whole["versions"] = versions()
     (part / PROVENANCE).write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -57,6 +67,12 @@ def load(folder: Path) -> tuple[QualityModel, Config, dict[str, Any]]:
     settings = config(folder)
     model = build(settings)
     return model, settings, overlay(model, folder)
+
+
+def state(folder: Path) -> dict[str, Tensor]:
+    """What an unfinished training saved beside the weights."""
+    path = folder / STATE
+    return load_file(path) if path.is_file() else {}
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -143,6 +159,9 @@ def require_room(*folders: Path) -> None:
 
 
 def _require(folder: Path) -> None:
+    old = folder.with_name(folder.name + ".old")
+    if not folder.exists() and old.is_dir():  # killed while it was being replaced
+        old.rename(folder)
     for name in (CONFIG, WEIGHTS, PROVENANCE):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: not a checkpoint: it holds no {name}")

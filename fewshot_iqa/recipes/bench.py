@@ -13,17 +13,17 @@ from ..config import load_config
 from ..data.synthetic import wheel_photograph
 from ..distortions import DISTORTIONS, LEVELS, TID2013, distort, distort_batch
 from ..errors import InputError
-from ..finetune import gradients_by_name
 from ..images import read_image, to_float
-from ..losses import WeightedSum
+from ..losses import WeightedSum, gradients_by_name
 from ..progress import track
 from ..types import Batch
-from .training import build_model, choose_device
+from .common import build_model, choose_device
 
 KADID_SIZE = (384, 512)
 CROP = 224
 CELLS = [(row, level) for row in DISTORTIONS for level in LEVELS]
 GPU_BATCH = 256
+SUPPORT = 12  # pictures of a step of meta-training
 
 
 def bench_distort(*, repeats: int = 5, device: str | None = None) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _feeding(crop: Tensor, repeats: int) -> dict[str, float]:
     assert settings.meta is not None
     model = build_model(settings)
     params, loss = model.train_only(settings.meta.trainable), WeightedSum(settings.loss)
-    size = settings.meta.support
+    size = SUPPORT
     batch = Batch(crop.expand(size, -1, -1, -1), {"quality": torch.linspace(0, 1, size)})
     cells = [(row.name, level) for row, level in CELLS]
 

@@ -26,7 +26,8 @@ from ..model.quality import QualityModel
 from ..progress import track
 from ..rng import permutation
 from ..types import Batch, Record, Scale, Shots
-from .training import SHIPPED, adapt, build_model, choose_device, fits, read_split
+from .adaptation import SHIPPED, adapt, fits, read_split
+from .common import build_model, choose_device
 
 SHOTS = (10, 20, 50, 100, 200, 400, 1000, 2000)
 UNSEEN_PHOTOGRAPHS = 24  # of the held-out ones; 125 synthetic pictures of each

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..model.backbone import create_clip
 from ..model.weights import read_weights, require_names
 from ..progress import track
-from .training import choose_device
+from .common import choose_device
 
 
 def pretrain(

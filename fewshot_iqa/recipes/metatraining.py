@@ -1,0 +1,130 @@
+"""The recipe of metatrain."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import meta, rng
+from ..config import Config, SyntheticTask, load_task, revised
+from ..data.episodes import meta_tasks, sample_episodes
+from ..data.loading import Loader
+from ..data.splits import draw_shots, split_by_group
+from ..data.synthetic import OPINION, synthetic_records
+from ..errors import InputError
+from ..losses import WeightedSum
+from ..model import checkpoint
+from ..moments import moments, restore_moments
+from ..progress import say, track
+from ..types import Episode, Shots
+from .common import METATRAINED, Result, build_model, choose_device, evaluate_on, read_all, read_settings
+
+VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
+
+
+def metatrain(
+    config: str = "grmp",
+    *,
+    task: str = "synthetic",
+    images: str | Path | None = None,
+    clip: str | None = None,
+    out: str | Path = METATRAINED,
+    seed: int | None = None,
+    device: str | None = None,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+) -> Result:
+    """Meta-train prompts across distortions of clean photographs.
+
+    The prompts with the best SRCC + PLCC on held-out distortions of held-out photographs, without adaptation to them,
+    are kept in `out`; `out`-last holds the latest ones, from which `resume` goes on.
+    """
+    settings, task_overrides = read_settings(config, clip, seed, overrides)
+    source = load_task(task, task_overrides)
+    if not isinstance(source, SyntheticTask):
+        raise InputError(f"--task {task}: meta-training needs clean photographs, not a table")
+    if settings.meta is None:
+        raise InputError(f"--config {config}: this method has no meta stage")
+    if images is not None:
+        source = revised(source, root=Path(images))
+    place, out, spec, seed = choose_device(device), Path(out).resolve(), settings.meta, settings.seed
+    last, best = (out.with_name(f"{out.name}-{end}") for end in ("last", "best"))
+    checkpoint.require_room(out, last, best)
+
+    pool, held = split_by_group(synthetic_records(source), source.test, seed=seed)
+    training = [record for record in pool if record.distortion not in source.hold_out]
+    unseen = [record for record in held if not source.hold_out or record.distortion in source.hold_out]
+    if len({record.rating for record in unseen}) < 2 or not training:
+        raise InputError(f"--task {task}: hold_out must name some of its distortions, and not all of them")
+    validation = draw_shots(unseen, Shots.parse(min(len(unseen), VALIDATION_LIMIT)), seed=seed)
+    loader = Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
+    read_all(loader, [*pool, *held])
+    tasks = meta_tasks(training, source, seed=seed)
+    model = build_model(settings)
+    facts: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
+    facts |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}
+    if resume:
+        facts = _same_run(checkpoint.overlay(model, last), facts, checkpoint.config(last), settings)
+    model.to(place)
+    params = model.train_only(spec.trainable)
+    rates = meta.learned_rates(params, spec)
+    learned = params | rates
+    optimizer = meta.make_optimizer(learned, spec)
+    if resume:
+        state = checkpoint.state(last)
+        restore_moments(optimizer, learned, state)
+        for name, rate in rates.items():
+            rate.data.copy_(state[name])
+    loss = WeightedSum(settings.loss)
+    if spec.algorithm == "maml":
+        say("second order: attention of the inner steps by the math kernel; docs/meta_learning.md says what it costs")
+
+    def validate() -> None:
+        report = evaluate_on(model, loader, validation, place)
+        earlier = [_merit(entry) for entry in facts["history"]]
+        facts["history"].append({"step": facts["step"], **report.metrics})
+        facts["inner_lr"] = {name.removeprefix(meta.RATE): rate.exp().item() for name, rate in rates.items()}
+        for folder in (best, last) if _merit(report.metrics) > max(earlier, default=-math.inf) else (last,):
+            state = {name: rate.data for name, rate in rates.items()} | moments(optimizer, learned)
+            checkpoint.save(folder, model, settings, facts, state if folder == last else {})
+
+    if not facts["history"]:
+        validate()
+    with track("meta-training", spec.steps, facts["step"]) as log:
+        for step in range(facts["step"], spec.steps):
+            noise = rng.generator(seed, "episodes", step)
+            episodes = sample_episodes(tasks, loader, source.episodes, noise=noise)
+            model.train()
+            with rng.scoped(seed, "dropout", step):
+                direction, query_loss = meta.meta_gradient(model, learned, _moved(episodes, place), loss, spec)
+            model.eval()
+            if not math.isfinite(query_loss):
+                raise InputError(f"the loss became {query_loss}: lower meta.inner_lr (now {spec.inner_lr:g})")
+            meta.outer_step(optimizer, learned, direction, spec)
+            facts["step"] = step + 1
+            log({"loss": query_loss})
+            if (step + 1) % spec.validate_every == 0 or step + 1 == spec.steps:
+                validate()
+    checkpoint.copy(best, out)
+    return Result(out, {**checkpoint.facts(out), "history": facts["history"]})
+
+
+def _merit(metrics: Mapping[str, float | None]) -> float:
+    """SRCC + PLCC, by which the field chooses among checkpoints; that of a constant is the least."""
+    return sum(-1.0 if value is None else value for value in (metrics["srcc"], metrics["plcc"]))
+
+
+def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settings: Config) -> dict[str, Any]:
+    """The facts of an interrupted run; InputError where this one differs in more than its length."""
+    before, after = (c.model_dump(mode="json") | {"source": f["source"]} for c, f in ((earlier, past), (settings, now)))
+    for either in (before, after):
+        either["meta"] |= {"steps": None, "validate_every": None}
+    for key in before:
+        if before[key] != after[key]:
+            raise InputError(f"--resume: the interrupted run had another '{key}': repeat its options, or start anew")
+    return past
+
+
+def _moved(episodes: Iterable[Episode], device: str) -> Iterator[Episode]:
+    for episode in episodes:
+        yield Episode(episode.name, episode.support.to(device), episode.query.to(device))
