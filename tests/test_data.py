@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fewshot_iqa.config import EpisodeSpec, SyntheticTask, TableTask, ViewSpec, human_means, load_task, revised
 from fewshot_iqa.data.episodes import meta_tasks, sample_episodes
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import draw_shots, split_by_group
-from fewshot_iqa.data.synthetic import OPINION, synthetic_records
+from fewshot_iqa.data.synthetic import OPINION, human_quality, synthetic_records
 from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.recipes.adaptation import read_split
@@ -102,6 +103,65 @@ def test_an_episode_needs_two_photographs(task, loader):
     lonely = [r for r in synthetic_records(task) if r.path.stem == "photo0"]
     with pytest.raises(InputError, match="one photograph only"):
         meta_tasks(lonely, task, seed=0)
+
+
+def test_compounds_are_tasks_of_their_own_and_never_of_what_is_held_out(task):
+    kinds = [row.name for row in DISTORTIONS[:6]]
+    wide = revised(task, distortions=kinds, hold_out=["jpeg", kinds[0]], compounds=7)
+    found = synthetic_records(wide)
+    compounds = {r.distortion for r in found if len(r.apply) > 1}
+    assert len(compounds) == 7
+    assert not any(kinds[0] in name.split("+") for name in compounds)
+    assert compounds == {r.distortion for r in synthetic_records(wide) if len(r.apply) > 1}
+    record = next(r for r in found if len(r.apply) > 1 and r.level == 5)
+    assert record.distortion == "+".join(name for name, _ in record.apply)
+    assert [level for _, level in record.apply] == [3, 3]
+    alone = [human_quality(name, 3) for name, _ in record.apply]
+    assert OPINION.quality(record.rating) <= min(alone) + 1e-12
+    assert len(meta_tasks(found, wide, seed=0)) == 6 + 7
+    with pytest.raises(InputError, match="5 distortions make 20 pairs"):
+        synthetic_records(revised(wide, compounds=21))
+
+
+def test_photographs_that_look_alike_are_grouped(tmp_path, task):
+    for i, shade in enumerate([250, 10, 20, 240, 30, 230]):
+        Image.new("RGB", (64, 48), (shade, shade, shade)).save(tmp_path / f"{i}.png")
+    several = revised(task, root=tmp_path, contents=2)
+    tasks = meta_tasks(synthetic_records(several), several, seed=0)
+    assert len(tasks) == 2 * 2
+    light, dark = {"0.png", "3.png", "5.png"}, {"1.png", "2.png", "4.png"}
+    for made in tasks:
+        assert {r.path.name for records in made.photographs for r in records} in (light, dark)
+    with pytest.raises(InputError, match=r"lower task\.contents"):
+        meta_tasks(synthetic_records(several), revised(several, contents=6), seed=0)
+
+
+def test_label_noise_has_its_deviation_and_stays_on_the_scale(task):
+    noisy = revised(task, label_noise=0.5)
+    clean = synthetic_records(noisy)
+    made = [r for t in meta_tasks(clean, noisy, seed=0) for records in t.photographs for r in records]
+    again = [r for t in meta_tasks(clean, noisy, seed=0) for records in t.photographs for r in records]
+    assert made == again
+    key = {(r.path, r.distortion, r.level): r.rating for r in clean}
+    moved = torch.tensor([r.rating - key[r.path, r.distortion, r.level] for r in made])
+    assert 0.3 < moved.std() < 0.6
+    assert all(1 <= r.rating <= 5 for r in made)
+
+
+def test_an_episode_shows_so_many_levels(task):
+    seen = []
+
+    class Spy:
+        def random_batch(self, chosen, _noise):
+            seen.append({r.level for r in chosen})
+
+    tasks = meta_tasks(synthetic_records(task), task, seed=0)
+    list(sample_episodes(tasks, Spy(), EpisodeSpec(count=2, support=20, query=5, levels=2), noise=generator(0, "e")))
+    for support, query in zip(seen[::2], seen[1::2], strict=True):
+        assert support == query
+        assert len(support) == 2
+    with pytest.raises(InputError, match=r"episodes\.levels is 3, but there are 2"):
+        load_task("synthetic", ["levels=[1, 5]", "episodes.levels=3"])
 
 
 def test_batches(task, loader):

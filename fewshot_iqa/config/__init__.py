@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .. import resources
 from ..errors import InputError, nearest
+from .experiment import MetaVsNoneSpec
 from .method import AdaptSpec, BranchSpec, Config, LossTerm, MetaSpec, ModelSpec, RidgeSpec, ViewSpec, VisualSpec
 from .pretrain import PretrainSpec, SourceSpec
 from .spec import Spec
@@ -23,6 +24,7 @@ __all__ = [
     "EpisodeSpec",
     "LossTerm",
     "MetaSpec",
+    "MetaVsNoneSpec",
     "ModelSpec",
     "PretrainSpec",
     "RidgeSpec",
@@ -34,6 +36,7 @@ __all__ = [
     "dump",
     "human_means",
     "load_config",
+    "load_experiment",
     "load_pretrain",
     "load_task",
     "revised",
@@ -84,6 +87,12 @@ def revised(spec: S, **changes: Any) -> S:
 def load_pretrain(name: str, overrides: Iterable[str] = ()) -> PretrainSpec:
     """The recipe of the embedded CLIP, overridden likewise."""
     spec: PretrainSpec = _load("configs", name, PretrainSpec, overrides)
+    return spec
+
+
+def load_experiment(name: str, overrides: Iterable[str] = ()) -> MetaVsNoneSpec:
+    """The plan of an experiment, overridden likewise."""
+    spec: MetaVsNoneSpec = _load("configs", name, MetaVsNoneSpec, overrides)
     return spec
 
 

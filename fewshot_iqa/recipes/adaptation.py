@@ -90,7 +90,7 @@ def adapt(
         anchor = _anchor(settings, spec, place)
         params = model.train_only(spec.trainable)
         with track("adapting", spec.steps) as log, rng.scoped(seed, "dropout"):
-            batches = (batch.to(place) for batch in _shot_batches(loader, chosen, spec.steps, spec.batch, seed))
+            batches = (batch.to(place) for batch in shot_batches(loader, chosen, spec.steps, spec.batch, seed))
             fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
     seconds = time.monotonic() - started
     report = before
@@ -160,7 +160,8 @@ def _anchor(settings: Config, spec: AdaptSpec, device: str) -> QualityModel | No
     return scene_anchor(settings.model, spec.regularizer.branch, load_clip(settings.clip)).to(device)
 
 
-def _shot_batches(loader: Loader, shots: Sequence[Record], steps: int, size: int, seed: int) -> Iterator[Batch]:
+def shot_batches(loader: Loader, shots: Sequence[Record], steps: int, size: int, seed: int) -> Iterator[Batch]:
+    """`steps` batches of up to `size` shots, each drawn anew."""
     for step in range(steps):
         noise = rng.generator(seed, "adapt", step)
         order = torch.randperm(len(shots), generator=noise)[:size].tolist()

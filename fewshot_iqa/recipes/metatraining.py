@@ -1,22 +1,25 @@
 """The recipe of metatrain."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import meta, rng
-from ..config import Config, SyntheticTask, load_task, revised
-from ..data.episodes import meta_tasks, sample_episodes
+from ..config import Config, EpisodeSpec, SyntheticTask, load_task, revised
+from ..data.episodes import MetaTask, meta_tasks, sample_episodes
 from ..data.loading import Loader
 from ..data.splits import draw_shots, split_by_group
 from ..data.synthetic import OPINION, synthetic_records
 from ..errors import InputError
 from ..losses import WeightedSum
 from ..model import checkpoint
+from ..model.quality import QualityModel
 from ..moments import moments, restore_moments
 from ..progress import say, track
-from ..types import Episode, Shots
+from ..types import Episode, Params, Shots
 from .common import METATRAINED, Result, build_model, choose_device, evaluate_on, read_all, read_settings
 
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
@@ -75,7 +78,6 @@ def metatrain(
         restore_moments(optimizer, learned, state)
         for name, rate in rates.items():
             rate.data.copy_(state[name])
-    loss = WeightedSum(settings.loss)
     if spec.algorithm == "maml":
         say("second order: attention of the inner steps by the math kernel; docs/meta_learning.md says what it costs")
 
@@ -92,21 +94,37 @@ def metatrain(
         validate()
     with track("meta-training", spec.steps, facts["step"]) as log:
         for step in range(facts["step"], spec.steps):
-            noise = rng.generator(seed, "episodes", step)
-            episodes = sample_episodes(tasks, loader, source.episodes, noise=noise)
-            model.train()
-            with rng.scoped(seed, "dropout", step):
-                direction, query_loss = meta.meta_gradient(model, learned, _moved(episodes, place), loss, spec)
-            model.eval()
-            if not math.isfinite(query_loss):
-                raise InputError(f"the loss became {query_loss}: lower meta.inner_lr (now {spec.inner_lr:g})")
-            meta.outer_step(optimizer, learned, direction, spec)
+            log({"loss": meta_step(model, learned, optimizer, tasks, loader, source.episodes, settings, step)})
             facts["step"] = step + 1
-            log({"loss": query_loss})
             if (step + 1) % spec.validate_every == 0 or step + 1 == spec.steps:
                 validate()
     checkpoint.copy(best, out)
     return Result(out, {**checkpoint.facts(out), "history": facts["history"]})
+
+
+def meta_step(
+    model: QualityModel,
+    params: Params,
+    optimizer: torch.optim.Optimizer,
+    tasks: Sequence[MetaTask],
+    loader: Loader,
+    episodes: EpisodeSpec,
+    settings: Config,
+    step: int,
+) -> float:
+    """One step of meta-training, its episodes and its dropout drawn for this step alone; the mean query loss."""
+    spec, seed, device = settings.meta, settings.seed, str(next(iter(params.values())).device)
+    assert spec is not None
+    drawn = sample_episodes(tasks, loader, episodes, noise=rng.generator(seed, "episodes", step))
+    moved = (Episode(e.name, e.support.to(device), e.query.to(device)) for e in drawn)
+    model.train()
+    with rng.scoped(seed, "dropout", step):
+        direction, query_loss = meta.meta_gradient(model, params, moved, WeightedSum(settings.loss), spec)
+    model.eval()
+    if not math.isfinite(query_loss):
+        raise InputError(f"the loss became {query_loss}: lower meta.inner_lr (now {spec.inner_lr:g})")
+    meta.outer_step(optimizer, params, direction, spec)
+    return query_loss
 
 
 def _merit(metrics: Mapping[str, float | None]) -> float:
@@ -123,8 +141,3 @@ def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settin
         if before[key] != after[key]:
             raise InputError(f"--resume: the interrupted run had another '{key}': repeat its options, or start anew")
     return past
-
-
-def _moved(episodes: Iterable[Episode], device: str) -> Iterator[Episode]:
-    for episode in episodes:
-        yield Episode(episode.name, episode.support.to(device), episode.query.to(device))

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from .errors import InputError
-from .printing import decimals, open_text, print_metrics, print_table, rounded, write_json
+from ..errors import InputError
+from ..printing import open_text, print_metrics, print_table, rounded, write_json
+from .options import CLIP, CONFIG, DEVICE, JSON, RESUME, SEED, SET, numbers
+from .studies import bench, experiment
 
 SCORE_COLUMNS = ("image", "quality", "rating", "note")
 
@@ -21,16 +23,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-CONFIG = Annotated[str, typer.Option(help="Method: a name from `fsiqa configs`, or a .yaml file.")]
-CLIP = Annotated[str | None, typer.Option(help="tiny, NAME:PRETRAINED, or NAME:/path/to/weights.")]
-SEED = Annotated[int | None, typer.Option(help="Default: the configuration's.")]
-DEVICE = Annotated[str | None, typer.Option(help="cpu, cuda, ... Default: a GPU where there is one.")]
-SET = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override dotted.key of the method, or task.key of the task."),
-]
-JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here as well.")]
-RESUME = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")]
+app.add_typer(bench, name="bench")
+app.add_typer(experiment, name="experiment")
 
 
 @app.command()
@@ -47,7 +41,7 @@ def metatrain(
     json_file: JSON = None,
 ) -> None:
     """Meta-train prompts on synthetic distortion tasks."""
-    from .recipes.metatraining import metatrain as run
+    from ..recipes.metatraining import metatrain as run
 
     result = run(
         config, task=task, images=images, clip=clip, out=out, seed=seed, device=device,
@@ -85,7 +79,7 @@ def adapt(
     json_file: JSON = None,
 ) -> None:
     """Adapt to a few rated pictures, and test once on others."""
-    from .recipes.adaptation import adapt as run
+    from ..recipes.adaptation import adapt as run
 
     result = run(
         config, task=task, shots=shots, start=start, root=root, labels=labels, image_column=image_column,
@@ -116,9 +110,9 @@ def score(
 
     A file that cannot be read is marked, and the others are scored.
     """
-    from .images import find_images
-    from .progress import track
-    from .recipes.adaptation import SHIPPED, is_checkpoint, load
+    from ..images import find_images
+    from ..progress import track
+    from ..recipes.adaptation import SHIPPED, is_checkpoint, load
 
     given = is_checkpoint(paths[0])
     if not given and not paths[0].exists() and not paths[0].suffix:
@@ -162,7 +156,7 @@ def pretrain(
     resume: RESUME = False,
 ) -> None:
     """Train the embedded CLIP anew (an hour on two cores)."""
-    from .recipes.pretraining import pretrain as run
+    from ..recipes.pretraining import pretrain as run
 
     weights = run(root, config, out=out, seed=seed, device=device, overrides=overrides or (), resume=resume)
     typer.echo(f"weights in {weights}")
@@ -186,7 +180,7 @@ def distort(
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of what is random.")] = 0,
 ) -> None:
     """Distort a photograph, or draw a sheet of all distortions of it."""
-    from .recipes.pictures import distort_file, draw_sheet
+    from ..recipes.pictures import distort_file, draw_sheet
 
     if (out is None) == (sheet is None):
         raise InputError("say what to make: -o FILE for a distorted picture, or --sheet FILE for all of them")
@@ -218,11 +212,11 @@ def synthesize(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Make a data set in the manner of KADID-10k from clean photographs. Repeat the command to go on."""
-    from .recipes.pictures import synthesize as run
+    from ..recipes.pictures import synthesize as run
 
     names = [name.strip() for name in types.split(",")]
     result = run(
-        folder, out, types=names, levels=_numbers("--levels", levels), short_side=short_side or None, seed=seed,
+        folder, out, types=names, levels=numbers("--levels", levels), short_side=short_side or None, seed=seed,
         workers=workers,
     )  # fmt: skip
     for line in result.failed:
@@ -230,72 +224,11 @@ def synthesize(
     typer.echo(f"{result.pictures} pictures in {out}, labels in {result.labels}")
 
 
-bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
-app.add_typer(bench, name="bench")
-
-
-@bench.command("distort")
-def bench_distort(
-    repeats: Annotated[int, typer.Option(min=1, help="Times that each measurement is repeated.")] = 5,
-    device: DEVICE = None,
-    json_file: JSON = None,
-) -> None:
-    """Time the distortions, one by one and beside a training step of the embedded model."""
-    from .recipes.bench import bench_distort as run
-
-    result = run(repeats=repeats, device=device)
-    rows = [[name, f"{milliseconds:.1f}"] for name, milliseconds in result["types"].items()]
-    print_table(f"one 512x384 picture on the CPU, {result['threads']} threads", ("distortion", "ms"), rows)
-    feeding = result["feeding"]
-    typer.echo(f"{result['variants']} variants of it, all KADID types but denoise: {result['variants_seconds']:.2f} s")
-    typer.echo(
-        f"224x224 crops: {feeding['distorted_per_second']} distorted a second, {feeding['trained_per_second']} trained "
-        f"on; the supply is {feeding['ratio']} times the demand"
-    )
-    if "gpu" in result:
-        typer.echo(f"{result['gpu']['device']}: {result['gpu']['images_per_second']} distorted crops a second")
-    write_json(json_file, result)
-
-
-experiment = typer.Typer(help="Repeat the project's experiments.", no_args_is_help=True)
-app.add_typer(experiment, name="experiment")
-
-
-@experiment.command("backbone")
-def experiment_backbone(
-    root: Annotated[Path, typer.Option(help="Folder that holds biq2021 and the sources of configs/pretrain.yaml.")],
-    clip: CLIP = None,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of shots for ridge regression.")] = 10,
-    adapted: Annotated[
-        str | None, typer.Option(help="Adapt by GRMP as well, three draws: shots between commas.")
-    ] = None,
-    device: DEVICE = None,
-    json_file: JSON = None,
-) -> None:
-    """What a CLIP knows of quality: by phrases alone, and after a few ratings."""
-    from .recipes.experiments import backbone as run
-
-    shots = adapted.split(",") if adapted else []
-    result = run(root, clip=clip or "tiny", draws=draws, adapted=shots, device=device)
-    rows = []
-    for method in ("ridge", "grmp"):
-        for count, found in result.get(method, {}).items():
-            rows.append([method, count, *map(decimals, (found["srcc"], found["iqr"], *found["within"].values()))])
-    subsets = list(next(iter(result["ridge"].values()))["within"])
-    print_table("BIQ2021's test rows, SRCC", ("method", "shots", "median", "IQR", *subsets), rows)
-    zero_shot = [[name, decimals(value)] for name, value in result["zero_shot"].items()]
-    print_table('"Good photo." against "Bad photo.", SRCC', ("pictures", "zero-shot"), zero_shot)
-    named = [[what, f"{n['share']:.1%}", n["names"], n["pictures"]] for what, n in result["named"].items()]
-    print_table("named by phrases", ("what", "right", "of names", "pictures"), named)
-    typer.echo(f"CLIP {result['clip']}: {result['milliseconds']:.0f} ms a crop on one thread of the processor")
-    write_json(json_file, result)
-
-
 @app.command()
 def tasks() -> None:
     """List the sources of pictures."""
-    from .config import load_task
-    from .resources import available
+    from ..config import load_task
+    from ..resources import available
 
     print_table(None, ("task", "what it is"), [[name, load_task(name).description] for name in available("tasks")])
 
@@ -303,8 +236,8 @@ def tasks() -> None:
 @app.command()
 def configs() -> None:
     """List the methods."""
-    from .config import load_config
-    from .resources import available
+    from ..config import load_config
+    from ..resources import available
 
     rows = [[name, load_config(name).description] for name in available("configs")]
     print_table(None, ("config", "what it is"), rows)
@@ -317,10 +250,3 @@ def main() -> None:
     except InputError as error:
         typer.echo(f"fsiqa: {error}", err=True)
         sys.exit(2)
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{option} {text}: expected numbers between commas") from None

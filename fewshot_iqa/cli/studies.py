@@ -1,0 +1,122 @@
+"""The commands that measure: speed, and the project's experiments."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..printing import decimals, print_table, write_json
+from .options import CLIP, CONFIG, DEVICE, JSON, SET, numbers
+
+bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+
+
+@bench.command("distort")
+def bench_distort(
+    repeats: Annotated[int, typer.Option(min=1, help="Times that each measurement is repeated.")] = 5,
+    device: DEVICE = None,
+    json_file: JSON = None,
+) -> None:
+    """Time the distortions, one by one and beside a training step of the embedded model."""
+    from ..recipes.bench import bench_distort as run
+
+    result = run(repeats=repeats, device=device)
+    rows = [[name, f"{milliseconds:.1f}"] for name, milliseconds in result["types"].items()]
+    print_table(f"one 512x384 picture on the CPU, {result['threads']} threads", ("distortion", "ms"), rows)
+    feeding = result["feeding"]
+    typer.echo(f"{result['variants']} variants of it, all KADID types but denoise: {result['variants_seconds']:.2f} s")
+    typer.echo(
+        f"224x224 crops: {feeding['distorted_per_second']} distorted a second, {feeding['trained_per_second']} trained "
+        f"on; the supply is {feeding['ratio']} times the demand"
+    )
+    if "gpu" in result:
+        typer.echo(f"{result['gpu']['device']}: {result['gpu']['images_per_second']} distorted crops a second")
+    write_json(json_file, result)
+
+
+@bench.command("meta")
+def bench_meta(
+    config: CONFIG = "grmp",
+    clip: Annotated[
+        str | None, typer.Option(help="As elsewhere, or an architecture's name alone: random weights.")
+    ] = None,
+    inner_steps: Annotated[str, typer.Option(help="Numbers of inner steps, between commas.")] = "1,3,5",
+    support: Annotated[int, typer.Option(min=1, help="Pictures of the support.")] = 4,
+    query: Annotated[int, typer.Option(min=1, help="Pictures of the query.")] = 4,
+    device: DEVICE = None,
+    json_file: JSON = None,
+) -> None:
+    """What one task of a step of meta-training takes, in first and in second order."""
+    from ..recipes.meta_bench import bench_meta as run
+
+    steps = [int(number) for number in numbers("--inner-steps", inner_steps)]
+    result = run(config, clip=clip, inner_steps=steps, support=support, query=query, device=device)
+    rows = [[r["algorithm"], r["inner_steps"], f"{r['seconds']:.2f}", f"{r['gigabytes']:.2f}"] for r in result]
+    title = f"one task of {support} + {query} pictures; memory beyond the model"
+    print_table(title, ("algorithm", "inner steps", "seconds", "GB"), rows)
+    write_json(json_file, result)
+
+
+experiment = typer.Typer(help="Repeat the project's experiments.", no_args_is_help=True)
+
+
+@experiment.command("meta-vs-none")
+def experiment_meta_vs_none(
+    images: Annotated[Path, typer.Option(help="Folder of clean photographs.")],
+    config: Annotated[str, typer.Option(help="The plan, a .yaml file.")] = "experiments/meta_vs_none",
+    out: Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")] = Path(
+        "runs/meta_vs_none"
+    ),
+    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves.")] = None,
+    device: DEVICE = None,
+    overrides: SET = None,
+    json_file: JSON = None,
+) -> None:
+    """Whether meta-training pays: prompts from different starts, adapted to distortions that none of them saw."""
+    from ..recipes.meta_experiment import draw_curves
+    from ..recipes.meta_experiment import meta_vs_none as run
+
+    result = run(images, config=config, out=out, device=device, overrides=overrides or ())
+    rows = [
+        [arm, count, *map(decimals, row.values())]
+        for arm, rows in result["table"].items()
+        for count, row in rows.items()
+    ]
+    print_table(
+        "SRCC on held-out distortions of held-out photographs",
+        ("start", "shots", "median", "IQR", "over random", "over joint"),
+        rows,
+    )
+    if figure:
+        draw_curves(result, figure)
+    write_json(json_file, result)
+
+
+@experiment.command("backbone")
+def experiment_backbone(
+    root: Annotated[Path, typer.Option(help="Folder that holds biq2021 and the sources of configs/pretrain.yaml.")],
+    clip: CLIP = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of shots for ridge regression.")] = 10,
+    adapted: Annotated[
+        str | None, typer.Option(help="Adapt by GRMP as well, three draws: shots between commas.")
+    ] = None,
+    device: DEVICE = None,
+    json_file: JSON = None,
+) -> None:
+    """What a CLIP knows of quality: by phrases alone, and after a few ratings."""
+    from ..recipes.experiments import backbone as run
+
+    shots = adapted.split(",") if adapted else []
+    result = run(root, clip=clip or "tiny", draws=draws, adapted=shots, device=device)
+    rows = []
+    for method in ("ridge", "grmp"):
+        for count, found in result.get(method, {}).items():
+            rows.append([method, count, *map(decimals, (found["srcc"], found["iqr"], *found["within"].values()))])
+    subsets = list(next(iter(result["ridge"].values()))["within"])
+    print_table("BIQ2021's test rows, SRCC", ("method", "shots", "median", "IQR", *subsets), rows)
+    zero_shot = [[name, decimals(value)] for name, value in result["zero_shot"].items()]
+    print_table('"Good photo." against "Bad photo.", SRCC', ("pictures", "zero-shot"), zero_shot)
+    named = [[what, f"{n['share']:.1%}", n["names"], n["pictures"]] for what, n in result["named"].items()]
+    print_table("named by phrases", ("what", "right", "of names", "pictures"), named)
+    typer.echo(f"CLIP {result['clip']}: {result['milliseconds']:.0f} ms a crop on one thread of the processor")
+    write_json(json_file, result)

@@ -1,0 +1,28 @@
+"""The experiments: configs/experiments/*.yaml."""
+
+from typing import Any
+
+from pydantic import Field
+
+from .spec import Spec
+from .task import EpisodeSpec
+
+
+class MetaVsNoneSpec(Spec):
+    """Prompts from different starts, adapted to distortions and photographs that none of them saw.
+
+    `meta` and `adapt` are changes to those of `config`, `arms` the further changes to `meta` of each start: None for
+    prompts as they are drawn.
+    """
+
+    config: str
+    choices: int = Field(3, gt=0)
+    held_types: int = Field(5, gt=0, lt=25)
+    seeds: int = Field(5, gt=0)
+    held_photographs: float = Field(1 / 3, gt=0, lt=1)
+    shots: list[int] = Field(min_length=1)
+    test: int = Field(200, gt=1)
+    episodes: EpisodeSpec = EpisodeSpec()
+    meta: dict[str, Any] = Field({})
+    adapt: dict[str, Any] = Field({})
+    arms: dict[str, dict[str, Any] | None] = Field(min_length=1)

@@ -1,0 +1,102 @@
+"""What a step of meta-training costs in time and memory."""
+
+import resource
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+from .. import meta, rng
+from ..config import Config, load_config
+from ..errors import InputError
+from ..losses import WeightedSum
+from ..model.backbone import create_clip
+from ..model.quality import QualityModel
+from ..progress import track
+from ..types import Batch, Episode
+from .common import build_model, choose_device
+
+FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("bilevel", {"algorithm": "bilevel"}),
+    ("fomaml", {"algorithm": "fomaml"}),
+    ("maml", {"algorithm": "maml"}),
+    ("maml, recompute", {"algorithm": "maml", "recompute": True}),
+)
+GIGABYTE = 1 << 30
+
+
+def bench_meta(
+    config: str = "grmp",
+    *,
+    clip: str | None = None,
+    inner_steps: Sequence[int] = (1, 3, 5),
+    support: int = 4,
+    query: int = 4,
+    repeats: int = 3,
+    device: str | None = None,
+) -> list[dict[str, Any]]:
+    """Seconds and memory of one task of meta-training, for each algorithm and number of inner steps.
+
+    Each figure comes from a process of its own, on random pictures. `clip` may be an architecture's name alone: its
+    weights are then drawn at random, which changes nothing here. `gigabytes` is what the task takes beyond the model.
+    """
+    settings = load_config(config)
+    if settings.meta is None:
+        raise InputError(f"--config {config}: this method has no meta stage")
+    place, cells = choose_device(device), [(name, keys, n) for n in inner_steps for name, keys in FORMS]
+    rows = []
+    with track("measuring", len(cells)) as log:
+        for name, keys, steps in cells:
+            # a fresh process each: what another left in memory is not this one's
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+                spec = settings.meta.model_copy(update={**keys, "inner_steps": steps})
+                job = fresh.submit(
+                    _cost, settings.model_copy(update={"meta": spec}), clip, support, query, repeats, place
+                )
+                seconds, memory = job.result()
+            rows.append({"algorithm": name, "inner_steps": steps, "seconds": seconds, "gigabytes": memory})
+            log({})
+    return rows
+
+
+def _cost(
+    settings: Config, clip: str | None, support: int, query: int, repeats: int, device: str
+) -> tuple[float, float]:
+    model = _model(settings, clip).to(device)
+    assert settings.meta is not None
+    params, loss = model.train_only(settings.meta.trainable), WeightedSum(settings.loss)
+    episode = Episode("random", *(_batch(n, settings.views.crop).to(device) for n in (support, query)))
+    on_gpu = device.startswith("cuda")
+    with torch.no_grad():
+        model(episode.support.images[:1])  # what the libraries load once is not the task's
+    before = torch.cuda.memory_allocated() if on_gpu else _peak()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        meta.meta_gradient(model, params, [episode], loss, settings.meta)
+        if on_gpu:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    peak = torch.cuda.max_memory_allocated() if on_gpu else _peak()
+    return statistics.median(times), (peak - before) / GIGABYTE
+
+
+def _model(settings: Config, clip: str | None) -> QualityModel:
+    if clip is None or ":" in clip or clip == "tiny":
+        return build_model(settings.model_copy(update={"clip": clip or settings.clip}))
+    with rng.scoped(0, "stand-in"):
+        return QualityModel(settings.model, create_clip(clip).requires_grad_(False)).eval()
+
+
+def _batch(count: int, crop: int) -> Batch:
+    noise = rng.generator(0, "bench", count)
+    return Batch(torch.rand(count, 3, crop, crop, generator=noise), {"quality": torch.rand(count, generator=noise)})
+
+
+def _peak() -> int:
+    """The most memory that this process ever held, in bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
