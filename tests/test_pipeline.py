@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import fewshot_iqa as fsiqa_package
+from fewshot_iqa import rng
 from fewshot_iqa.config import load_config
 from fewshot_iqa.model import checkpoint
 from fewshot_iqa.model.backbone import create_clip
@@ -289,6 +290,21 @@ def test_score_marks_what_it_cannot_read_and_scores_the_rest(fsiqa, start, tmp_p
     with pytest.warns(UserWarning, match=r"text.png: not an image"):
         scores = fsiqa_package.load(start).score([folder / "good.png", folder / "text.png"])
     assert np.isnan(scores).tolist() == [False, True]
+
+
+@pytest.mark.slow
+def test_maml_on_a_vit_b16(fsiqa, photographs, tmp_path):
+    with rng.scoped(0, "stand-in"):
+        save_file(create_clip("ViT-B-16-quickgelu").state_dict(), tmp_path / "clip.safetensors")
+    result = fsiqa(
+        "metatrain", "--config", "grmp_vitb16", "--clip", f"ViT-B-16-quickgelu:{tmp_path / 'clip.safetensors'}",
+        "--images", photographs, "--out", tmp_path / "meta",
+        *sets(["meta.algorithm=maml", "meta.inner_steps=2", "meta.recompute=true", "meta.steps=1"]),
+        *sets([*TASK, "task.distortions=[jpeg, darken]", "task.levels=[1, 5]"]),
+    )  # fmt: skip
+    assert result.code == 0, result.error
+    assert "second order" in result.error
+    assert len(checkpoint.facts(tmp_path / "meta-last")["history"]) == 2
 
 
 @pytest.mark.slow
