@@ -1,7 +1,7 @@
 """Adaptation to one task by a few gradient steps: three engines that give the same parameters.
 
-`func` is functional_call and autograd.grad; `higher` and `learn2learn` do it with those libraries. An engine leaves
-`params` as they are, and in second order its result is a differentiable function of them.
+`func` is functional_call and autograd.grad; `higher` and `learn2learn` do it with those libraries, from the model's own
+parameters. An engine leaves `params` as they are, and in second order its result is a differentiable function of them.
 """
 
 import contextlib
@@ -38,14 +38,14 @@ class Learner:
     loss: WeightedSum
     bf16: bool = False
 
-    def __call__(self, batch: Batch, params: Params | None = None, model: nn.Module | None = None) -> Tensor:
-        """The loss on `batch`, with `params` in the place of the model's own, or of another form of the model."""
-        arguments = (batch.images,), {"branches": self.loss.branches}
+    def __call__(self, batch: Batch, params: Params | None = None, form: nn.Module | None = None) -> Tensor:
+        """The loss on `batch`, with `params` in the place of the model's own, or of another `form` of the model."""
+        branches = {"branches": self.loss.branches}
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
             if params is not None:
-                output = functional_call(self.model, params, *arguments)
+                output = functional_call(self.model, params, (batch.images,), branches)
             else:
-                output = (model or self.model)(*arguments[0], **arguments[1])
+                output = (form or self.model)(batch.images, **branches)
             return self.loss(output, batch.targets)
 
 
@@ -61,21 +61,35 @@ def adapt(
     """One step of `spec.inner_optimizer` on each batch in turn, from `params`; the losses before each step.
 
     `rates` {name: ()} are learned learning rates, in the place of `spec.inner_lr`. In second order the attention of
-    these forwards takes the math kernel, the only one that can be differentiated twice.
+    these forwards takes the math kernel, the only one that can be differentiated twice. Dropout is drawn step by step
+    from torch's generator, the same for all engines.
     """
-    kernel = sdpa_kernel(SDPBackend.MATH) if second_order else contextlib.nullcontext()
-    with kernel:
-        return ENGINES[spec.engine](learner, params, batches, spec, rates or {}, second_order)
+    draws = torch.randint(1 << 62, (len(batches),)).tolist() if learner.model.training else [0] * len(batches)
+    job = Job(learner, params, batches, draws, spec, second_order)
+    with sdpa_kernel(SDPBackend.MATH) if second_order else contextlib.nullcontext():
+        match spec.engine:
+            case "func":
+                return _func(job, rates or {})
+            case "higher":
+                return _higher(job)
+            case _:
+                return _learn2learn(job)
 
 
-def _func(
-    learner: Learner,
-    params: Params,
-    batches: Sequence[Batch],
-    spec: "MetaSpec",
-    rates: Mapping[str, Tensor],
-    second_order: bool,
-) -> tuple[Params, list[float]]:
+@dataclass(frozen=True)
+class Job:
+    """What an engine is to do: a step on each of `batches`, dropout drawn from each of `draws`."""
+
+    learner: Learner
+    params: Params
+    batches: Sequence[Batch]
+    draws: Sequence[int]
+    spec: "MetaSpec"
+    second_order: bool
+
+
+def _func(job: Job, rates: Mapping[str, Tensor]) -> tuple[Params, list[float]]:
+    spec, params, second_order = job.spec, job.params, job.second_order
     names, losses = list(params), []
     lr = [rates.get(name, torch.tensor(spec.inner_lr, dtype=torch.float64)) for name in names]
     update = {"sgd": _sgd, "adam": _adam}[spec.inner_optimizer]
@@ -85,19 +99,18 @@ def _func(
         n = len(names)
         fast, moments, lr = carried[:n], carried[n:-n], carried[-n:]
         with scoped(draw, "dropout"):
-            value = learner(batch, dict(zip(names, fast, strict=True)))
+            value = job.learner(batch, dict(zip(names, fast, strict=True)))
         gradients = torch.autograd.grad(value, fast, create_graph=create_graph, allow_unused=True)
         losses.append(value.item())
         return *update(fast, gradients, moments, lr, t), *lr
 
     carried = (*params.values(), *_moments(params, spec.inner_optimizer), *lr)
-    for t, batch in enumerate(batches, start=1):
-        draw = int(torch.randint(1 << 62, ()))
+    for t, (batch, draw) in enumerate(zip(job.batches, job.draws, strict=True), start=1):
         if second_order and spec.recompute:
             carried = _Recomputed.apply(partial(step, batch, t, draw), *carried)
         else:
             carried = step(batch, t, draw, second_order, *carried)
-    return dict(zip(names, carried, strict=False)), losses[: len(batches)]
+    return dict(zip(names, carried, strict=False)), losses[: len(job.batches)]
 
 
 def _moments(params: Params, optimizer: str) -> list[Tensor]:
@@ -150,62 +163,47 @@ class _Recomputed(torch.autograd.Function):
             return None, *torch.autograd.grad(after, carried, cotangents, allow_unused=True)
 
 
-def _higher(
-    learner: Learner,
-    params: Params,
-    batches: Sequence[Batch],
-    spec: "MetaSpec",
-    rates: Mapping[str, Tensor],
-    second_order: bool,
-) -> tuple[Params, list[float]]:
+def _higher(job: Job) -> tuple[Params, list[float]]:
     import higher
 
-    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[spec.inner_optimizer]
-    optimizer, losses = kind(params.values(), lr=spec.inner_lr), []
-    with higher.innerloop_ctx(
-        learner.model, optimizer, copy_initial_weights=False, track_higher_grads=second_order
-    ) as (functional, inner):
-        for batch in batches:
-            value = learner(batch, model=functional)
+    model, losses = job.learner.model, []
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[job.spec.inner_optimizer]
+    optimizer = kind(job.params.values(), lr=job.spec.inner_lr)
+    with higher.innerloop_ctx(model, optimizer, copy_initial_weights=False, track_higher_grads=job.second_order) as (
+        functional,
+        inner,
+    ):
+        for batch, draw in zip(job.batches, job.draws, strict=True):
+            with scoped(draw, "dropout"):
+                value = job.learner(batch, form=functional)
             inner.step(value)
             losses.append(value.item())
-        after = dict(zip(dict(learner.model.named_parameters()), functional.parameters(), strict=True))
-    return {name: after[name] for name in params}, losses
+        after = dict(zip(dict(model.named_parameters()), functional.parameters(), strict=True))
+    return {name: after[name] for name in job.params}, losses
 
 
-def _learn2learn(
-    learner: Learner,
-    params: Params,
-    batches: Sequence[Batch],
-    spec: "MetaSpec",
-    rates: Mapping[str, Tensor],
-    second_order: bool,
-) -> tuple[Params, list[float]]:
-    maml = _import_learn2learn().algorithms.MAML
-    inner, losses = maml(learner.model, spec.inner_lr, first_order=not second_order, allow_nograd=True).clone(), []
-    for batch in batches:
-        value = learner(batch, model=inner)
+def _learn2learn(job: Job) -> tuple[Params, list[float]]:
+    maml, losses = import_learn2learn().algorithms.MAML, []
+    inner = maml(job.learner.model, job.spec.inner_lr, first_order=not job.second_order, allow_nograd=True).clone()
+    for batch, draw in zip(job.batches, job.draws, strict=True):
+        with scoped(draw, "dropout"):
+            value = job.learner(batch, form=inner)
         inner.adapt(value)
         losses.append(value.item())
     after = dict(inner.module.named_parameters())
-    return {name: after[name] for name in params}, losses
+    return {name: after[name] for name in job.params}, losses
 
 
-def _import_learn2learn() -> Any:
+def import_learn2learn() -> Any:
+    """The library; InputError, with the command that installs it, where it is missing."""
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # its gym says that it is old
         warnings.simplefilter("ignore")
         try:
             import learn2learn
         except ImportError as error:
             raise InputError(
-                f"meta.engine: learn2learn is not installed ({error}); `make learn2learn` builds it, or:\n"
-                "  pip install gym requests tqdm\n"
-                '  pip install --no-deps learn2learn==0.2.0 --config-settings="--build-option=build_ext"'
+                f"meta.engine: learn2learn is not installed ({error}). Install it by `make learn2learn`, or by: "
+                "pip install gym requests tqdm && pip install --no-deps learn2learn==0.2.0 "
+                '--config-settings="--build-option=build_ext"'
             ) from None
     return learn2learn
-
-
-Engine = Callable[
-    [Learner, Params, Sequence[Batch], "MetaSpec", Mapping[str, Tensor], bool], tuple[Params, list[float]]
-]
-ENGINES: dict[str, Engine] = {"func": _func, "higher": _higher, "learn2learn": _learn2learn}

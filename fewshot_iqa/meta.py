@@ -29,7 +29,7 @@ def learned_rates(params: Params, spec: "MetaSpec") -> Params:
 def meta_gradient(
     model: nn.Module, params: Params, episodes: Iterable[Episode], loss: WeightedSum, spec: "MetaSpec"
 ) -> tuple[Params, float]:
-    """The mean over episodes of a task's direction for θ = `params`, and the mean loss on the queries.
+    """The mean over episodes of a task's direction for θ = `params`, and the mean of the losses that it is from.
 
     Every task starts from θ and leaves it as it is; θ_i is where its inner steps end. The directions are, with Q_i
     the loss on the query:
@@ -64,8 +64,8 @@ def _direction(
     support, query = [episode.support] * spec.inner_steps, episode.query
     match spec.algorithm:
         case "joint":
-            value = outer(_together(episode))
-            return gradients_by_name(value, params), value.item()
+            value = outer(_together(episode), start)
+            return gradients_by_name(value, start), value.item()
         case "bilevel" | "reptile":
             steps = [*support, query] if spec.algorithm == "bilevel" else [_together(episode)] * spec.inner_steps
             end, losses = adapt(inner, start, steps, spec)

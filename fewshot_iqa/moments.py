@@ -4,6 +4,8 @@ import torch
 
 from .types import Params
 
+ADAM = ("step", "exp_avg", "exp_avg_sq")
+
 
 def moments(optimizer: torch.optim.Optimizer, params: Params) -> Params:
     """The state of `optimizer` as {moment.name: tensor}."""
@@ -16,11 +18,8 @@ def moments(optimizer: torch.optim.Optimizer, params: Params) -> Params:
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, params: Params, state: Params) -> None:
-    """Undo `moments`; `state` may hold more."""
+    """Undo `moments` of Adam; `state` may hold more."""
     for name, parameter in params.items():
-        found = {key.removesuffix(f".{name}"): value for key, value in state.items() if key.endswith(f".{name}")}
-        found = {moment: value for moment, value in found.items() if moment in ("step", "exp_avg", "exp_avg_sq")}
+        found = {moment: state[f"{moment}.{name}"] for moment in ADAM if f"{moment}.{name}" in state}
         if found:
-            optimizer.state[parameter] = {
-                moment: value if moment == "step" else value.to(parameter) for moment, value in found.items()
-            }
+            optimizer.state[parameter] = {m: v if m == "step" else v.to(parameter) for m, v in found.items()}

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "score": LOOP,
     "recipes": LOOP
     | {"resources", "data", "distortions", "model", "evaluate", "score", "progress"}
-    | {"meta", "moments", "finetune", "pretraining"},
+    | {"inner", "meta", "moments", "finetune", "pretraining"},
     "cli": {"errors", "config", "resources", "images", "progress", "printing", "recipes"},
     "__init__": None,
 }

@@ -1,13 +1,15 @@
 """The experiment that compares starts of prompts, in miniature; and what a step of meta-training costs."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fewshot_iqa.config import dump, human_means, load_config, load_experiment
-from fewshot_iqa.recipes import meta_bench, meta_experiment
-from tests.conftest import sets
+from fewshot_iqa.config import dump, human_means, load_config, load_experiment, load_task, revised
+from fewshot_iqa.data.captions import held_out
+from fewshot_iqa.recipes import meta_experiment
+from tests.conftest import photograph, sets
 
 ARMS = "arms={random: null, joint: {algorithm: joint}, maml: {algorithm: maml}}"
 
@@ -31,48 +33,86 @@ def command(small, photographs, tmp_path):
 
 def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monkeypatch):
     report, figure = tmp_path / "result.json", tmp_path / "figure.png"
-    cells, real = iter(range(4)), meta_experiment._cell
+    arms, real = iter(range(4)), meta_experiment._arm
 
     def dying(*arguments):
-        if next(cells, None) is None:
+        if next(arms, None) is None:
             raise KeyboardInterrupt
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(meta_experiment, "_cell", dying)
+        patch.setattr(meta_experiment, "_arm", dying)
         assert fsiqa(*command).code != 0
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("choice*.json")}
-    assert len(files) == 4
+    files = [tmp_path / "cells" / f"choice0-seed{seed}.json" for seed in (0, 1)]
+    before = [json.loads(file.read_text()) for file in files]
+    assert [len(run) for run in before] == [3, 1]
     result = fsiqa(*command, "--json", report, "--figure", figure)
     assert result.code == 0, result.error
-    assert all(path.stat().st_mtime_ns == time for path, time in files.items())
+    after = [json.loads(file.read_text()) for file in files]
+    assert after[0] == before[0]
     assert figure.stat().st_size > 5000
     table = json.loads(report.read_text())["table"]
     assert list(table) == ["random", "joint", "maml"]
     assert list(table["maml"]) == ["0", "2", "4"]
-    found = {
-        arm: [json.loads((tmp_path / "cells" / f"choice0-seed{s}-{arm}.json").read_text())["srcc"]["4"] for s in (0, 1)]
-        for arm in table
-    }
-    assert table["maml"]["4"]["median"] == pytest.approx(np.median(found["maml"]), abs=1e-4)
-    difference = np.median(np.subtract(found["maml"], found["random"]))
+    values = {arm: np.array([run[arm]["4"] for run in after]) for arm in table}
+    assert table["maml"]["4"]["median"] == pytest.approx(np.median(values["maml"]), abs=1e-4)
+    difference = np.median(values["maml"] - values["random"])
     assert table["maml"]["4"]["over_random"] == pytest.approx(difference, abs=1e-4)
     assert "another experiment" in fsiqa(*command, "--set", "test=8").error
+    assert "another 'maml'" in fsiqa(*command, "--set", "arms.maml.inner_lr=1e-2").error
 
 
-def test_the_cost_of_one_task(small):
-    settings = load_config("grmp", small)
-    seconds, memory = meta_bench._cost(settings, None, support=2, query=2, repeats=1, device="cpu")
-    assert seconds > 0
-    assert memory >= 0
+def test_training_shots_and_test_are_strangers(photographs):
+    spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"])
+    source = revised(load_task("synthetic"), root=photographs, hold_out=[])
+    drawn = [meta_experiment.draw_pictures(spec, source, 1, seed, embedded=False) for seed in range(4)]
+    for pictures in drawn:
+        training, pool, test = (
+            {record.path for record in part} for part in (pictures.training, pictures.pool, pictures.test)
+        )
+        assert (len(training), len(pool), len(test)) == (2, 2, 2)
+        assert len(training | pool | test) == 6
+        target = {record.distortion for record in pictures.pool + pictures.test}
+        assert target == set(meta_experiment.held_types(spec, 1))
+        assert not target & {record.distortion for record in pictures.training}
+    assert len({tuple(sorted({r.path for r in pictures.training})) for pictures in drawn}) > 1
+
+
+def test_the_embedded_clip_is_tested_on_what_it_never_saw(tmp_path):
+    names = [Path(f"{i}.png") for i in range(999)]
+    for name in [n for n in names if held_out(n)][:4] + [n for n in names if not held_out(n)][:16]:
+        photograph(int(name.stem)).save(tmp_path / name)
+    spec = load_experiment("experiments/meta_vs_none")
+    source = revised(load_task("synthetic"), root=tmp_path, hold_out=[])
+    pictures = meta_experiment.draw_pictures(spec, source, 0, 0, embedded=True)
+    target = {record.path for record in pictures.pool + pictures.test}
+    assert target == {path for path in tmp_path.iterdir() if held_out(path)}
+    assert len({record.path for record in pictures.training}) == 20 - round(20 * spec.held_photographs)
+
+
+def test_a_mistake_claims_no_folder(fsiqa, command, tmp_path):
+    for wrong in ("meta.stpes=3", "shots=[900]", "shots=[1]"):
+        assert fsiqa(*command, "--set", wrong).code == 2
+        assert not (tmp_path / "cells").exists()
+    (tmp_path / "file").touch()
+    assert "cannot be written" in fsiqa(*command, "--out", tmp_path / "file").error
 
 
 @pytest.mark.slow
-def test_bench_meta(fsiqa, small, tmp_path):
-    method, report = tmp_path / "method.yaml", tmp_path / "cost.json"
-    method.write_text(dump(load_config("grmp", small)))
-    result = fsiqa("bench", "meta", "--config", method, "--inner-steps", "1", "--support", 2, "--json", report)
+def test_the_memory_of_second_order(fsiqa, small, tmp_path):
+    """With `recompute` it does not grow with the inner steps."""
+    report = tmp_path / "cost.json"
+    result = fsiqa("bench", "meta", "--inner-steps", "1,4", "--json", report)
     assert result.code == 0, result.error
-    rows = json.loads(report.read_text())
-    assert [row["algorithm"] for row in rows] == ["bilevel", "fomaml", "maml", "maml, recompute"]
-    assert all(row["seconds"] > 0 and row["gigabytes"] >= 0 for row in rows)
+    memory = {(row["algorithm"], row["inner_steps"]): row["gigabytes"] for row in json.loads(report.read_text())}
+    assert memory["maml", 4] > 2 * memory["maml", 1]
+    assert memory["maml, recompute", 4] < 1.3 * memory["maml, recompute", 1]
+
+
+@pytest.mark.slow
+def test_runs_in_processes(fsiqa, command, tmp_path):
+    for workers in (1, 2):
+        result = fsiqa(*command, "--workers", workers, "--out", tmp_path / f"by{workers}")
+        assert result.code == 0, result.error
+    for file in (tmp_path / "by1").iterdir():
+        assert file.read_text() == (tmp_path / "by2" / file.name).read_text()

@@ -124,6 +124,13 @@ def test_an_interrupted_run_leaves_the_finished_one(fsiqa, small, start, photogr
     assert checkpoint.facts(start) == before
 
 
+def test_what_is_held_out_may_be_named_by_its_number(fsiqa, small, photographs, tmp_path):
+    names = ["task.distortions=[jpeg, white_noise]", "task.hold_out=['10']", "task.episodes={count: 9, support: 2}"]
+    result = fsiqa("metatrain", "--images", photographs, "--out", tmp_path / "m", *sets([*small, *names]))
+    assert result.code == 0, result.error
+    assert checkpoint.facts(tmp_path / "m")["tasks"] == 1
+
+
 def test_resume_refuses_another_run(fsiqa, small, start, photographs):
     task = [*TASK, "task.distortions=[jpeg, white_noise, gaussian_blur, darken]"]
     command = ("metatrain", "--images", photographs, "--out", start, "--resume")

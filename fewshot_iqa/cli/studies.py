@@ -49,9 +49,22 @@ def bench_meta(
     """What one task of a step of meta-training takes, in first and in second order."""
     from ..recipes.meta_bench import bench_meta as run
 
-    steps = [int(number) for number in numbers("--inner-steps", inner_steps)]
-    result = run(config, clip=clip, inner_steps=steps, support=support, query=query, device=device)
-    rows = [[r["algorithm"], r["inner_steps"], f"{r['seconds']:.2f}", f"{r['gigabytes']:.2f}"] for r in result]
+    result = run(
+        config,
+        clip=clip,
+        inner_steps=numbers("--inner-steps", inner_steps),
+        support=support,
+        query=query,
+        device=device,
+    )
+    rows = [
+        [
+            r["algorithm"],
+            r["inner_steps"],
+            *("no memory" if v is None else f"{v:.2f}" for v in (r["seconds"], r["gigabytes"])),
+        ]
+        for r in result
+    ]
     title = f"one task of {support} + {query} pictures; memory beyond the model"
     print_table(title, ("algorithm", "inner steps", "seconds", "GB"), rows)
     write_json(json_file, result)
@@ -68,6 +81,7 @@ def experiment_meta_vs_none(
         "runs/meta_vs_none"
     ),
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, in processes of their own.")] = 1,
     device: DEVICE = None,
     overrides: SET = None,
     json_file: JSON = None,
@@ -76,20 +90,18 @@ def experiment_meta_vs_none(
     from ..recipes.meta_experiment import draw_curves
     from ..recipes.meta_experiment import meta_vs_none as run
 
-    result = run(images, config=config, out=out, device=device, overrides=overrides or ())
+    result = run(images, config=config, out=out, workers=workers, device=device, overrides=overrides or ())
+    columns = ("median", "low", "high", "over_random", "over_joint")
     rows = [
-        [arm, count, *map(decimals, row.values())]
+        [arm, count, *(decimals(row[column]) for column in columns)]
         for arm, rows in result["table"].items()
         for count, row in rows.items()
     ]
-    print_table(
-        "SRCC on held-out distortions of held-out photographs",
-        ("start", "shots", "median", "IQR", "over random", "over joint"),
-        rows,
-    )
+    title = f"SRCC on held-out distortions of held-out photographs: median and quartiles of {result['runs']} runs"
+    print_table(title, ("start", "shots", "median", "from", "to", "over random", "over joint"), rows)
+    write_json(json_file, result)
     if figure:
         draw_curves(result, figure)
-    write_json(json_file, result)
 
 
 @experiment.command("backbone")

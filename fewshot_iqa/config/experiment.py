@@ -1,6 +1,6 @@
 """The experiments: configs/experiments/*.yaml."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -9,7 +9,7 @@ from .task import EpisodeSpec
 
 
 class MetaVsNoneSpec(Spec):
-    """Prompts from different starts, adapted to distortions and photographs that none of them saw.
+    """Prompts from different starts, adapted to distortions and photographs that their training did not have.
 
     `meta` and `adapt` are changes to those of `config`, `arms` the further changes to `meta` of each start: None for
     prompts as they are drawn.
@@ -20,7 +20,7 @@ class MetaVsNoneSpec(Spec):
     held_types: int = Field(5, gt=0, lt=25)
     seeds: int = Field(5, gt=0)
     held_photographs: float = Field(1 / 3, gt=0, lt=1)
-    shots: list[int] = Field(min_length=1)
+    shots: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
     test: int = Field(200, gt=1)
     episodes: EpisodeSpec = EpisodeSpec()
     meta: dict[str, Any] = Field({})

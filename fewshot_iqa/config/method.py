@@ -86,7 +86,7 @@ class MetaSpec(Spec):
     outer_lr: float = Field(1e-2, gt=0)
     clip_norm: float | None = Field(None, gt=0)  # of the outer step's direction, over all tensors
     bf16: bool = False  # compute in bfloat16; the inner steps of second order stay as they are
-    recompute: bool = False  # second order in the memory of one inner step, for a third more time
+    recompute: bool = False  # second order in the memory of one inner step
     validate_every: int = Field(20, gt=0)
 
     def model_post_init(self, _: Any) -> None:

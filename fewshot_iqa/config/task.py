@@ -68,11 +68,12 @@ class SyntheticTask(Spec):
     label_noise: float = Field(0.0, ge=0)
     episodes: EpisodeSpec = EpisodeSpec()
 
-    def model_post_init(self, _: Any) -> None:
-        if (self.episodes.levels or 0) > len(self.levels):
-            raise InputError(f"episodes.levels is {self.episodes.levels}, but there are {len(self.levels)} levels")
-
     test: float = Field(0.2, gt=0, lt=1)  # share of the photographs kept for validation or testing
+
+    def model_post_init(self, _: Any) -> None:
+        levels = len(set(self.levels))
+        if (self.episodes.levels or 0) > levels:
+            raise InputError(f"episodes.levels is {self.episodes.levels}, but there are {levels} levels")
 
 
 Task = Annotated[TableTask | SyntheticTask, Discriminator("kind")]

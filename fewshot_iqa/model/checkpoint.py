@@ -72,7 +72,14 @@ def load(folder: Path) -> tuple[QualityModel, Config, dict[str, Any]]:
 def state(folder: Path) -> dict[str, Tensor]:
     """What an unfinished training saved beside the weights."""
     path = folder / STATE
-    return load_file(path) if path.is_file() else {}
+    return _read(path) if path.is_file() else {}
+
+
+def recover(folder: Path) -> None:
+    """Put a checkpoint back whose writer was killed while it was replacing it."""
+    old = folder.with_name(folder.name + ".old")
+    if not folder.exists() and old.is_dir():
+        old.rename(folder)
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -117,10 +124,7 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
             f"{folder}: made on another CLIP ({provenance.get('clip')}) than this one; give --clip its own, "
             "or begin anew (metatrain with this CLIP, or adapt --from none)"
         )
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not readable ({error})") from None
+    weights = _read(path)
     own = model.state_dict()
     learned = {name for name in own if not name.startswith("clip.")} | set(provenance.get("tuned", []))
     for name in sorted(weights.keys() - own.keys()):
@@ -134,6 +138,13 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
     model.load_state_dict(weights, strict=False)
     model.tuned |= {name for name in weights if name.startswith("clip.")}
     return provenance
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not readable ({error})") from None
 
 
 def _replace(part: Path, folder: Path) -> None:
@@ -159,9 +170,6 @@ def require_room(*folders: Path) -> None:
 
 
 def _require(folder: Path) -> None:
-    old = folder.with_name(folder.name + ".old")
-    if not folder.exists() and old.is_dir():  # killed while it was being replaced
-        old.rename(folder)
     for name in (CONFIG, WEIGHTS, PROVENANCE):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: not a checkpoint: it holds no {name}")

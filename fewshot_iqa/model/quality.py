@@ -85,9 +85,11 @@ class QualityModel(nn.Module):
         sets = dict.fromkeys(self.spec.branches[name].visual or PLAIN for name in wanted)
         features = {name: F.normalize(self._encode(pixels, name, state), dim=-1) for name in sets}
         scale = self.clip.logit_scale.exp()
-        logits = {
-            name: scale * features[self.spec.branches[name].visual or PLAIN] @ state.text[name].T for name in wanted
-        }
+        logits = {}
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 would round logits of 30 to eighths
+            for name in wanted:
+                image, text = features[self.spec.branches[name].visual or PLAIN], state.text[name]
+                logits[name] = scale * image.to(scale) @ text.to(scale).T
         quality = antonym_quality(logits[self.spec.quality])
         logits, features = ({k: _mean(v, views) for k, v in values.items()} for values in (logits, features))
         return Output(_mean(quality, views), logits, features)

@@ -87,7 +87,7 @@ def adapt(
     if settings.ridge:
         ridge(model, (batch.to(place) for batch in loader.fixed_batches(chosen)), settings.ridge)
     if spec:
-        anchor = _anchor(settings, spec, place)
+        anchor = anchor_of(settings, spec, place)
         params = model.train_only(spec.trainable)
         with track("adapting", spec.steps) as log, rng.scoped(seed, "dropout"):
             batches = (batch.to(place) for batch in shot_batches(loader, chosen, spec.steps, spec.batch, seed))
@@ -154,7 +154,7 @@ def _scale(source: TableTask | SyntheticTask, shots: Sequence[Record]) -> Scale:
     return Scale(high, low) if source.lower_is_better else Scale(low, high)
 
 
-def _anchor(settings: Config, spec: AdaptSpec, device: str) -> QualityModel | None:
+def anchor_of(settings: Config, spec: AdaptSpec, device: str) -> QualityModel | None:
     if spec.regularizer is None or spec.regularizer.strength == 0:
         return None
     return scene_anchor(settings.model, spec.regularizer.branch, load_clip(settings.clip)).to(device)

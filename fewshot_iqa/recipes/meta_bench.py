@@ -5,13 +5,14 @@ import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
 import torch
 
 from .. import meta, rng
-from ..config import Config, load_config
+from ..config import Config, load_config, revised
 from ..errors import InputError
 from ..losses import WeightedSum
 from ..model.backbone import create_clip
@@ -21,9 +22,9 @@ from ..types import Batch, Episode
 from .common import build_model, choose_device
 
 FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("bilevel", {"algorithm": "bilevel"}),
-    ("fomaml", {"algorithm": "fomaml"}),
-    ("maml", {"algorithm": "maml"}),
+    ("bilevel", {"algorithm": "bilevel", "recompute": False}),
+    ("fomaml", {"algorithm": "fomaml", "recompute": False}),
+    ("maml", {"algorithm": "maml", "recompute": False}),
     ("maml, recompute", {"algorithm": "maml", "recompute": True}),
 )
 GIGABYTE = 1 << 30
@@ -33,7 +34,7 @@ def bench_meta(
     config: str = "grmp",
     *,
     clip: str | None = None,
-    inner_steps: Sequence[int] = (1, 3, 5),
+    inner_steps: Sequence[float] = (1, 3, 5),
     support: int = 4,
     query: int = 4,
     repeats: int = 3,
@@ -42,23 +43,26 @@ def bench_meta(
     """Seconds and memory of one task of meta-training, for each algorithm and number of inner steps.
 
     Each figure comes from a process of its own, on random pictures. `clip` may be an architecture's name alone: its
-    weights are then drawn at random, which changes nothing here. `gigabytes` is what the task takes beyond the model.
+    weights are then drawn at random, which changes nothing here. `gigabytes` is what the task takes beyond the model;
+    both are None where memory did not suffice.
     """
     settings = load_config(config)
     if settings.meta is None:
         raise InputError(f"--config {config}: this method has no meta stage")
-    place, cells = choose_device(device), [(name, keys, n) for n in inner_steps for name, keys in FORMS]
+    place = choose_device(device)
+    cells = [(name, revised(settings.meta, **keys, inner_steps=n)) for n in inner_steps for name, keys in FORMS]
     rows = []
     with track("measuring", len(cells)) as log:
-        for name, keys, steps in cells:
+        for name, spec in cells:
+            steps, changed = spec.inner_steps, settings.model_copy(update={"meta": spec})
             # a fresh process each: what another left in memory is not this one's
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-                spec = settings.meta.model_copy(update={**keys, "inner_steps": steps})
-                job = fresh.submit(
-                    _cost, settings.model_copy(update={"meta": spec}), clip, support, query, repeats, place
-                )
-                seconds, memory = job.result()
-            rows.append({"algorithm": name, "inner_steps": steps, "seconds": seconds, "gigabytes": memory})
+                cost: tuple[float | None, float | None]
+                try:
+                    cost = fresh.submit(_cost, changed, clip, support, query, repeats, place).result()
+                except (BrokenProcessPool, torch.OutOfMemoryError):
+                    cost = None, None
+            rows.append({"algorithm": name, "inner_steps": steps, "seconds": cost[0], "gigabytes": cost[1]})
             log({})
     return rows
 
@@ -73,15 +77,15 @@ def _cost(
     on_gpu = device.startswith("cuda")
     with torch.no_grad():
         model(episode.support.images[:1])  # what the libraries load once is not the task's
-    before = torch.cuda.memory_allocated() if on_gpu else _peak()
+    before = torch.cuda.memory_allocated(device) if on_gpu else _peak()
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
         meta.meta_gradient(model, params, [episode], loss, settings.meta)
         if on_gpu:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated() if on_gpu else _peak()
+    peak = torch.cuda.max_memory_allocated(device) if on_gpu else _peak()
     return statistics.median(times), (peak - before) / GIGABYTE
 
 

@@ -1,11 +1,13 @@
-"""Does meta-training pay? Prompts from different starts, adapted to what none of them saw."""
+"""Does meta-training pay? Prompts from different starts, adapted to distortions that their training did not have."""
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 
 from .. import meta, rng
 from ..config import (
@@ -18,24 +20,33 @@ from ..config import (
     load_task,
     revised,
 )
+from ..data.captions import held_out
 from ..data.episodes import meta_tasks
 from ..data.loading import Loader
 from ..data.splits import draw_shots, split_by_group
-from ..data.synthetic import OPINION, synthetic_records
+from ..data.synthetic import OPINION, photographs, synthetic_records
 from ..errors import InputError
+from ..evaluate import evaluate
 from ..finetune import fit
 from ..losses import WeightedSum
 from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import track
 from ..types import Record, Shots
-from .adaptation import shot_batches
-from .common import build_model, choose_device, evaluate_on
+from .adaptation import anchor_of, shot_batches
+from .common import build_model, choose_device
 from .metatraining import meta_step
 
 BASELINES = ("random", "joint")
 
-Cell = tuple[int, int, str]  # choice of distortions, seed, arm
+
+@dataclass(frozen=True)
+class Pictures:
+    """What one run sees: no photograph is in two of these lists, no distortion in `training` and another."""
+
+    training: list[Record]
+    pool: list[Record]
+    test: list[Record]
 
 
 def meta_vs_none(
@@ -43,43 +54,41 @@ def meta_vs_none(
     *,
     config: str = "experiments/meta_vs_none",
     out: str | Path = "runs/meta_vs_none",
+    workers: int = 1,
     device: str | None = None,
     overrides: Iterable[str] = (),
 ) -> dict[str, Any]:
     """SRCC on held-out distortions of held-out photographs, for each start of the prompts and number of shots.
 
-    Each choice of distortions and each seed, in which all arms see the same pictures, shots and steps, is one file in
-    `out`; what is there already is not computed again. In the result, `table` is {arm: {shots: {median, iqr,
-    over_random, over_joint}}}, the last two being medians of the differences from these arms within one run; 0 shots
-    are before adaptation.
+    A run is one choice of distortions and one seed, in which all starts see the same pictures, shots and steps; its
+    results are a file in `out`, and what is there already is not computed again. In the result, `table` is {arm:
+    {shots: {median, low, high, over_random, over_joint}}}: quartiles, and the medians of the differences from these
+    arms within one run; 0 shots are before adaptation.
     """
     spec, place, folder = load_experiment(config, overrides), choose_device(device), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    described = folder / "experiment.json"
-    whole = spec.model_dump(mode="json")
-    fingerprint = checkpoint.build(load_config(spec.config)).clip.fingerprint
-    ours = {"images": str(Path(images).resolve()), "clip": fingerprint}
-    fixed = {key: value for key, value in whole.items() if key not in ("arms", "choices", "seeds")} | ours
-    if described.is_file() and json.loads(described.read_text()) != fixed:
-        raise InputError(f"--out {folder}: holds another experiment; name a folder of its own")
-    described.write_text(json.dumps(fixed, indent=2) + "\n")
-    cells = [(c, s, arm) for c in range(spec.choices) for s in range(spec.seeds) for arm in spec.arms]
-    with track("cells", len(cells)) as log:
-        for cell in cells:
-            file = _file(folder, cell)
-            if not file.is_file():
-                found = _cell(spec, Path(images), *cell, place)
-                part = file.with_suffix(".part")
-                part.write_text(json.dumps(found) + "\n")
-                part.replace(file)
+    task = load_task("synthetic")
+    assert isinstance(task, SyntheticTask)
+    source = revised(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
+    methods = {arm: _method(spec, arm, 0) for arm in spec.arms}
+    runs = [(choice, seed) for choice in range(spec.choices) for seed in range(spec.seeds)]
+    pool = draw_pictures(spec, source, *runs[0], embedded=methods[next(iter(methods))].clip == "tiny").pool
+    for count in spec.shots:
+        Shots.parse(count).of(len(pool))
+    names = sorted(path.name for path in photographs(source))
+    plan = spec.model_dump(mode="json", include={"held_types", "held_photographs", "shots", "test", "episodes"})
+    plan |= {"clip": checkpoint.build(next(iter(methods.values()))).clip.fingerprint, "photographs": names}
+    arms = {arm: method.model_dump(mode="json") for arm, method in methods.items()}
+    _claim(folder, plan, arms)
+
+    missing = [run for run in runs if set(spec.arms) - set(_known(folder, *run))]
+    jobs = (delayed(_run)(folder, spec, source, *run, place) for run in missing)
+    with track("runs", len(runs), len(runs) - len(missing)) as log:
+        for _ in Parallel(workers, return_as="generator_unordered")(jobs):
             log({})
-    results = {cell: json.loads(_file(folder, cell).read_text()) for cell in cells}
-    return {"table": _table(spec, results), "spec": whole, **ours, "versions": checkpoint.versions()}
-
-
-def _file(folder: Path, cell: Cell) -> Path:
-    choice, seed, arm = cell
-    return folder / f"choice{choice}-seed{seed}-{arm}.json"
+    results = [_known(folder, *run) for run in runs]
+    return {"table": _table(spec, results), "runs": len(runs), "plan": plan, "arms": arms} | {
+        "versions": checkpoint.versions()
+    }
 
 
 def held_types(spec: MetaVsNoneSpec, choice: int) -> list[str]:
@@ -90,39 +99,118 @@ def held_types(spec: MetaVsNoneSpec, choice: int) -> list[str]:
     return [names[i] for i in order[place : place + spec.held_types]]
 
 
-def _cell(spec: MetaVsNoneSpec, images: Path, choice: int, seed: int, arm: str, place: str) -> dict[str, Any]:
-    """{shots: {srcc, plcc, ...}} of one start of the prompts."""
+def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, *, embedded: bool) -> Pictures:
+    """The pictures of one run.
+
+    Of the photographs, those that never trained the embedded CLIP and others up to `held_photographs` are held out;
+    with the embedded CLIP only the former are adapted to and tested on.
+    """
+    each = photographs(source)
+    unseen = {path for path in each if held_out(path)}
+    others = [path for path in each if path not in unseen]
+    count = max(0, round(spec.held_photographs * len(each)) - len(unseen))
+    drawn = {others[i] for i in rng.permutation(len(others), seed, "held-out photographs")[:count]}
+    target = unseen if embedded else unseen | drawn
+    if len(target) < 2 or len(others) - len(drawn) < 2:
+        raise InputError(f"{source.root}: too few photographs: at least two to train on, and two held out")
     held = held_types(spec, choice)
     seen = [name for name in human_means() if name not in held]
-    source = load_task("synthetic")
-    assert isinstance(source, SyntheticTask)
-    source = revised(source, root=images, hold_out=[], episodes=spec.episodes)
+    training = synthetic_records(source.model_copy(update={"distortions": seen}))
+    known = synthetic_records(source.model_copy(update={"distortions": held}))
+    pool, test = split_by_group([r for r in known if r.path in target], 0.5, seed=seed)
+    return Pictures(
+        [record for record in training if record.path not in unseen | drawn],
+        pool,
+        draw_shots(test, Shots.parse(min(spec.test, len(test))), seed=seed),
+    )
+
+
+def _method(spec: MetaVsNoneSpec, arm: str, seed: int) -> Config:
     changes = {"meta": spec.meta | (spec.arms[arm] or {}), "adapt": spec.adapt}
     overrides = [f"{part}.{key}={json.dumps(value)}" for part, given in changes.items() for key, value in given.items()]
     settings = load_config(spec.config, [f"seed={seed}", "views.count=1", *overrides])
-    assert settings.adapt is not None
-    loader = Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
-    # One split for all choices of distortions: its seed knows the photographs alone.
-    of_seen, of_held = (synthetic_records(source.model_copy(update={"distortions": names})) for names in (seen, held))
-    training, _ = split_by_group(of_seen, spec.held_photographs, seed=seed)
-    _, target = split_by_group(of_held, spec.held_photographs, seed=seed)
-    pool, unseen = split_by_group(target, 0.5, seed=seed)
-    unseen = draw_shots(unseen, Shots.parse(min(spec.test, len(unseen))), seed=seed)
+    if settings.meta is None or settings.adapt is None:
+        raise InputError(f"config {spec.config}: this experiment needs a method with meta and adapt")
+    return settings
 
+
+def _claim(folder: Path, plan: dict[str, Any], arms: dict[str, Any]) -> None:
+    """Write what the folder is about; InputError where it is about something else."""
+    described = folder / "experiment.json"
+    earlier: dict[str, Any] = json.loads(described.read_text()) if described.is_file() else {"plan": plan, "arms": {}}
+    if earlier["plan"] != plan:
+        raise InputError(f"--out {folder}: holds another experiment; name a folder of its own")
+    for arm in arms:
+        if earlier["arms"].get(arm, arms[arm]) != arms[arm]:
+            raise InputError(f"--out {folder}: holds another '{arm}'; name a folder of its own")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(described, {"plan": plan, "arms": earlier["arms"] | arms})
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
+
+
+def _file(folder: Path, choice: int, seed: int) -> Path:
+    return folder / f"choice{choice}-seed{seed}.json"
+
+
+def _known(folder: Path, choice: int, seed: int) -> dict[str, dict[str, float | None]]:
+    """{arm: {shots: SRCC}} as far as a run has come."""
+    file = _file(folder, choice, seed)
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _write(file: Path, content: Any) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.replace(file)
+
+
+def _run(folder: Path, spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, place: str) -> None:
+    """Complete the file of one run, arm by arm."""
+    loader: Loader | None = None
+    for arm in spec.arms:
+        known = _known(folder, choice, seed)
+        if arm in known:
+            continue
+        settings = _method(spec, arm, seed)
+        pictures = draw_pictures(spec, source, choice, seed, embedded=settings.clip == "tiny")
+        loader = loader or Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
+        try:
+            found = _arm(spec, arm, settings, pictures, source, loader, place)
+        except InputError as error:
+            raise InputError(f"choice {choice}, seed {seed}, {arm}: {error}") from None
+        _write(_file(folder, choice, seed), known | {arm: found})
+
+
+def _arm(
+    spec: MetaVsNoneSpec,
+    arm: str,
+    settings: Config,
+    pictures: Pictures,
+    source: SyntheticTask,
+    loader: Loader,
+    place: str,
+) -> dict[str, float | None]:
+    """{shots: SRCC} of one start of the prompts."""
+    assert settings.adapt is not None
+    seed = settings.seed
     model = build_model(settings).to(place)
     if spec.arms[arm] is not None:
-        _train(model, training, source, loader, settings)
-    start = {name: value.detach().clone() for name, value in model.train_only(settings.adapt.trainable).items()}
-    found: dict[str, Any] = {"held": held, "srcc": {"0": _srcc(model, loader, unseen, place)}}
+        _train(model, pictures.training, source, loader, settings)
+    params = model.train_only(settings.adapt.trainable)
+    start = {name: value.detach().clone() for name, value in params.items()}
+    anchor = anchor_of(settings, settings.adapt, place)
+    found = {"0": _srcc(model, loader, pictures.test, place)}
     for count in spec.shots:
-        params = model.train_only(settings.adapt.trainable)
         for name, value in params.items():
             value.data.copy_(start[name])
-        shots = draw_shots(pool, Shots.parse(count), seed=seed)
+        shots = draw_shots(pictures.pool, Shots.parse(count), seed=seed)
         batches = shot_batches(loader, shots, settings.adapt.steps, settings.adapt.batch, seed)
         with rng.scoped(seed, "dropout"):
-            fit(model, params, (batch.to(place) for batch in batches), WeightedSum(settings.loss), settings.adapt)
-        found["srcc"][str(count)] = _srcc(model, loader, unseen, place)
+            moved = (batch.to(place) for batch in batches)
+            fit(model, params, moved, WeightedSum(settings.loss), settings.adapt, anchor=anchor)
+        found[str(count)] = _srcc(model, loader, pictures.test, place)
     return found
 
 
@@ -132,45 +220,47 @@ def _train(model: QualityModel, records: list[Record], source: SyntheticTask, lo
     params = model.train_only(settings.meta.trainable)
     params |= meta.learned_rates(params, settings.meta)
     optimizer = meta.make_optimizer(params, settings.meta)
-    with track(settings.meta.algorithm, settings.meta.steps) as log:
-        for step in range(settings.meta.steps):
-            log({"loss": meta_step(model, params, optimizer, tasks, loader, source.episodes, settings, step)})
+    for step in range(settings.meta.steps):
+        meta_step(model, params, optimizer, tasks, loader, source.episodes, settings, step)
 
 
 def _srcc(model: QualityModel, loader: Loader, records: list[Record], place: str) -> float | None:
-    return evaluate_on(model, loader, records, place, "testing").metrics["srcc"]
+    return evaluate(model, (batch.to(place) for batch in loader.fixed_batches(records))).metrics["srcc"]
 
 
-def _table(spec: MetaVsNoneSpec, results: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
-    """{arm: {shots: {median, iqr, over_random, over_joint}}}; the last two are medians of differences in one cell."""
-    runs = [(choice, seed) for choice in range(spec.choices) for seed in range(spec.seeds)]
+def _table(spec: MetaVsNoneSpec, results: list[dict[str, dict[str, float | None]]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for arm in spec.arms:
         table[arm] = {}
         for count in ("0", *map(str, spec.shots)):
-            values = {
-                name: np.array([results[(*run, name)]["srcc"][count] for run in runs], float) for name in spec.arms
-            }
-            low, middle, high = np.quantile(values[arm], (0.25, 0.5, 0.75))
-            row = {"median": middle, "iqr": high - low}
-            row |= {f"over_{name}": np.median(values[arm] - values[name]) for name in BASELINES if name in values}
-            table[arm][count] = {name: round(float(value), 4) for name, value in row.items()}
+            # nan where a run's prediction was constant, which has no correlation
+            values = {name: np.array([run[name][count] for run in results], float) for name in spec.arms}
+            row = dict(zip(("low", "median", "high"), np.nanquantile(values[arm], (0.25, 0.5, 0.75)), strict=True))
+            for name in BASELINES:
+                row[f"over_{name}"] = np.nanmedian(values[arm] - values[name]) if name in values else np.nan
+            table[arm][count] = {key: round(float(v), 4) if np.isfinite(v) else None for key, v in row.items()}
     return table
 
 
 def draw_curves(result: dict[str, Any], path: Path) -> None:
-    """The figure: median SRCC over shots for each arm, with its interquartile range."""
+    """The figure: median SRCC over shots for each arm, with its quartiles."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
+    counts = list(next(iter(result["table"].values())))
     for i, (arm, rows) in enumerate(result["table"].items()):
-        middle = np.array([row["median"] for row in rows.values()])
-        spread = np.array([row["iqr"] for row in rows.values()]) / 2
-        places = np.arange(len(rows)) + 0.06 * (i - len(result["table"]) / 2)
-        axes.errorbar(places, middle, spread, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
-    axes.set_xticks(np.arange(len(rows)), list(rows))
-    axes.set(xlabel="shots", ylabel="SRCC, median and interquartile range")
+        low, middle, high = (
+            np.array([rows[count][key] for count in counts], float) for key in ("low", "median", "high")
+        )
+        places = np.arange(len(counts)) + 0.06 * (i - len(result["table"]) / 2)
+        bars = (middle - low, high - middle)
+        axes.errorbar(places, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
+    axes.set_xticks(np.arange(len(counts)), counts)
+    axes.set(xlabel="shots", ylabel="SRCC: median and quartiles")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--figure {path}: cannot be drawn ({error})") from None

@@ -13,7 +13,9 @@ from ..data.episodes import MetaTask, meta_tasks, sample_episodes
 from ..data.loading import Loader
 from ..data.splits import draw_shots, split_by_group
 from ..data.synthetic import OPINION, synthetic_records
+from ..distortions import find
 from ..errors import InputError
+from ..inner import import_learn2learn
 from ..losses import WeightedSum
 from ..model import checkpoint
 from ..model.quality import QualityModel
@@ -51,12 +53,15 @@ def metatrain(
     if images is not None:
         source = revised(source, root=Path(images))
     place, out, spec, seed = choose_device(device), Path(out).resolve(), settings.meta, settings.seed
+    if spec.engine == "learn2learn":
+        import_learn2learn()
     last, best = (out.with_name(f"{out.name}-{end}") for end in ("last", "best"))
     checkpoint.require_room(out, last, best)
 
     pool, held = split_by_group(synthetic_records(source), source.test, seed=seed)
-    training = [record for record in pool if record.distortion not in source.hold_out]
-    unseen = [record for record in held if not source.hold_out or record.distortion in source.hold_out]
+    kept = {find(name).name for name in source.hold_out}
+    training = [record for record in pool if record.distortion not in kept]
+    unseen = [record for record in held if not kept or record.distortion in kept]
     if len({record.rating for record in unseen}) < 2 or not training:
         raise InputError(f"--task {task}: hold_out must name some of its distortions, and not all of them")
     validation = draw_shots(unseen, Shots.parse(min(len(unseen), VALIDATION_LIMIT)), seed=seed)
@@ -67,6 +72,7 @@ def metatrain(
     facts: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
     facts |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}
     if resume:
+        checkpoint.recover(last)
         facts = _same_run(checkpoint.overlay(model, last), facts, checkpoint.config(last), settings)
     model.to(place)
     params = model.train_only(spec.trainable)
@@ -75,11 +81,15 @@ def metatrain(
     optimizer = meta.make_optimizer(learned, spec)
     if resume:
         state = checkpoint.state(last)
+        if not state and (rates or (facts["step"] and spec.outer_optimizer == "adam")):
+            raise InputError(f"--resume: {last} lacks {checkpoint.STATE}: start anew")
         restore_moments(optimizer, learned, state)
         for name, rate in rates.items():
             rate.data.copy_(state[name])
     if spec.algorithm == "maml":
         say("second order: attention of the inner steps by the math kernel; docs/meta_learning.md says what it costs")
+        if spec.inner_optimizer == "adam" and spec.inner_steps == 1:
+            say("one inner step of Adam hardly has a second order: take meta.inner_optimizer=sgd, or several steps")
 
     def validate() -> None:
         report = evaluate_on(model, loader, validation, place)
@@ -121,8 +131,9 @@ def meta_step(
     with rng.scoped(seed, "dropout", step):
         direction, query_loss = meta.meta_gradient(model, params, moved, WeightedSum(settings.loss), spec)
     model.eval()
-    if not math.isfinite(query_loss):
-        raise InputError(f"the loss became {query_loss}: lower meta.inner_lr (now {spec.inner_lr:g})")
+    if not math.isfinite(query_loss) or not all(value.isfinite().all() for value in direction.values()):
+        rates = f"meta.inner_lr (now {spec.inner_lr:g}) or meta.outer_lr (now {spec.outer_lr:g})"
+        raise InputError(f"step {step + 1} has no finite loss or gradient: lower {rates}")
     meta.outer_step(optimizer, params, direction, spec)
     return query_loss
 
