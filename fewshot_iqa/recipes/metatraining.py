@@ -41,8 +41,8 @@ def metatrain(
 ) -> Result:
     """Meta-train prompts across distortions of clean photographs.
 
-    The prompts with the best SRCC + PLCC on held-out distortions of held-out photographs, without adaptation to them,
-    are kept in `out`; `out`-last holds the latest ones, from which `resume` goes on.
+    The prompts with the best SRCC + PLCC - RMSE on held-out distortions of held-out photographs, without adaptation to
+    them, are kept in `out`; `out`-last holds the latest ones, from which `resume` goes on.
     """
     settings, task_overrides = read_settings(config, clip, seed, overrides)
     source = load_task(task, task_overrides)
@@ -139,8 +139,9 @@ def meta_step(
 
 
 def _merit(metrics: Mapping[str, float | None]) -> float:
-    """SRCC + PLCC, by which the field chooses among checkpoints; that of a constant is the least."""
-    return sum(-1.0 if value is None else value for value in (metrics["srcc"], metrics["plcc"]))
+    """SRCC + PLCC − RMSE: agreement in order, along a line, and in value. A constant agrees least."""
+    order, line, value = (metrics[name] for name in ("srcc", "plcc", "rmse"))
+    return (-1.0 if order is None else order) + (-1.0 if line is None else line) - (value or 0.0)
 
 
 def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settings: Config) -> dict[str, Any]:
