@@ -30,6 +30,7 @@ class PretrainSpec(Spec):
 
     architecture: str  # the name of one in assets/, or the path of a JSON file
     start: Path | None = None  # weights to go on from (safetensors); default: fresh ones
+    keep: float = Field(0, ge=0, lt=1)  # share of those in the mean with the trained ones that is written (WiSE-FT)
     stem: bool = False  # a frozen convolutional network, trained on ImageNet, beside the patch embedding
     sources: list[SourceSpec] = Field(min_length=1)
     stages: list[StageSpec] = Field(min_length=1)

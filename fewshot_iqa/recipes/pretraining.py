@@ -67,5 +67,9 @@ def pretrain(
                 save_file(state, saved.with_suffix(".part"))
                 saved.with_suffix(".part").replace(saved)
     trained = out / f"{architecture.stem}.safetensors"
-    save_file({name: value.half().contiguous() for name, value in clip.state_dict().items()}, trained)
+    written = clip.state_dict()
+    if spec.start and spec.keep:
+        kept, _ = read_weights(spec.start)
+        written = {name: torch.lerp(value, kept[name].to(value), spec.keep) for name, value in written.items()}
+    save_file({name: value.half().contiguous() for name, value in written.items()}, trained)
     return trained
