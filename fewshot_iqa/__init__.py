@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .errors import InputError
     from .metrics import krcc, plcc, srcc
     from .recipes.adaptation import adapt, load
+    from .recipes.curve import curve
     from .recipes.metatraining import metatrain
     from .recipes.pretraining import pretrain
     from .score import Scorer
@@ -29,6 +30,7 @@ _HOMES = {
     "plcc": "metrics",
     "srcc": "metrics",
     "adapt": "recipes.adaptation",
+    "curve": "recipes.curve",
     "load": "recipes.adaptation",
     "metatrain": "recipes.metatraining",
     "pretrain": "recipes.pretraining",
@@ -42,6 +44,7 @@ __all__ = [
     "Scorer",
     "adapt",
     "compose",
+    "curve",
     "distort",
     "distort_batch",
     "human_quality",

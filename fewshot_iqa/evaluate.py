@@ -1,21 +1,47 @@
 """One honest pass over rated pictures."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
 from . import metrics
 from .types import Batch, Output
 
+NINETY = 1.6449  # standard deviations on either side of the mean that hold 90 % of a normal distribution
+
 
 @dataclass(frozen=True)
 class Report:
-    """Qualities of each picture, `predicted` and `rated`, and their agreement (`metrics`: srcc, plcc, krcc, rmse)."""
+    """Qualities of each picture, `predicted` and `rated`, and their agreement: `metrics` of all (srcc, plcc,
+    plcc_logistic, krcc, rmse; `coverage`, the share of ratings within the predicted 90 % intervals, where the model
+    has such), and `within` each subset."""
 
     predicted: list[float]
     rated: list[float]
     metrics: dict[str, float | None]
+    within: dict[str, dict[str, float | None]]
+
+
+def compare(output: Output, rated: Sequence[float], subsets: Sequence[str | None] = ()) -> Report:
+    """The report of predictions; `subsets` says which one each picture is of, where there are such."""
+    predicted = output.quality.tolist()
+    spread = None if output.deviation is None else output.deviation.tolist()
+
+    def agreement(rows: Sequence[int]) -> dict[str, float | None]:
+        found = metrics.report([predicted[i] for i in rows], [rated[i] for i in rows])
+        if spread:
+            inside = [abs(predicted[i] - rated[i]) <= NINETY * spread[i] for i in rows]
+            found["coverage"] = sum(inside) / len(inside)
+        return found
+
+    within = {
+        name: agreement([i for i, subset in enumerate(subsets) if subset == name])
+        for name in sorted({name for name in subsets if name is not None})
+    }
+    return Report(predicted, list(rated), agreement(range(len(rated))), within)
 
 
 @torch.inference_mode()
@@ -23,14 +49,36 @@ def evaluate(
     model: Callable[..., Output],
     batches: Iterable[Batch],
     *,
+    subsets: Sequence[str | None] = (),
     log: Callable[[Mapping[str, float]], None] = lambda _: None,
 ) -> Report:
     """Score every picture and compare with the ratings. `log` is called once a batch."""
-    predicted: list[float] = []
+    outputs: list[Output] = []
     rated: list[float] = []
     state = model.encode_prompts()  # type: ignore[attr-defined]
     for batch in batches:
-        predicted += model(batch.images, state).quality.tolist()
+        outputs.append(model(batch.images, state))
         rated += batch.targets["quality"].tolist()
         log({})
-    return Report(predicted, rated, metrics.report(predicted, rated))
+    spread = [output.deviation for output in outputs if output.deviation is not None]
+    whole = Output(torch.cat([output.quality for output in outputs]), deviation=torch.cat(spread) if spread else None)
+    return compare(whole, rated, subsets)
+
+
+def over_trials(entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(median, interquartile range) of the figures that several trials have in common, nested as they are.
+
+    A figure that a trial lacks (None) is left out; one that all lack is None.
+    """
+    median: dict[str, Any] = {}
+    iqr: dict[str, Any] = {}
+    for name in entries[0]:
+        values = [entry[name] for entry in entries if entry.get(name) is not None]
+        if values and isinstance(values[0], Mapping):
+            median[name], iqr[name] = over_trials(values)
+        elif values:
+            low, middle, high = np.quantile(np.array(values, float), (0.25, 0.5, 0.75))
+            median[name], iqr[name] = float(middle), float(high - low)
+        else:
+            median[name] = iqr[name] = None
+    return median, iqr

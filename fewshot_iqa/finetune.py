@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .losses import WeightedSum, distribution_cross_entropy, gradients_by_name
-from .regularize import remove_component
+from .regularize import cosine, remove_component
 from .types import Batch, Params
 
 if TYPE_CHECKING:
-    from .config import AdaptSpec, RidgeSpec
+    from .config import AdaptSpec, GaussianProcessSpec, RidgeSpec
 
 
 def fit(
@@ -28,45 +28,28 @@ def fit(
 ) -> None:
     """Train `params` of `model` in place, one step per batch, with one optimiser from first to last.
 
-    With `spec.regularizer`, the gradient of the task loss loses, tensor by tensor, the part that follows the scene
-    distribution of `anchor`, plain CLIP. `model` stays in evaluation mode outside; dropout acts inside.
+    With `spec.regularizer`, the gradient of the task loss loses the part that follows the scene distribution of
+    `anchor`, plain CLIP; both gradients are of one forward pass. `log` is called after each step with its `loss`, and
+    then with the `cosine` of the angle between the two. `model` stays in evaluation mode outside; dropout acts inside.
     """
     optimizer = _optimizer(params, spec)
     model.train()
     try:
         for batch in batches:
-            value, gradients = _gradients(model, params, batch, loss, spec, anchor)
+            told, gradients = _gradients(model, params, batch, loss, spec, anchor)
             for name, parameter in params.items():
                 parameter.grad = gradients.get(name)
             optimizer.step()
-            if not math.isfinite(value):
-                raise InputError(f"the loss became {value}: lower adapt.lr (now {spec.lr:g})")
-            log({"loss": value})
+            if not math.isfinite(told["loss"]):
+                raise InputError(f"the loss became {told['loss']}: lower adapt.lr (now {spec.lr:g})")
+            log(told)
     finally:
         model.eval()
 
 
-@torch.inference_mode()
-def ridge(model: Any, batches: Iterable[Batch], spec: "RidgeSpec") -> float:
-    """Set `model.head` to the ridge regression of quality on frozen features; returns the penalty."""
-    weight, bias, penalty = solve_ridge(*summaries(model, batches), spec)
-    model.head.weight.copy_(weight)
-    model.head.bias.copy_(bias)
-    return penalty
-
-
-@torch.inference_mode()
-def summaries(model: Any, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """Features (R, S) and qualities (R,) of the pictures in `batches`."""
-    features, rated = [], []
-    for batch in batches:
-        features.append(model.summaries(batch.images))
-        rated.append(batch.targets["quality"])
-    return torch.cat(features), torch.cat(rated)
-
-
-def solve_ridge(features: Tensor, quality: Tensor, spec: "RidgeSpec") -> tuple[Tensor, Tensor, float]:
-    """Weight (S,), bias () and penalty of the ridge regression of quality (R,) on features (R, S).
+@torch.no_grad()
+def ridge(model: Any, features: Tensor, quality: Tensor, spec: "RidgeSpec") -> float:
+    """Set `model.head` to the ridge regression of quality (R,) on frozen features (R, S); returns the penalty.
 
     Features are standardised over the shots. The penalty is chosen by leave-one-out cross-validation (in closed form).
     """
@@ -76,17 +59,44 @@ def solve_ridge(features: Tensor, quality: Tensor, spec: "RidgeSpec") -> tuple[T
     mean, deviation = given.mean(axis=0), given.std(axis=0) + 1e-6
     fitted = RidgeCV(spec.penalties).fit((given - mean) / deviation, wanted)
     weight = fitted.coef_ / deviation
-    bias = fitted.intercept_ - mean @ weight
-    return torch.from_numpy(weight).to(features), torch.tensor(bias).to(features), float(fitted.alpha_)
+    model.head.weight.copy_(torch.from_numpy(weight))
+    model.head.bias.fill_(fitted.intercept_ - mean @ weight)
+    return float(fitted.alpha_)
+
+
+@torch.no_grad()
+def gaussian_process(model: Any, features: Tensor, quality: Tensor, spec: "GaussianProcessSpec") -> None:
+    """Make `model.head` a Gaussian process that knows the quality (R,) of shots with frozen features (R, S).
+
+    The share a of the linear kernel, the noise λ and the amplitude s² maximise the likelihood of the ratings: with
+    C = k(X, X) + λ I,
+
+        log p(y) = −½ log |s² C| − R/2 + const,  s² = (y − m)ᵀ C⁻¹ (y − m) / R
+    """
+    head = model.head
+    head.remember(features, quality)
+    x, y = head.standardized(features), quality.double().to(features.device)
+    best = -math.inf
+    for linear in spec.linear:
+        values, vectors = torch.linalg.eigh(head.kernel(x, x, linear, spec.length))
+        centred = vectors.T @ (y - y.mean())
+        for noise in spec.noise:
+            precision = 1 / (values.clamp(min=0) + noise)
+            amplitude = (centred.square() * precision).mean().clamp(min=1e-12)
+            likelihood = float(precision.log().sum() - len(y) * amplitude.log())
+            if likelihood > best:
+                best = likelihood
+                head.settings.copy_(torch.tensor([linear, spec.length, noise, amplitude]))
 
 
 def _gradients(
     model: nn.Module, params: Params, batch: Batch, loss: WeightedSum, spec: "AdaptSpec", anchor: nn.Module | None
-) -> tuple[float, Params]:
+) -> tuple[dict[str, float], Params]:
+    """What to tell of a step, and its gradient."""
     regularizer = spec.regularizer
     if regularizer is None or regularizer.strength == 0:
         task_loss = loss(model(batch.images, branches=loss.branches), batch.targets)
-        return task_loss.item(), gradients_by_name(task_loss, params)
+        return {"loss": task_loss.item()}, gradients_by_name(task_loss, params)
     assert anchor is not None
     branch, temperature = regularizer.branch, regularizer.temperature
     output = model(batch.images, branches=[*loss.branches, branch])
@@ -96,7 +106,8 @@ def _gradients(
     semantic_loss = distribution_cross_entropy(output.logits[branch], target, temperature)
     task = gradients_by_name(task_loss, params, retain_graph=True)
     semantic = gradients_by_name(semantic_loss, params)
-    return task_loss.item(), remove_component(task, semantic, regularizer.strength)
+    told = {"loss": task_loss.item(), "cosine": cosine(task, semantic)}
+    return told, remove_component(task, semantic, regularizer.strength, regularizer.scope)
 
 
 def _optimizer(params: Params, spec: "AdaptSpec") -> torch.optim.Optimizer:

@@ -1,6 +1,6 @@
 """Losses over `Output` and targets. Every function returns the mean over the batch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,26 +28,28 @@ def distribution_cross_entropy(logits: Tensor, target: Tensor, temperature: floa
     return -(target * (logits / temperature).log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
-_TERMS: dict[str, Callable[[Output, str, Tensor], Tensor]] = {
-    "soft_cross_entropy": lambda output, branch, y: soft_cross_entropy(output.logits[branch], y),
-    "mse": lambda output, branch, y: F.mse_loss(output.logits[branch].softmax(dim=-1)[:, 0], y),
-}
-
-
 @dataclass(frozen=True)
 class WeightedSum:
-    """Σ weight · term over the configured terms, each on its own branch, all towards `targets["quality"]`."""
+    """Σ weight · term over the configured terms, all towards `targets["quality"]`."""
 
     terms: "Sequence[LossTerm]"
 
     @property
     def branches(self) -> list[str]:
         """The branches that the model has to compute."""
-        return [term.branch for term in self.terms]
+        return [term.branch for term in self.terms if term.branch]
 
     def __call__(self, output: Output, targets: Mapping[str, Tensor]) -> Tensor:
-        quality = targets["quality"]
-        return torch.stack([t.weight * _TERMS[t.kind](output, t.branch, quality) for t in self.terms]).sum()
+        return torch.stack([term.weight * _term(term, output, targets["quality"]) for term in self.terms]).sum()
+
+
+def _term(term: "LossTerm", output: Output, quality: Tensor) -> Tensor:
+    if term.branch is None:
+        return F.mse_loss(output.quality, quality)
+    logits = output.logits[term.branch]
+    if term.kind == "soft_cross_entropy":
+        return soft_cross_entropy(logits, quality)
+    return F.mse_loss(logits.softmax(dim=-1)[:, 0], quality)
 
 
 def gradients_by_name(loss: Tensor, params: Params, *, retain_graph: bool = False) -> Params:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import optimize, special, stats
 
 
 def srcc(predicted: ArrayLike, rated: ArrayLike) -> float:
@@ -18,6 +18,26 @@ def srcc(predicted: ArrayLike, rated: ArrayLike) -> float:
 def plcc(predicted: ArrayLike, rated: ArrayLike) -> float:
     """Pearson's linear correlation, without a logistic fit; nan where either side is constant."""
     return _quiet(stats.pearsonr, predicted, rated)
+
+
+def plcc_logistic(predicted: ArrayLike, rated: ArrayLike) -> float:
+    """Pearson's linear correlation after the four-parameter logistic of VQEG, fitted to the ratings by least squares:
+
+        f(x) = β₂ + (β₁ − β₂) / (1 + exp(−(x − β₃) / |β₄|))
+
+    nan where either side is constant, where there are fewer than five pairs, or where the fit does not converge.
+    """
+    x, y = np.asarray(predicted, float), np.asarray(rated, float)
+    if len(x) < 5 or not np.ptp(x) or not np.ptp(y):
+        return float("nan")
+    start = (y.max(), y.min(), x.mean(), x.std() / 4)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optimize.OptimizeWarning)
+            best, _ = optimize.curve_fit(_logistic, x, y, start, maxfev=20_000)
+    except RuntimeError:
+        return float("nan")
+    return plcc(_logistic(x, *best), y)
 
 
 def krcc(predicted: ArrayLike, rated: ArrayLike) -> float:
@@ -31,9 +51,13 @@ def rmse(predicted: ArrayLike, rated: ArrayLike) -> float:
 
 
 def report(predicted: ArrayLike, rated: ArrayLike) -> dict[str, float | None]:
-    """All four, by name; None where one is not defined, as JSON has no nan."""
-    values = {metric.__name__: metric(predicted, rated) for metric in (srcc, plcc, krcc, rmse)}
+    """All five, by name; None where one is not defined, as JSON has no nan."""
+    values = {metric.__name__: metric(predicted, rated) for metric in (srcc, plcc, plcc_logistic, krcc, rmse)}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _logistic(x: Any, high: float, low: float, middle: float, width: float) -> Any:
+    return low + (high - low) * special.expit((x - middle) / max(abs(width), 1e-12))
 
 
 def _quiet(correlation: Callable[..., Any], predicted: ArrayLike, rated: ArrayLike) -> float:

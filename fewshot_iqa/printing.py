@@ -7,11 +7,20 @@ from typing import Any, TextIO
 
 from .errors import InputError
 
+METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 
-def print_metrics(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> None:
-    names = ("srcc", "plcc", "krcc", "rmse")
-    cells = [[label, *(decimals(row[name]) for name in names)] for label, row in rows.items()]
-    print_table(title, ("", *names), cells)
+
+def print_metrics(
+    title: str, rows: Mapping[str, Mapping[str, Any]], spread: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """A row of metrics for each label; `spread` is printed in brackets after each."""
+    cells = []
+    for label, row in rows.items():
+        shown = [decimals(row[name]) for name in METRICS]
+        if spread:
+            shown = [f"{cell} ({decimals(spread[label][name])})" for cell, name in zip(shown, METRICS, strict=True)]
+        cells.append([label, *shown])
+    print_table(title, ("", *METRICS), cells)
 
 
 def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -37,6 +46,13 @@ def decimals(value: float | None) -> str:
 
 def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+def with_spread(value: float | None, deviation: float | None) -> str | None:
+    """`0.71 ± 0.08` where a standard deviation is known."""
+    if value is None or deviation is None:
+        return None if value is None else str(rounded(value))
+    return f"{value:.3g} ± {deviation:.2g}"
 
 
 def open_text(path: Path) -> TextIO:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,14 +13,29 @@ Log = Callable[[Mapping[str, float]], None]
 QUIET_SECONDS = 2.0  # what ends sooner shows nothing on a plain output
 LINE_SECONDS = 10.0  # a plain line at most this often
 
+_quiet = ContextVar("quiet", default=False)
+
 
 @contextmanager
 def track(title: str, total: int, done: int = 0) -> Iterator[Log]:
     """Yield a function to call after each of `total` steps with the figures to show (`{}` for none)."""
+    if _quiet.get():
+        yield lambda _: None
+        return
     console = Console(stderr=True)
     shown = _bar(console, title, total, done) if console.is_terminal else _lines(console, title, total, done)
     with shown as log:
         yield log
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Show nothing of what is inside: it is one step of something that is shown."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
 
 
 def say(line: str) -> None:

@@ -22,14 +22,17 @@ BATCH = 8  # images, each with all its views
 
 @dataclass(frozen=True)
 class Score:
-    """`quality` in [0, 1], higher is better; `rating` on the scale of the ratings it was adapted to, if any.
+    """`quality` in [0, 1], higher is better; `rating` on the scale of the ratings it was adapted to, if any; the
+    standard deviation of each, if the method tells it.
 
-    Where the image could not be scored both are None and `note` says why; a note beside a score is a caution.
+    Where the image could not be scored all are None and `note` says why; a note beside a score is a caution.
     """
 
     path: Path
-    quality: float | None
-    rating: float | None
+    quality: float | None = None
+    quality_sd: float | None = None
+    rating: float | None = None
+    rating_sd: float | None = None
     note: str = ""
 
 
@@ -67,15 +70,20 @@ class Scorer:
         while chunk := list(islice(remaining, BATCH)):
             decoded = [self._views(path) for path in chunk]
             views = [view for view, _ in decoded if view is not None]
-            qualities: Iterator[float] = iter(())
+            told: Iterator[tuple[float, float | None]] = iter(())
             if views:
                 with torch.inference_mode():
-                    quality = self.model(torch.stack(views).to(self.device), state).quality
-                qualities = iter(quality.clamp(0, 1).tolist())
+                    output = self.model(torch.stack(views).to(self.device), state)
+                spread = [None] * len(views) if output.deviation is None else output.deviation.tolist()
+                told = zip(output.quality.clamp(0, 1).tolist(), spread, strict=True)
             for path, (view, note) in zip(chunk, decoded, strict=True):
-                value = None if view is None else next(qualities)
-                rating = None if value is None or self.scale is None else self.scale.rating(value)
-                yield Score(path, value, rating, note)
+                yield Score(path, note=note) if view is None else self._score(path, *next(told), note)
+
+    def _score(self, path: Path, quality: float, spread: float | None, note: str) -> Score:
+        if self.scale is None:
+            return Score(path, quality, spread, note=note)
+        rating_sd = None if spread is None else spread * abs(self.scale.best - self.scale.worst)
+        return Score(path, quality, spread, self.scale.rating(quality), rating_sd, note)
 
     def _views(self, path: Path) -> tuple[torch.Tensor | None, str]:
         try:

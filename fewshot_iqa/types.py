@@ -21,7 +21,8 @@ class Record:
 
     `rating` is what the file said; `Scale` maps it to a quality in [0, 1], higher is better. `group` is what must
     not straddle a split: the reference photograph, or the generation prompt. `apply` lists (distortion, level)
-    pairs still to be applied to the decoded picture, in order; `distortion` and `level` are labels.
+    pairs still to be applied to the decoded picture, in order; `distortion` and `level` are labels. `subset` is a part
+    of the data set within which agreement is told as well.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Record:
     level: float | None = None
     scene: tuple[str, ...] = ()
     prompt: str | None = None
+    subset: str | None = None
     apply: tuple[tuple[str, float], ...] = ()
 
 
@@ -81,12 +83,14 @@ class Output:
     """What every variant returns; of several views of a picture, the mean.
 
     `quality` (B,) in [0, 1]; `logits` {branch: (B, P)}; `features` {visual set: (B, D)} L2-normalised, the key
-    "" standing for the image without visual prompts.
+    "" standing for the image without visual prompts; `deviation` (B,), how far a rating may be from the quality,
+    where the head can tell.
     """
 
     quality: Tensor
-    logits: dict[str, Tensor]
-    features: dict[str, Tensor]
+    logits: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
+    deviation: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def data(tmp_path):
 def test_backbone(fsiqa, miniature, data, tmp_path):
     report = tmp_path / "backbone.json"
     result = fsiqa(
-        "experiment", "backbone", "--root", data, "--clip", miniature, "--draws", 2, "--adapted", 4, "--json", report,
+        "experiment", "backbone", "--root", data, "--clip", miniature, "--seeds", 2, "--adapted", 4, "--json", report,
     )  # fmt: skip
     assert result.code == 0, result.error
     found = json.loads(report.read_text())

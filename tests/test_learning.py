@@ -6,14 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
 from fewshot_iqa import metrics, rng
 from fewshot_iqa.config import RidgeSpec, load_config
-from fewshot_iqa.finetune import fit, ridge
+from fewshot_iqa.finetune import fit, gaussian_process, ridge
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
-from fewshot_iqa.model.checkpoint import build
+from fewshot_iqa.model.checkpoint import build, load, save
 from fewshot_iqa.model.quality import scene_anchor
-from fewshot_iqa.regularize import remove_component
+from fewshot_iqa.regularize import cosine, remove_component
 from fewshot_iqa.types import Batch
 from tests.conftest import seeded
 
@@ -68,6 +69,25 @@ def test_remove_component_goes_by_name():
     assert torch.equal(result["a"], torch.ones(2))
     assert torch.equal(result["b"], torch.zeros(2))
     assert torch.equal(remove_component(task, {"a": torch.zeros(2)}, 5.0)["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("scope", ["tensor", "layer", "global"])
+def test_a_scope_is_projected_as_one_vector(scope):
+    noise = np.random.default_rng(3)
+    names = ["clip.resblocks.0.attn.w", "clip.resblocks.0.ln.w", "clip.resblocks.10.ln.w", "text.context", "text.other"]
+    task, anchor = ({name: torch.from_numpy(noise.standard_normal(3)) for name in names} for _ in range(2))
+    for i in (1, 3):
+        anchor[names[i]] = task[names[i]] + 0.1 * anchor[names[i]]  # along the task
+    parts = {"tensor": [[n] for n in names], "layer": [names[:2], names[2:3], names[3:]], "global": [names]}[scope]
+    result = remove_component(task, anchor, 1.0, scope)
+    for part in parts:
+        q, s, r = (torch.cat([some[name] for name in part]).numpy() for some in (task, anchor, result))
+        expected = q if q @ s <= 0 else q - (q @ s) / (s @ s) * s
+        np.testing.assert_allclose(r, expected, atol=1e-12)
+    q, s = (torch.cat(list(some.values())).numpy() for some in (task, anchor))
+    assert cosine(task, anchor) == pytest.approx(q @ s / np.sqrt((q @ q) * (s @ s)))
+    assert cosine(task, {}) == 0
+    assert cosine(task, {names[0]: torch.zeros(3)}) == 0
 
 
 def test_metrics_are_scipys():
@@ -146,27 +166,26 @@ def linear(miniature):
 
 
 def test_ridge_against_the_normal_equations(linear):
-    batches = [Batch(seeded(n, 6, 3, 32, 32), {"quality": torch.linspace(0.1, 0.9, n)}) for n in (6, 3)]
-    penalty = ridge(linear, batches, RidgeSpec(penalties=[3.0]))
-    assert penalty == 3.0
+    images, y = seeded(9, 6, 3, 32, 32), torch.linspace(0.1, 0.9, 9)
     with torch.no_grad():
-        x = torch.cat([linear.summaries(batch.images) for batch in batches])
-        each = linear.summaries(batches[0].images[0])
-    assert torch.allclose(x[0], each.mean(0), atol=1e-5)
-    x, y = x.double(), torch.cat([batch.targets["quality"] for batch in batches]).double()
+        features = linear.summaries(images)
+        each = linear.summaries(images[0])
+    assert torch.allclose(features[0], each.mean(0), atol=1e-5)
+    assert ridge(linear, features, y, RidgeSpec(penalties=[3.0])) == 3.0
+    x, y = features.double(), y.double()
     z = (x - x.mean(0)) / (x.std(0, correction=0) + 1e-6)
     weight = torch.linalg.solve(z.T @ z + 3 * torch.eye(z.shape[1]).double(), z.T @ (y - y.mean()))
     expected = z @ weight + y.mean()
-    assert torch.allclose(linear.head(x.float()).double(), expected, atol=1e-4)
+    assert torch.allclose(linear.head(features).quality.double(), expected, atol=1e-4)
 
 
 def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
-    batch = Batch(seeded(12, 2, 3, 32, 32), {"quality": seeded(12)})
-    penalties = [1e-2, 1.0, 1e2, 1e6]
-    chosen = ridge(linear, [batch], RidgeSpec(penalties=penalties))
     with torch.no_grad():
-        x = linear.summaries(batch.images).double()
-    z, y = (x - x.mean(0)) / (x.std(0, correction=0) + 1e-6), batch.targets["quality"].double()
+        features, quality = linear.summaries(seeded(12, 2, 3, 32, 32)), seeded(12)
+    penalties = [1e-2, 1.0, 1e2, 1e6]
+    chosen = ridge(linear, features, quality, RidgeSpec(penalties=penalties))
+    x, y = features.double(), quality.double()
+    z = (x - x.mean(0)) / (x.std(0, correction=0) + 1e-6)
 
     def left_out(penalty: float) -> float:
         errors = []
@@ -181,6 +200,56 @@ def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
         return float(torch.stack(errors).mean())
 
     assert chosen == min(penalties, key=left_out)
+
+
+def test_the_gaussian_process_is_scikit_learns(miniature, tmp_path):
+    settings = load_config("gp", [f"clip={miniature}", "views.crop=32", "gp.linear=[0.3]", "gp.noise=[0.05]"])
+    model = build(settings)
+    with torch.no_grad():
+        shots, others = model.summaries(seeded(7, 3, 32, 32)), model.summaries(seeded(5, 3, 32, 32))
+    quality = seeded(7)
+    gaussian_process(model, shots, quality, settings.gp)
+    x = shots.double().numpy()
+    mean, spread, width = x.mean(0), x.std(0) + 1e-6, x.shape[1]
+    x, new = (x - mean) / spread, (others.double().numpy() - mean) / spread
+    linear = kernels.ConstantKernel(0.3 / width, "fixed") * kernels.DotProduct(0, "fixed")
+    near = kernels.ConstantKernel(0.7, "fixed") * kernels.Matern(4 * width**0.5, "fixed", nu=0.5)
+    y = quality.double().numpy()
+    theirs = GaussianProcessRegressor(kernels.ConstantKernel(1, "fixed") + linear + near, alpha=0.05)
+    theirs.fit(x, y - y.mean())
+    expected, deviation = theirs.predict(new, return_std=True)
+    told = model.head(others)
+    amplitude = float(model.head.settings[-1])
+    covariance = theirs.kernel_(x) + 0.05 * np.eye(7)
+    assert amplitude == pytest.approx((y - y.mean()) @ np.linalg.solve(covariance, y - y.mean()) / 7)
+    np.testing.assert_allclose(told.quality, expected + y.mean(), atol=1e-5)
+    np.testing.assert_allclose(told.deviation, np.sqrt(amplitude * (deviation**2 + 0.05)), atol=1e-5)
+
+    save(tmp_path / "gp", model, settings, {})  # a head as large as its shots comes back
+    again, _, _ = load(tmp_path / "gp")
+    assert torch.equal(again.head(others).deviation, told.deviation)
+
+
+def test_the_gaussian_process_takes_what_is_likeliest(miniature):
+    settings = load_config("gp", [f"clip={miniature}", "views.crop=32"])
+    model = build(settings)
+    with torch.no_grad():
+        shots = model.summaries(seeded(30, 3, 32, 32))
+    quality = 0.5 + 0.1 * (shots - shots.mean(0)) @ seeded(shots.shape[1])
+    gaussian_process(model, shots, quality, settings.gp)
+    chosen = {}
+    for linear in settings.gp.linear:
+        for noise in settings.gp.noise:
+            some = settings.gp.model_copy(update={"linear": [linear], "noise": [noise]})
+            gaussian_process(model, shots, quality, some)
+            x, y = model.head.standardized(shots), (quality - quality.mean()).double()
+            covariance = model.head.kernel(x, x, linear, some.length) + noise * torch.eye(30).double()
+            normal = torch.distributions.MultivariateNormal(
+                torch.zeros(30).double(), model.head.settings[-1] * covariance
+            )
+            chosen[linear, noise] = float(normal.log_prob(y))
+    gaussian_process(model, shots, quality, settings.gp)
+    assert (float(model.head.settings[0]), float(model.head.settings[2])) == max(chosen, key=chosen.get)
 
 
 def test_of_several_views_the_mean_counts(model):

@@ -58,7 +58,7 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
     assert table["maml"]["4"]["median"] == pytest.approx(np.median(values["maml"]), abs=1e-4)
     difference = np.median(values["maml"] - values["random"])
     assert table["maml"]["4"]["over_random"] == pytest.approx(difference, abs=1e-4)
-    assert "another experiment" in fsiqa(*command, "--set", "test=8").error
+    assert "another test" in fsiqa(*command, "--set", "test=8").error
     assert "another 'maml'" in fsiqa(*command, "--set", "arms.maml.inner_lr=1e-2").error
 
 

@@ -4,16 +4,33 @@ import csv
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import InputError
-from ..printing import open_text, print_metrics, print_table, rounded, write_json
-from .options import CLIP, CONFIG, DEVICE, JSON, RESUME, SEED, SET, numbers
+from ..printing import decimals, open_text, print_metrics, print_table, rounded, with_spread, write_json
+from .options import (
+    CLIP,
+    CONFIG,
+    DEVICE,
+    FOLDS,
+    IMAGE_COLUMN,
+    JSON,
+    LABELS,
+    LOWER_IS_BETTER,
+    RESUME,
+    ROOT,
+    SCORE_COLUMN,
+    SEED,
+    SET,
+    START,
+    TEST,
+    numbers,
+)
 from .studies import bench, experiment
 
-SCORE_COLUMNS = ("image", "quality", "rating", "note")
+SCORE_COLUMNS = ("image", "quality", "quality_sd", "rating", "rating_sd", "note")
 
 app = typer.Typer(
     help="Learn to judge image quality from a handful of rated pictures.",
@@ -61,16 +78,15 @@ def adapt(
     ] = None,
     task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
     shots: Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")] = "20%",
-    start: Annotated[
-        str | None,
-        typer.Option("--from", help="Checkpoint, or none. Default: runs/metatrain, else the shipped one, if it fits."),
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the pictures.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Table of ratings, a path or a file inside root.")] = None,
-    image_column: Annotated[str | None, typer.Option(help="Default: image.")] = None,
-    score_column: Annotated[str | None, typer.Option(help="Default: score.")] = None,
-    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="For ratings such as DMOS.")] = False,
-    test: Annotated[float | None, typer.Option(help="Share of the groups kept for the test. Default: 0.2.")] = None,
+    start: START = None,
+    root: ROOT = None,
+    labels: LABELS = None,
+    image_column: IMAGE_COLUMN = None,
+    score_column: SCORE_COLUMN = None,
+    lower_is_better: LOWER_IS_BETTER = False,
+    test: TEST = None,
+    folds: FOLDS = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots, from --seed on; --out keeps the first.")] = 1,
     clip: CLIP = None,
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("runs/adapt"),
     seed: SEED = None,
@@ -83,15 +99,68 @@ def adapt(
 
     result = run(
         config, task=task, shots=shots, start=start, root=root, labels=labels, image_column=image_column,
-        score_column=score_column, lower_is_better=lower_is_better, test=test, clip=clip, out=out, seed=seed,
-        device=device, overrides=overrides or (),
+        score_column=score_column, lower_is_better=lower_is_better, test=test, folds=folds, seeds=seeds, clip=clip,
+        out=out, seed=seed, device=device, overrides=overrides or (),
     )  # fmt: skip
-    facts = result.facts
-    title = f"{facts['task']}: {facts['shots']} shots of {facts['pool']}, tested on {facts['test']} pictures"
-    rows = {"before adaptation": facts["zero_step"], "after adaptation": facts["metrics"]}
-    print_metrics(title, {name: row for name, row in rows.items() if row})
-    typer.echo(f"started from {facts['start']}; saved in {result.out}")
+    facts, first = result.facts, result.facts["seeds"][0]
+    several = len(facts["seeds"]) > 1
+    title = f"{task}: {first['shots']} shots of {first['pool']}, tested on {first['test']} pictures"
+    if several:
+        title += f"; median of {len(facts['seeds'])} draws (interquartile range)"
+    print_metrics(title, _stages(facts["median"]), _stages(facts["iqr"]) if several else None)
+    typer.echo(f"started from {facts['start']}; saved{' the first' if several else ''} in {result.out}")
     write_json(json_file, facts)
+
+
+def _stages(found: dict[str, Any]) -> dict[str, Any]:
+    """What is printed of a trial: before, after, and that within each subset."""
+    before = {"before adaptation": found["zero_step"]} if found["zero_step"] else {}
+    return before | {"after adaptation": found} | {f"  within {name}": row for name, row in found["within"].items()}
+
+
+@app.command()
+def curve(
+    task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
+    methods: Annotated[str, typer.Option(help="Configs between commas.")] = "grmp,coop,ridge,clip_iqa",
+    shots: Annotated[str, typer.Option(help="Numbers or shares, between commas.")] = "10,20,50,20%",
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 10,
+    start: START = None,
+    root: ROOT = None,
+    labels: LABELS = None,
+    image_column: IMAGE_COLUMN = None,
+    score_column: SCORE_COLUMN = None,
+    lower_is_better: LOWER_IS_BETTER = False,
+    test: TEST = None,
+    folds: FOLDS = None,
+    clip: CLIP = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")] = Path("runs/curve"),
+    workers: Annotated[int, typer.Option(min=1, help="Trials at a time, in processes of their own.")] = 1,
+    device: DEVICE = None,
+    overrides: SET = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table here.")] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves.")] = None,
+    json_file: JSON = None,
+) -> None:
+    """Compare methods over the number of shots, on the same draws and tests."""
+    from ..recipes.curve import curve as run
+    from ..recipes.curve import draw_curve, tabulate
+
+    result = run(
+        methods.split(","), task=task, shots=shots.split(","), seeds=seeds, start=start, root=root, labels=labels,
+        image_column=image_column, score_column=score_column, lower_is_better=lower_is_better, test=test, folds=folds,
+        clip=clip, out=out, workers=workers, device=device, overrides=overrides or (),
+    )  # fmt: skip
+    table = tabulate(result)
+    within = [name for name in map(str, table.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
+    shown = ["srcc", "srcc_iqr", "plcc", "krcc", "rmse", *within]
+    rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in table.to_dict("records")]
+    print_table(f"{task}: medians of {seeds} draws", ("method", "shots", *shown), rows)
+    if csv_file:
+        with open_text(csv_file) as file:
+            table.to_csv(file, index=False, float_format="%.5g")
+    write_json(json_file, result)
+    if figure:
+        draw_curve(result, figure)
 
 
 @app.command()
@@ -123,18 +192,20 @@ def score(
     scorer, files = load(checkpoint, device=device), find_images(images)
     if not given:
         typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
-    rows = []
+    rows, shown = [], []
     with ExitStack() as stack:
         table = csv.writer(stack.enter_context(open_text(csv_file))) if csv_file else None
         if table:
             table.writerow(SCORE_COLUMNS)
         log = stack.enter_context(track("scoring", len(files)))
         for result in scorer.stream(files):
-            rows.append([str(result.path), rounded(result.quality), rounded(result.rating), result.note])
+            quality, rating = (result.quality, result.quality_sd), (result.rating, result.rating_sd)
+            rows.append([str(result.path), *map(rounded, quality + rating), result.note])
+            shown.append([str(result.path), with_spread(*quality), with_spread(*rating), result.note])
             if table:
                 table.writerow(rows[-1])
             log({})
-    print_table("quality from 0 to 1, higher is better", SCORE_COLUMNS, rows)
+    print_table("quality from 0 to 1, higher is better", ("image", "quality", "rating", "note"), shown)
     write_json(
         json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(SCORE_COLUMNS, r, strict=True)) for r in rows]}
     )

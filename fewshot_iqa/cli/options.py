@@ -17,6 +17,17 @@ SET = Annotated[
 ]
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here as well.")]
 RESUME = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")]
+START = Annotated[
+    str | None,
+    typer.Option("--from", help="Checkpoint, or none. Default: runs/metatrain, else the shipped one, if it fits."),
+]
+ROOT = Annotated[Path | None, typer.Option(help="Folder of the pictures.")]
+LABELS = Annotated[Path | None, typer.Option(help="Table of ratings, a path or a file inside root.")]
+IMAGE_COLUMN = Annotated[str | None, typer.Option(help="Default: image.")]
+SCORE_COLUMN = Annotated[str | None, typer.Option(help="Default: score.")]
+LOWER_IS_BETTER = Annotated[bool, typer.Option("--lower-is-better", help="For ratings such as DMOS.")]
+TEST = Annotated[float | None, typer.Option(help="Share of the groups kept for the test. Default: 0.2.")]
+FOLDS = Annotated[int | None, typer.Option(min=2, help="Test on each of so many parts of the groups.")]
 
 
 def numbers(option: str, text: str) -> list[float]:

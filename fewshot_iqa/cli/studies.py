@@ -108,7 +108,7 @@ def experiment_meta_vs_none(
 def experiment_backbone(
     root: Annotated[Path, typer.Option(help="Folder that holds biq2021 and the sources of configs/pretrain.yaml.")],
     clip: CLIP = None,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of shots for ridge regression.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots for ridge regression.")] = 10,
     adapted: Annotated[
         str | None, typer.Option(help="Adapt by GRMP as well, three draws: shots between commas.")
     ] = None,
@@ -119,7 +119,7 @@ def experiment_backbone(
     from ..recipes.experiments import backbone as run
 
     shots = adapted.split(",") if adapted else []
-    result = run(root, clip=clip or "tiny", draws=draws, adapted=shots, device=device)
+    result = run(root, clip=clip or "tiny", seeds=seeds, adapted=shots, device=device)
     rows = []
     for method in ("ridge", "grmp"):
         for count, found in result.get(method, {}).items():

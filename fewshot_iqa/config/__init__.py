@@ -12,7 +12,18 @@ from pydantic import TypeAdapter, ValidationError
 from .. import resources
 from ..errors import InputError, nearest
 from .experiment import MetaVsNoneSpec
-from .method import AdaptSpec, BranchSpec, Config, LossTerm, MetaSpec, ModelSpec, RidgeSpec, ViewSpec, VisualSpec
+from .method import (
+    AdaptSpec,
+    BranchSpec,
+    Config,
+    GaussianProcessSpec,
+    LossTerm,
+    MetaSpec,
+    ModelSpec,
+    RidgeSpec,
+    ViewSpec,
+    VisualSpec,
+)
 from .pretrain import PretrainSpec, SourceSpec
 from .spec import Spec
 from .task import EpisodeSpec, SyntheticTask, TableTask, Task
@@ -22,6 +33,7 @@ __all__ = [
     "BranchSpec",
     "Config",
     "EpisodeSpec",
+    "GaussianProcessSpec",
     "LossTerm",
     "MetaSpec",
     "MetaVsNoneSpec",
@@ -110,7 +122,24 @@ def human_means() -> dict[str, list[float]]:
 
 def _load(folder: str, name: str, kind: Any, overrides: Iterable[str]) -> Any:
     path = resources.find(folder, name)
-    return _validate(TypeAdapter(kind), read_yaml(path), overrides, str(path))
+    return _validate(TypeAdapter(kind), _with_base(folder, path), overrides, str(path))
+
+
+def _with_base(folder: str, path: Path, *above: Path) -> Any:
+    """What a file says, laid over the file that its key `base` names; null takes a part of that away."""
+    data = read_yaml(path)
+    if not isinstance(data, dict) or "base" not in data:
+        return data
+    base = resources.find(folder, str(data.pop("base")))
+    if base in (path, *above):
+        raise InputError(f"{path}: base: {base} is based on this file")
+    return _laid_over(_with_base(folder, base, path, *above), data)
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _laid_over(below.get(key), value) for key, value in above.items()}
 
 
 def _validate(adapter: TypeAdapter[Any], data: Any, overrides: Iterable[str], source: str) -> Any:

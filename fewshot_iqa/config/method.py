@@ -29,13 +29,13 @@ class BranchSpec(Spec):
 class ModelSpec(Spec):
     """`quality` names the branch whose first phrase is the good one and whose second is the bad one.
 
-    With the head `linear` no branch is needed: quality is linear in the features of the image.
+    With the heads `linear` and `gp` no branch is needed: quality is a function of the features of the image.
     """
 
     visual: dict[str, VisualSpec] = Field({})
     branches: dict[str, BranchSpec] = Field({})
     quality: str = "quality"
-    head: Literal["antonym", "linear"] = "antonym"
+    head: Literal["antonym", "linear", "gp"] = "antonym"
     normalize: Literal["clip", "imagenet", "none"] = "clip"
 
     def model_post_init(self, _: Any) -> None:
@@ -47,9 +47,15 @@ class ModelSpec(Spec):
 
 
 class LossTerm(Spec):
+    """A term on the antonym pair `branch`; `mse` without one is on the quality that the model returns."""
+
     kind: Literal["soft_cross_entropy", "mse"]
-    branch: str = "quality"
+    branch: str | None = None
     weight: float = Field(1.0, gt=0)
+
+    def model_post_init(self, _: Any) -> None:
+        if self.branch is None and self.kind != "mse":
+            raise InputError(f"loss: {self.kind} needs a branch")
 
 
 class ViewSpec(Spec):
@@ -103,6 +109,7 @@ class RegularizerSpec(Spec):
 
     branch: str = "scene"
     strength: float = Field(5.0, ge=0)  # lambda
+    scope: Literal["tensor", "layer", "global"] = "tensor"  # what is projected as one vector
     temperature: float = Field(1.0, gt=0)
 
 
@@ -125,6 +132,15 @@ class RidgeSpec(Spec):
     penalties: list[float] = Field([10 ** (i / 2) for i in range(-2, 13)], min_length=1)
 
 
+class GaussianProcessSpec(Spec):
+    """Gaussian-process regression of the shots' quality on frozen features, as `GaussianProcessHead` has it. The share
+    of the linear kernel and the noise are the likeliest of `linear` and `noise` given the shots."""
+
+    linear: list[float] = Field([0.0, 0.1, 0.3, 1.0], min_length=1)
+    length: float = Field(4.0, gt=0)
+    noise: list[float] = Field([10 ** (i / 2) for i in range(-6, 5)], min_length=1)
+
+
 class Config(Spec):
     """One method: a CLIP, prompts and branches, losses, views, and how each stage trains."""
 
@@ -136,14 +152,20 @@ class Config(Spec):
     meta: MetaSpec | None = None  # a method without one has no meta-training
     adapt: AdaptSpec | None = None  # a method without this and the next learns nothing from the shots
     ridge: RidgeSpec | None = None  # adaptation in closed form, of the linear head
+    gp: GaussianProcessSpec | None = None  # likewise, of the head gp
     seed: int = 0
 
     def model_post_init(self, _: Any) -> None:
-        if self.ridge and (self.adapt or self.model.head != "linear"):
-            raise InputError("ridge: needs model.head linear, and no adapt beside it")
+        learns = [name for name in ("adapt", "ridge", "gp") if getattr(self, name)]
+        ways = {"antonym": [[], ["adapt"]], "linear": [["adapt"], ["ridge"]], "gp": [["gp"]]}[self.model.head]
+        if learns not in ways:
+            known = " or ".join("".join(way) or "nothing" for way in ways)
+            raise InputError(
+                f"model.head {self.model.head}: learns by {known}, not by {' and '.join(learns) or 'none'}"
+            )
         if (self.meta or self.adapt) and not self.loss:
             raise InputError("loss: meta and adapt need at least one term")
-        used = [(f"loss.{i}.branch", term.branch) for i, term in enumerate(self.loss)]
+        used = [(f"loss.{i}.branch", term.branch) for i, term in enumerate(self.loss) if term.branch]
         for key, branch in [("model.quality", self.model.quality), *used]:
             if branch in self.model.branches and len(self.model.branches[branch].phrases) != 2:
                 raise InputError(f"{key}: '{branch}' has not two phrases, good and bad")

@@ -1,9 +1,10 @@
 """A source of records: tasks/*.yaml."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field
+from pydantic import Discriminator, Field, field_validator
 
 from ..errors import InputError
 from .spec import Spec
@@ -18,12 +19,14 @@ class Columns(Spec):
     prompt: str = "prompt"
     scene: str = "scene"
     distortion: str = "distortion"
+    subset: str = "subset"
 
 
 class TableTask(Spec):
     """A table of rated pictures. Without `range`, the lowest and highest of the *shots* span the scale.
 
     `test_labels` is a second table whose rows are the test, as some data sets are released; else a share `test` is.
+    `subset` is a pattern: its first group in a picture's file name is the subset of the picture, where no column is.
     """
 
     kind: Literal["table"]
@@ -35,7 +38,18 @@ class TableTask(Spec):
     columns: Columns = Columns()
     range: tuple[float, float] | None = None
     lower_is_better: bool = False
+    subset: str | None = None
     test: float = Field(0.2, gt=0, lt=1)
+
+    @field_validator("subset")
+    @classmethod
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        try:
+            if pattern is not None and re.compile(pattern).groups != 1:
+                raise ValueError("a pattern with one group is needed, such as '^(ss\\d+)'")
+        except re.error as error:
+            raise ValueError(f"not a pattern ({error})") from None
+        return pattern
 
 
 class EpisodeSpec(Spec):

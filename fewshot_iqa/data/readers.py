@@ -1,6 +1,7 @@
 """Tables of rated pictures -> records."""
 
 import math
+import re
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ..config import TableTask
 from ..errors import InputError, nearest
 from ..types import Record
 
-OPTIONAL = ("group", "prompt", "scene", "distortion")
+OPTIONAL = ("group", "prompt", "scene", "distortion", "subset")
 
 
 def read_table(task: TableTask) -> list[Record]:
@@ -51,9 +52,15 @@ def read_table(task: TableTask) -> list[Record]:
                 distortion=texts.get("distortion"),
                 scene=tuple(part.strip() for part in texts.get("scene", "").split(";") if part.strip()),
                 prompt=texts.get("prompt"),
+                subset=texts.get("subset") or _subset(task, file),
             )
         )
     return records
+
+
+def _subset(task: TableTask, file: Path) -> str | None:
+    found = re.search(task.subset, file.name) if task.subset else None
+    return found[1] if found else None
 
 
 def _read(path: Path) -> pd.DataFrame:

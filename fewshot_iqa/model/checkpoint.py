@@ -1,5 +1,6 @@
 """A checkpoint is a folder: the resolved configuration, what differs from the base CLIP, and where it came from."""
 
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from torch import Tensor
 from ..config import Config, dump, load_config
 from ..errors import InputError
 from .backbone import load_clip
+from .heads import GaussianProcessHead
 from .quality import QualityModel
 
 CONFIG, WEIGHTS, PROVENANCE = "config.yaml", "weights.safetensors", "provenance.json"
@@ -103,6 +105,12 @@ def config_file(folder: Path) -> Path:
     return folder / CONFIG
 
 
+def fingerprint(folder: Path) -> str:
+    """A hash of the weights of a checkpoint."""
+    _require(folder)
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
+
+
 def copy(source: Path, target: Path) -> None:
     """Put a whole checkpoint in the place of another."""
     _require(source)
@@ -125,6 +133,8 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
             "or begin anew (metatrain with this CLIP, or adapt --from none)"
         )
     weights = _read(path)
+    if isinstance(model.head, GaussianProcessHead) and {"head.inputs", "head.quality"} <= weights.keys():
+        model.head.remember(weights["head.inputs"], weights["head.quality"])  # as many shots as there were
     own = model.state_dict()
     learned = {name for name in own if not name.startswith("clip.")} | set(provenance.get("tuned", []))
     for name in sorted(weights.keys() - own.keys()):

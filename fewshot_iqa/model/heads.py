@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..types import Output
+
 
 def antonym_quality(logits: Tensor) -> Tensor:
     """CLIP-IQA's antonym head: the probability (B,) of the good phrase from logits (B, 2), good phrase first."""
@@ -21,8 +23,59 @@ class LinearHead(nn.Module):
         self.weight = nn.Parameter(torch.zeros(width))
         self.bias = nn.Parameter(torch.zeros(()))
 
-    def forward(self, summary: Tensor) -> Tensor:
-        return summary @ self.weight + self.bias
+    def forward(self, summary: Tensor) -> Output:
+        return Output(summary @ self.weight + self.bias)
+
+
+class GaussianProcessHead(nn.Module):
+    """Quality (B,) and its standard deviation by Gaussian-process regression (Rasmussen and Williams, 2006, ch. 2).
+
+    With x what the plain image tower says of an image (S,), standardised over R shots, and y their ratings of mean m:
+
+        k(x, x') = 1 + a ⟨x, x'⟩ / S + (1 − a) exp(−‖x − x'‖ / (ℓ √S))
+        quality  = m + k(x, X) (k(X, X) + λ I)⁻¹ (y − m)
+        variance = s² (k(x, x) + λ − k(x, X) (k(X, X) + λ I)⁻¹ k(X, x))
+
+    The 1 is for the mean, which shots tell but roughly; the variance is that of one more rating. Buffers: `inputs`
+    (R, S) and `quality` (R,), the shots; `settings` (4,): a, ℓ, λ, s².
+    """
+
+    inputs: Tensor
+    quality: Tensor
+    settings: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("inputs", torch.zeros(0, width))
+        self.register_buffer("quality", torch.zeros(0))
+        self.register_buffer("settings", torch.zeros(4, dtype=torch.float64))
+
+    def forward(self, summary: Tensor) -> Output:
+        linear, length, noise, amplitude = self.settings.tolist()
+        shots, new, y = self.standardized(self.inputs), self.standardized(summary), self.quality.double()
+        root = torch.linalg.cholesky(self.kernel(shots, shots, linear, length) + noise * torch.eye(len(y)).to(y))
+        cross = torch.linalg.solve_triangular(root, self.kernel(shots, new, linear, length), upper=False)
+        known = torch.linalg.solve_triangular(root, (y - y.mean())[:, None], upper=False)
+        itself = 1 + linear * new.square().mean(dim=1) + (1 - linear)
+        variance = amplitude * (itself + noise - cross.square().sum(dim=0))
+        quality = y.mean() + (cross.T @ known)[:, 0]
+        return Output(quality.to(summary), deviation=variance.clamp(min=0).sqrt().to(summary))
+
+    def remember(self, inputs: Tensor, quality: Tensor) -> None:
+        """Take these shots, (R, S) and (R,), in the place of others."""
+        self.inputs, self.quality = inputs.to(self.inputs), quality.to(self.quality)
+
+    def standardized(self, summary: Tensor) -> Tensor:
+        """(B, S) in float64, as the shots are."""
+        shots = self.inputs.double()
+        return (summary.double() - shots.mean(dim=0)) / (shots.std(dim=0, correction=0) + 1e-6)
+
+    @staticmethod
+    def kernel(one: Tensor, two: Tensor, linear: float, length: float) -> Tensor:
+        """k of standardised rows (M, S) and (N, S): (M, N)."""
+        width = one.shape[1]
+        near = (-torch.cdist(one, two) / (length * width**0.5)).exp()
+        return 1 + linear * (one @ two.T) / width + (1 - linear) * near
 
 
 def summarize(embedding: Tensor, patches: Tensor, features: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from ..config import ModelSpec
 from ..errors import InputError
 from ..types import Output, Params
 from .backbone import Backbone
-from .heads import LinearHead, antonym_quality
+from .heads import GaussianProcessHead, LinearHead, antonym_quality
 from .prompts import TextPrompts, VisualPrompts
 
 PLAIN = ""  # the visual set without prompts
@@ -31,7 +31,10 @@ class PromptState:
 
 
 class QualityModel(nn.Module):
-    """CLIP with prompts. Parameters: `clip.*`, `text.BRANCH.context`, `visual.SET.*`, `head.*` where it is linear."""
+    """CLIP with prompts. Parameters: `clip.*`, `text.BRANCH.context`, `visual.SET.*`, `head.*` where it is linear.
+
+    A head of its own (`linear`, `gp`) reads `summaries` instead of comparing the image with phrases.
+    """
 
     mean: Tensor
     std: Tensor
@@ -49,7 +52,9 @@ class QualityModel(nn.Module):
         self.visual: Mapping[str, VisualPrompts] = nn.ModuleDict(  # type: ignore[assignment]
             {name: VisualPrompts(visual, clip) for name, visual in spec.visual.items()}
         )
-        self.head = LinearHead(clip.summary_width) if spec.head == "linear" else None
+        heads = {"antonym": None, "linear": LinearHead, "gp": GaussianProcessHead}
+        kind = heads[spec.head]
+        self.head = kind(clip.summary_width) if kind else None
         mean, std = {
             "clip": (clip.mean, clip.std),
             "imagenet": _IMAGENET,
@@ -78,7 +83,8 @@ class QualityModel(nn.Module):
         is judged for itself, and the mean returned.
         """
         if self.head is not None:
-            return Output(self.head(self.summaries(images)), {}, {})
+            output: Output = self.head(self.summaries(images))
+            return output
         wanted = list(dict.fromkeys([self.spec.quality, *(branches or ())]))
         state = state or self.encode_prompts(wanted)
         pixels, views = self._pixels(images)
@@ -95,7 +101,7 @@ class QualityModel(nn.Module):
         return Output(_mean(quality, views), logits, features)
 
     def summaries(self, images: Tensor) -> Tensor:
-        """What a linear head reads of `images`, as for `forward`: (B, S), the mean over views."""
+        """What a head of its own reads of `images`, as for `forward`: (B, S), the mean over views."""
         pixels, views = self._pixels(images)
         return _mean(self.clip.summarize(pixels), views)
 

@@ -75,4 +75,4 @@ def evaluate_on(
     size = 8
     with track(title, -(-len(records) // size)) as log:
         batches = (batch.to(device) for batch in loader.fixed_batches(records, size))
-        return evaluate(model, batches, log=log)
+        return evaluate(model, batches, subsets=[record.subset for record in records], log=log)

@@ -2,32 +2,30 @@
 
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .. import metrics
-from ..config import BranchSpec, Config, TableTask, load_config, load_pretrain, load_task, revised
+from ..config import BranchSpec, Config, load_config, load_pretrain, load_task, revised
 from ..data.captions import KINDS, NOTHING, captioned, held_out
 from ..data.loading import Loader
-from ..data.splits import draw_shots
 from ..data.synthetic import OPINION, human_opinion
 from ..distortions import DISTORTIONS, LEVELS, TID2013
 from ..errors import InputError
-from ..finetune import solve_ridge, summaries
 from ..model.backbone import load_clip
 from ..model.quality import QualityModel
 from ..progress import track
 from ..rng import permutation
-from ..types import Batch, Record, Scale, Shots
-from .adaptation import SHIPPED, adapt, fits, read_split
+from ..types import Batch, Record, Shots
+from .adaptation import SHIPPED, fits
 from .common import build_model, choose_device
+from .protocol import Protocol, before_learning, draws, read_records, summary, try_on
 
 SHOTS = (10, 20, 50, 100, 200, 400, 1000, 2000)
 UNSEEN_PHOTOGRAPHS = 24  # of the held-out ones; 125 synthetic pictures of each
@@ -39,14 +37,14 @@ def backbone(
     root: str | Path,
     *,
     clip: str = "tiny",
-    draws: int = 10,
+    seeds: int = 10,
     adapted: Sequence[int | str] = (),
     device: str | None = None,
 ) -> dict[str, Any]:
     """What a CLIP knows of quality before and after a few ratings.
 
     `root` holds `biq2021`, and the sources of configs/pretrain.yaml. In the result, `ridge` and `grmp` are {shots:
-    {srcc, iqr, within}} on BIQ2021's test rows, the median of `draws` draws of shots (of three for GRMP, at the
+    {srcc, iqr, within}} on BIQ2021's test rows, the median of `seeds` draws of shots (of three for GRMP, at the
     `adapted` numbers of shots, from the shipped prompts where they fit the CLIP); `zero_shot` is the SRCC of "Good
     photo." against "Bad photo." on BIQ2021's test rows, on held-out photographs with KADID-10k's distortions (against
     human means), and of TID2013's types against their levels, the median over types; `named` is the share of held-out
@@ -55,44 +53,39 @@ def backbone(
     """
     root, place = Path(root), choose_device(device)
     task = revised(load_task("biq2021"), root=root / "biq2021")
-    assert isinstance(task, TableTask)
-    pool, test = read_split(task, seed=0)
-    subsets = [record.path.name.split(" ")[0] for record in test]
+    pool, test = read_records(task)
+    assert test is not None
     clean, shown = _unseen(root)
     wanted = [Shots.parse(count) for count in adapted]
     for shots in wanted:
         shots.of(len(pool))
-    counts = [count for count in SHOTS if count <= len(pool)]
+    counts = [Shots.parse(count) for count in SHOTS if count <= len(pool)]
     if not counts:
         raise InputError(f"{task.root}: {len(pool)} training rows are too few, {SHOTS[0]} are the least")
     own = [f"clip={json.dumps(clip)}", f"views.crop={load_clip(clip).image_size}"]  # of every method
-    settings = load_config("ridge", own)
-    model = build_model(settings).to(place)
-    loader = Loader(settings.views, Scale(0, 1), cache_bytes=0)
-    features, quality = _features(model, loader, [*pool, *test], place)
-    known = {record.path: row for row, record in enumerate(pool)}
-    curve: dict[str, Any] = {}
-    assert settings.ridge is not None
-    for count in counts:
-        found = []
-        for seed in range(draws if count < len(pool) else 1):
-            rows = [known[record.path] for record in draw_shots(pool, Shots.parse(count), seed=seed)]
-            weight, bias, _ = solve_ridge(features[rows], quality[rows], settings.ridge)
-            found.append(features[len(pool) :] @ weight + bias)
-        curve[str(count)] = _agreement(found, quality[len(pool) :], subsets)
-    result: dict[str, Any] = {"clip": model.clip.fingerprint, "milliseconds": _milliseconds(model), "ridge": curve}
-    if wanted:
-        start = SHIPPED if fits(SHIPPED, build_model(load_config("grmp", own))) else "none"
-        result["grmp"] = {
-            shots.text: _agreement(_adapted(task, own, start, shots, place), quality[len(pool) :], subsets)
-            for shots in wanted
-        }
+    model = build_model(load_config("ridge", own))
+    result: dict[str, Any] = {"clip": model.clip.fingerprint, "milliseconds": _milliseconds(model)}
+    for method, some, trials in (("ridge", counts, seeds), ("grmp", wanted, ADAPTED_DRAWS)):
+        if some:
+            settings = load_config(method, own)
+            start = SHIPPED if fits(SHIPPED, build_model(settings)) else None
+            result[method] = _curve(Protocol(settings, task, some[0], start, place), some, trials)
     return result | _told(clean, shown, own, test, place)
 
 
-def _features(model: QualityModel, loader: Loader, records: Sequence[Record], place: str) -> tuple[Tensor, Tensor]:
-    features, quality = summaries(model, _batches(loader, records, place, "features"))
-    return features.double().cpu(), quality.double().cpu()
+def _curve(protocol: Protocol, counts: Sequence[Shots], seeds: int) -> dict[str, Any]:
+    """{shots: {srcc, iqr, within}}: median, interquartile range, and the median within each subset."""
+    protocols = [replace(protocol, shots=shots) for shots in counts]
+    drawn = {p.shots.text: draws(p, range(seeds)) for p in protocols}
+    known = before_learning(protocol, [draw for some in drawn.values() for draw in some])
+    found = {}
+    for count, some in drawn.items():
+        once = len(some[0].shots) == some[0].pool  # every draw is the same
+        trials = [try_on(protocol, draw, known).entry for draw in (some[:1] if once else some)]
+        over = summary(trials)
+        within = {name: figures["srcc"] for name, figures in over["median"]["within"].items()}
+        found[count] = {"srcc": over["median"]["srcc"], "iqr": over["iqr"]["srcc"], "within": within}
+    return found
 
 
 @torch.inference_mode()
@@ -123,32 +116,9 @@ def _batches(loader: Loader, records: Sequence[Record], place: str, title: str) 
             log({})
 
 
-def _agreement(found: Sequence[Tensor], wanted: Tensor, subsets: Sequence[str]) -> dict[str, Any]:
-    """Median and interquartile range over draws of the SRCC, and its median within each subset."""
-    every = np.array([metrics.srcc(one, wanted) for one in found])
-    within = {}
-    for name in sorted(set(subsets)):
-        rows = torch.tensor([subset == name for subset in subsets])
-        within[name] = _finite(np.median([metrics.srcc(one[rows], wanted[rows]) for one in found]))
-    low, middle, high = np.quantile(every, (0.25, 0.5, 0.75))
-    return {"srcc": _finite(middle), "iqr": _finite(high - low), "within": within}
-
-
 def _finite(value: Any) -> float | None:
     """None for nan, which JSON has not: the correlation of a constant."""
     return float(value) if np.isfinite(value) else None
-
-
-def _adapted(task: TableTask, own: Sequence[str], start: Path | str, shots: Shots, place: str) -> list[Tensor]:
-    with tempfile.TemporaryDirectory() as folder:
-        results = [
-            adapt(
-                "grmp", task="biq2021", root=task.root, shots=shots.text, start=start, seed=seed, device=place,
-                overrides=own, out=Path(folder, "adapted"),
-            )
-            for seed in range(ADAPTED_DRAWS)
-        ]  # fmt: skip
-    return [torch.tensor(result.report.predicted) for result in results if result.report]
 
 
 def _unseen(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:

@@ -33,9 +33,10 @@ from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import track
 from ..types import Record, Shots
-from .adaptation import anchor_of, shot_batches
+from . import cells
 from .common import build_model, choose_device
 from .metatraining import meta_step
+from .protocol import anchor_of, shot_batches
 
 BASELINES = ("random", "joint")
 
@@ -78,14 +79,14 @@ def meta_vs_none(
     plan = spec.model_dump(mode="json", include={"held_types", "held_photographs", "shots", "test", "episodes"})
     plan |= {"clip": checkpoint.build(next(iter(methods.values()))).clip.fingerprint, "photographs": names}
     arms = {arm: method.model_dump(mode="json") for arm, method in methods.items()}
-    _claim(folder, plan, arms)
+    cells.claim(folder, plan, arms)
 
-    missing = [run for run in runs if set(spec.arms) - set(_known(folder, *run))]
+    missing = [run for run in runs if set(spec.arms) - set(cells.read(_file(folder, *run)))]
     jobs = (delayed(_run)(folder, spec, source, *run, place) for run in missing)
     with track("runs", len(runs), len(runs) - len(missing)) as log:
         for _ in Parallel(workers, return_as="generator_unordered")(jobs):
             log({})
-    results = [_known(folder, *run) for run in runs]
+    results = [cells.read(_file(folder, *run)) for run in runs]
     return {"table": _table(spec, results), "runs": len(runs), "plan": plan, "arms": arms} | {
         "versions": checkpoint.versions()
     }
@@ -134,43 +135,16 @@ def _method(spec: MetaVsNoneSpec, arm: str, seed: int) -> Config:
     return settings
 
 
-def _claim(folder: Path, plan: dict[str, Any], arms: dict[str, Any]) -> None:
-    """Write what the folder is about; InputError where it is about something else."""
-    described = folder / "experiment.json"
-    earlier: dict[str, Any] = json.loads(described.read_text()) if described.is_file() else {"plan": plan, "arms": {}}
-    if earlier["plan"] != plan:
-        raise InputError(f"--out {folder}: holds another experiment; name a folder of its own")
-    for arm in arms:
-        if earlier["arms"].get(arm, arms[arm]) != arms[arm]:
-            raise InputError(f"--out {folder}: holds another '{arm}'; name a folder of its own")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(described, {"plan": plan, "arms": earlier["arms"] | arms})
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
-
-
 def _file(folder: Path, choice: int, seed: int) -> Path:
+    """The results of a run, {arm: {shots: SRCC}} as far as it has come."""
     return folder / f"choice{choice}-seed{seed}.json"
-
-
-def _known(folder: Path, choice: int, seed: int) -> dict[str, dict[str, float | None]]:
-    """{arm: {shots: SRCC}} as far as a run has come."""
-    file = _file(folder, choice, seed)
-    return json.loads(file.read_text()) if file.is_file() else {}
-
-
-def _write(file: Path, content: Any) -> None:
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    part.replace(file)
 
 
 def _run(folder: Path, spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, place: str) -> None:
     """Complete the file of one run, arm by arm."""
-    loader: Loader | None = None
+    loader, file = None, _file(folder, choice, seed)
     for arm in spec.arms:
-        known = _known(folder, choice, seed)
+        known = cells.read(file)
         if arm in known:
             continue
         settings = _method(spec, arm, seed)
@@ -180,7 +154,7 @@ def _run(folder: Path, spec: MetaVsNoneSpec, source: SyntheticTask, choice: int,
             found = _arm(spec, arm, settings, pictures, source, loader, place)
         except InputError as error:
             raise InputError(f"choice {choice}, seed {seed}, {arm}: {error}") from None
-        _write(_file(folder, choice, seed), known | {arm: found})
+        cells.write(file, known | {arm: found})
 
 
 def _arm(

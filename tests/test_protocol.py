@@ -1,0 +1,160 @@
+"""The protocol of adaptation and learning curves, on a miniature CLIP."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fewshot_iqa import metrics
+from fewshot_iqa.config import TableTask
+from fewshot_iqa.data.readers import read_table
+from fewshot_iqa.data.splits import folds_by_group
+from fewshot_iqa.evaluate import compare, over_trials
+from fewshot_iqa.model import checkpoint
+from fewshot_iqa.types import Output
+from tests.conftest import sets
+
+FIGURES = {"srcc", "plcc", "plcc_logistic", "krcc", "rmse"}
+
+
+@pytest.fixture
+def quick(miniature):
+    """Overrides for every method."""
+    return sets([f"clip={miniature}", "views={short_side: null, crop: 32, count: 1}"])
+
+
+@pytest.fixture
+def rows(table):
+    """Eight pictures in two subsets."""
+    return table([{"image": f"photo{i % 6}.png", "score": 10 * i, "group": i, "subset": "ab"[i % 2]} for i in range(8)])
+
+
+def command(rows, out, *more):
+    return ("--task", "csv", "--labels", rows, "--test", "0.5", "--out", out, *more)
+
+
+def test_seeds_are_told_one_by_one_and_together(fsiqa, rows, quick, tmp_path):
+    table = command(rows, tmp_path / "out", "--config", "ridge", "--shots", 3, "--json", tmp_path / "out.json")
+    result = fsiqa("adapt", *table, "--seeds", 4, *quick)
+    assert result.code == 0, result.error
+    assert "median of 4 draws" in result.output
+    assert "within a" in result.output
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert {"task", "method", "shots", "seeds", "median", "iqr", "config", "versions"} <= set(facts)
+    assert (facts["method"], facts["shots"]) == ("ridge", "3")
+    assert [trial["seed"] for trial in facts["seeds"]] == [0, 1, 2, 3]
+    for trial in facts["seeds"]:
+        assert FIGURES | {"zero_step", "within", "seconds", "peak_mb"} < set(trial)
+        assert set(trial["within"]["a"]) == FIGURES
+    values = [trial["rmse"] for trial in facts["seeds"]]
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    assert facts["median"]["rmse"] == pytest.approx(middle)
+    assert facts["iqr"]["rmse"] == pytest.approx(high - low)
+    assert checkpoint.facts(tmp_path / "out")["rmse"] == values[0]
+    alone = fsiqa("adapt", *table, "--seed", 2, *quick)
+    assert alone.code == 0
+    again = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    assert [trial["rmse"] for trial in again] == [pytest.approx(values[2], abs=1e-6)]
+
+
+def test_each_group_is_in_the_test_of_one_fold(fsiqa, rows, quick, tmp_path):
+    table = ("--task", "csv", "--labels", rows, "--out", tmp_path / "out", "--config", "ridge", "--shots", 4)
+    result = fsiqa("adapt", *table, "--folds", 4, "--json", tmp_path / "out.json", *quick)
+    assert result.code == 0, result.error
+    trials = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    assert [(trial["seed"], trial["fold"], trial["test"]) for trial in trials] == [(0, fold, 2) for fold in range(4)]
+    assert "give one of them" in fsiqa("adapt", *table, "--folds", 4, "--test", 0.5, *quick).error
+    assert "8 groups only" in fsiqa("adapt", *table, "--folds", 9, *quick).error
+
+    records = read_table(TableTask(kind="table", description="", labels=rows))
+    splits = folds_by_group(records, 3, 0.2, seed=5)
+    tested = [record.group for _, test in splits for record in test]
+    assert sorted(tested) == sorted(record.group for record in records)
+    for pool, test in splits:
+        assert not {record.group for record in pool} & {record.group for record in test}
+
+
+def test_a_subset_is_a_column_or_a_part_of_the_name(table):
+    labels = table([{"image": f"photo{i}.png", "score": i, "subset": "x" if i else ""} for i in range(3)])
+    task = {"kind": "table", "description": "", "labels": labels}
+    assert [r.subset for r in read_table(TableTask(**task))] == [None, "x", "x"]
+    assert [r.subset for r in read_table(TableTask(**task, subset=r"o(\d)"))] == ["0", "x", "x"]
+
+
+@pytest.mark.parametrize("pattern", ["ss", "(", "(a)(b)"])
+def test_a_pattern_of_subsets_has_one_group(fsiqa, rows, pattern, tmp_path):
+    result = fsiqa("adapt", *command(rows, tmp_path / "out"), "--set", f"task.subset='{pattern}'")
+    assert result.code == 2
+    assert "subset" in result.error
+
+
+def test_agreement_within_a_subset():
+    report = compare(Output(torch.tensor([1, 2, 3, 4, 1, 2])), [1, 2, 3, 4, 2, 1], [*"aaaa", None, None])
+    assert report.within == {"a": metrics.report([1, 2, 3, 4], [1, 2, 3, 4])}
+    median, iqr = over_trials(
+        [{"x": 1.0, "in": {"y": None}}, {"x": 2.0, "in": {"y": 3.0}}, {"x": None, "in": {"y": None}}]
+    )
+    assert median == {"x": 1.5, "in": {"y": 3.0}}
+    assert iqr == {"x": 0.5, "in": {"y": 0.0}}
+    assert over_trials([{"x": None}]) == ({"x": None}, {"x": None})
+
+
+def test_the_logistic_straightens_what_bends():
+    x = np.random.default_rng(0).random(200)
+    bent = 0.1 + 0.8 / (1 + np.exp(-(x - 0.6) / 0.05))
+    assert metrics.plcc(x, bent) < 0.95
+    assert metrics.plcc_logistic(x, bent) == pytest.approx(1, abs=1e-6)
+    assert metrics.plcc_logistic(5 * x + 3, 100 * bent) == pytest.approx(1, abs=1e-6)
+    assert np.isnan(metrics.plcc_logistic(np.ones(9), np.arange(9)))
+    assert metrics.report([1, 2, 3], [1, 2, 3])["plcc_logistic"] is None
+
+
+def assert_same(one, two):
+    """Features differ in the last bits by the pictures beside them, and two shots enlarge that."""
+    for name in FIGURES:
+        assert one[name] == (None if two[name] is None else pytest.approx(two[name], rel=1e-3))
+
+
+def curve(fsiqa, rows, quick, tmp_path, *more):
+    folder = tmp_path / "curve"
+    return fsiqa(
+        "curve", "--task", "csv", "--labels", rows, "--test", "0.5", "--methods", "ridge,coop,clip_iqa",
+        "--shots", "2,100%", "--seeds", 2, "--out", folder, "--csv", tmp_path / "curve.csv",
+        "--figure", tmp_path / "curve.png", "--json", tmp_path / "curve.json", *quick, *more,
+    )  # fmt: skip
+
+
+def test_a_curve_goes_on_where_it_stopped(fsiqa, rows, quick, tmp_path):
+    methods = tmp_path / "coop.yaml"
+    methods.write_text("description: quick\nbase: coop\nadapt: {steps: 2, batch: 4}\n")
+    result = curve(fsiqa, rows, quick, tmp_path, "--methods", f"ridge,{methods},clip_iqa")
+    assert result.code == 0, result.error
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+    found = pd.read_csv(tmp_path / "curve.csv")
+    assert list(zip(found["method"], found["shots"], found["trials"], strict=True)) == [
+        (method, count, 2) for method in ("ridge", "coop", "clip_iqa") for count in (2, 4)
+    ]
+    told = json.loads((tmp_path / "curve.json").read_text())["curve"]
+    values = [trial["srcc"] for trial in told["ridge"]["100%"]["trials"]]
+    assert found["srcc"][1] == pytest.approx(np.median(values), abs=1e-4)
+    assert found["srcc_a"][1] == pytest.approx(told["ridge"]["100%"]["median"]["within"]["a"]["srcc"], abs=1e-4)
+
+    # the same trial as adapt's
+    adapted = command(rows, tmp_path / "out", "--config", "ridge", "--shots", 2, "--seed", 1)
+    assert fsiqa("adapt", *adapted, "--json", tmp_path / "out.json", *quick).code == 0
+    (alone,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    beside = told["ridge"]["2"]["trials"][1]
+    assert_same(alone, beside)
+
+    lost = tmp_path / "curve" / "coop-2-seed1.json"
+    kept = tmp_path / "curve" / "coop-2-seed0.json"
+    before, since = lost.read_text(), kept.stat().st_mtime_ns
+    lost.unlink()
+    again = curve(fsiqa, rows, quick, tmp_path, "--methods", f"ridge,{methods},clip_iqa", "--workers", 2)
+    assert again.code == 0, again.error
+    assert kept.stat().st_mtime_ns == since
+    one, two = (json.loads(text)["trials"][0] for text in (before, lost.read_text()))
+    assert_same(one, two)
+    assert "another source" in curve(fsiqa, rows, quick, tmp_path, "--lower-is-better").error
