@@ -158,3 +158,43 @@ def test_a_curve_goes_on_where_it_stopped(fsiqa, rows, quick, tmp_path):
     one, two = (json.loads(text)["trials"][0] for text in (before, lost.read_text()))
     assert_same(one, two)
     assert "another source" in curve(fsiqa, rows, quick, tmp_path, "--lower-is-better").error
+
+
+@pytest.mark.parametrize("method", ["ridge", "gp", "clip_iqa"])
+@pytest.mark.parametrize("scores", [[10, 20, 30, 40, 50, 60], [1, 1, 1, 5, 5, 5], [5, 5, 5, 5, 5, 6]])
+def test_two_shots_and_ties_are_enough(fsiqa, table, quick, method, scores, tmp_path):
+    labels = table([{"image": f"photo{i}.png", "score": score} for i, score in enumerate(scores)])
+    result = fsiqa(
+        "adapt", "--task", "csv", "--labels", labels, "--config", method, "--shots", 2, "--seeds", 3,
+        "--set", "task.range=[0, 100]", "--out", tmp_path / "out", "--json", tmp_path / "out.json", *quick,
+    )  # fmt: skip
+    assert result.code == 0, result.error
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert all(np.isfinite(trial["rmse"]) for trial in facts["seeds"])
+    assert (facts["median"].get("coverage") is None) == (method != "gp")
+    assert fsiqa("score", tmp_path / "out", labels.parent).code == 0
+
+
+def test_what_cannot_be_learned_from_is_told_before_anything_else(fsiqa, table, quick, tmp_path):
+    rows = [{"image": f"photo{i}.png", "score": 7 if i else 8, "group": "one"} for i in range(6)]
+    task = ("--task", "csv", "--labels", table(rows), "--config", "gp", "--out", tmp_path / "out", *quick)
+    assert "all 6 pictures are of one group ('one')" in fsiqa("adapt", *task, "--shots", 2).error
+    for i, row in enumerate(rows):
+        row["group"] = str(i)
+    table(rows)
+    assert "the training pool holds only 5 pictures" in fsiqa("adapt", *task, "--shots", 6).error
+    # one of the seeds draws equal ratings: nothing is computed for the others
+    error = fsiqa("adapt", *task, "--shots", 2, "--seeds", 9).error
+    assert "the ratings to learn from all equal 7" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_score_tells_how_sure_it_is(fsiqa, rated, quick, tmp_path):
+    task = ("--task", "csv", "--labels", rated, "--config", "gp", "--shots", 3, "--out", tmp_path / "out", *quick)
+    assert fsiqa("adapt", *task).code == 0
+    result = fsiqa("score", tmp_path / "out", rated.parent, "--csv", tmp_path / "scores.csv")
+    assert "±" in result.output
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    low, high = checkpoint.facts(tmp_path / "out")["scale"]
+    assert (scores["quality_sd"] > 0).all()
+    np.testing.assert_allclose(scores["rating_sd"], (high - low) * scores["quality_sd"], atol=0.02)

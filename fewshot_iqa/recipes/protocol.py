@@ -95,17 +95,16 @@ def try_on(protocol: Protocol, draw: Draw, known: Memory) -> Trial:
     before = report = None
     if model.head is None:  # else there is nothing to say before
         before = report = compare(Output(_frozen(protocol, model, loader, draw.test, known)), wanted, subsets)
-    started = time.monotonic()
+    started = ended = time.monotonic()
     if settings.adapt:
         _fit(model, loader, draw.shots, settings, device)
-    elif model.head:
+        ended = time.monotonic()
+        report = evaluate_on(model, loader, draw.test, device, "testing after adaptation")
+    elif model.head is not None:
         shots, test = (_frozen(protocol, model, loader, records, known) for records in (draw.shots, draw.test))
         started = time.monotonic()
         _solve(model, shots, _qualities(draw.shots, draw.scale), settings)
-    seconds = time.monotonic() - started
-    if settings.adapt:
-        report = evaluate_on(model, loader, draw.test, device, "testing after adaptation")
-    elif model.head:
+        ended = time.monotonic()
         with torch.inference_mode():
             report = compare(model.head(test), wanted, subsets)
     assert report is not None
@@ -114,7 +113,7 @@ def try_on(protocol: Protocol, draw: Draw, known: Memory) -> Trial:
         entry["fold"] = draw.fold
     entry |= {"shots": len(draw.shots), "pool": draw.pool, "test": len(draw.test)} | figures(report)
     entry |= {"zero_step": figures(before) if before else None}
-    entry |= {"seconds": round(seconds, 2), "peak_mb": round(_peak(device))}
+    entry |= {"seconds": round(ended - started, 2), "peak_mb": round(_peak(device))}
     return Trial(draw, settings, model, report, entry)
 
 
@@ -202,7 +201,8 @@ def _frozen(
 ) -> Tensor:
     """What the model says of each record before it learns anything: the features that a linear head reads (R, S), or
     else its quality (R,). Computed where it is not `known`."""
-    fresh = protocol.start is None and bool(model.text or model.visual)  # prompts that a seed drew
+    prompts = any(name.startswith(("text.", "visual.")) for name, _ in model.named_parameters())
+    fresh = protocol.start is None and prompts  # drawn by the seed
     keys = [(r.path, r.apply, loader.seed if fresh or r.apply else None) for r in records]
     missing = {key: record for key, record in zip(keys, records, strict=True) if key not in known}
     title, size, rows = "reading features" if model.head else "testing before adaptation", 8, []
