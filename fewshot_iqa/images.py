@@ -133,11 +133,20 @@ def random_view(image: Tensor, crop: int, generator: torch.Generator) -> Tensor:
 
 
 def fixed_views(image: Tensor, views: "ViewSpec") -> Tensor:
-    """The test crops (count, 3, crop, crop): the centre, and with five also the corners."""
+    """The test crops (V, 3, crop, crop): the centre, with five also the corners; or a grid of crops `stride` apart or
+    less, from edge to edge."""
     height, width = image.shape[-2:]
     down, right, crop = height - views.crop, width - views.crop, views.crop
-    places = [(down // 2, right // 2), (0, 0), (0, right), (down, 0), (down, right)]
-    return torch.stack([image[:, y : y + crop, x : x + crop] for y, x in places[: views.count]])
+    if views.stride:
+        places = [(y, x) for y in _grid(down, views.stride) for x in _grid(right, views.stride)]
+    else:
+        places = [(down // 2, right // 2), (0, 0), (0, right), (down, 0), (down, right)][: views.count]
+    return torch.stack([image[:, y : y + crop, x : x + crop] for y, x in places])
+
+
+def _grid(span: int, stride: int) -> list[int]:
+    steps = -(-span // stride)
+    return [round(i * span / steps) for i in range(steps + 1)] if steps else [0]
 
 
 def to_float(images: Tensor) -> Tensor:

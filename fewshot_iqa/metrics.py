@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,13 @@ def krcc(predicted: ArrayLike, rated: ArrayLike) -> float:
 def rmse(predicted: ArrayLike, rated: ArrayLike) -> float:
     """Root mean squared error."""
     return float(np.sqrt(np.mean((np.asarray(predicted, float) - np.asarray(rated, float)) ** 2)))
+
+
+def merit(figures: Mapping[str, float | None]) -> float:
+    """SRCC + PLCC − RMSE of a `report`, by which to choose: agreement in order, along a line, and in value. A constant
+    agrees least."""
+    order, line, value = (figures[name] for name in ("srcc", "plcc", "rmse"))
+    return (-1.0 if order is None else order) + (-1.0 if line is None else line) - (value or 0.0)
 
 
 def report(predicted: ArrayLike, rated: ArrayLike) -> dict[str, float | None]:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from .errors import InputError
-from .images import find_images, fixed_views, prepare, read_image, to_float
+from .images import find_images, fixed_views, prepare, read_image
 from .types import Scale
 
 if TYPE_CHECKING:
     from .config import ViewSpec
     from .model.quality import QualityModel
 
-BATCH = 8  # images, each with all its views
+AT_ONCE = 8  # images, each with all its views
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Scorer:
         with torch.inference_mode():
             state = self.model.encode_prompts()
         remaining = iter(paths)
-        while chunk := list(islice(remaining, BATCH)):
+        while chunk := list(islice(remaining, 1 if self.views.stride else AT_ONCE)):
             decoded = [self._views(path) for path in chunk]
             views = [view for view, _ in decoded if view is not None]
             told: Iterator[tuple[float, float | None]] = iter(())
@@ -93,4 +93,4 @@ class Scorer:
         height, width = image.shape[-2:]
         crop = self.views.crop
         note = f"{width}x{height} is smaller than the {crop} pixel crop: enlarged" if min(height, width) < crop else ""
-        return to_float(fixed_views(prepare(image, self.views), self.views)), note
+        return fixed_views(prepare(image, self.views), self.views), note

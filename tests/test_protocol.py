@@ -1,6 +1,7 @@
 """The protocol of adaptation and learning curves, on a miniature CLIP."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,13 +9,17 @@ import pytest
 import torch
 
 from fewshot_iqa import metrics
-from fewshot_iqa.config import TableTask
+from fewshot_iqa.config import TableTask, ViewSpec, load_config
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import folds_by_group
 from fewshot_iqa.evaluate import compare, over_trials
+from fewshot_iqa.images import fixed_views, read_image
 from fewshot_iqa.model import checkpoint
+from fewshot_iqa.model.quality import AT_ONCE
+from fewshot_iqa.recipes import protocol
+from fewshot_iqa.score import Scorer
 from fewshot_iqa.types import Output
-from tests.conftest import sets
+from tests.conftest import photograph, sets
 
 FIGURES = {"srcc", "plcc", "plcc_logistic", "krcc", "rmse"}
 
@@ -198,3 +203,74 @@ def test_a_score_tells_how_sure_it_is(fsiqa, rated, quick, tmp_path):
     low, high = checkpoint.facts(tmp_path / "out")["scale"]
     assert (scores["quality_sd"] > 0).all()
     np.testing.assert_allclose(scores["rating_sd"], (high - low) * scores["quality_sd"], atol=0.02)
+
+
+def test_windows_cover_a_picture_from_edge_to_edge():
+    image = torch.arange(3 * 50 * 70).view(3, 50, 70) % 251
+    views = ViewSpec(crop=32, stride=16)
+    windows = fixed_views(image.byte(), views)
+    assert windows.shape == (3 * 4, 3, 32, 32)  # 18 and 38 pixels beyond the crop
+    assert torch.equal(windows[0], image[:, :32, :32].byte())
+    assert torch.equal(windows[-1], image[:, -32:, -32:].byte())
+    assert fixed_views(image[:, :32, :33].byte(), views).shape[0] == 2
+    assert fixed_views(image[:, :32, :32].byte(), views).shape[0] == 1
+
+
+def test_many_windows_of_pictures_of_any_size(small, tmp_path):
+    """Scored together, alone, and in pieces: the same."""
+    model, paths = checkpoint.build(load_config("grmp", small)), []
+    for i, size in enumerate([(200, 300), (40, 50), (33, 400)]):
+        paths.append(tmp_path / f"large{i}.png")
+        photograph(i, *size).save(paths[-1])
+    views = ViewSpec(crop=32, stride=16)
+    scorer = Scorer(model, views, None, "cpu")
+    together = [score.quality for score in scorer.stream(paths)]
+    assert fixed_views(read_image(paths[0]), views).shape[0] > 2 * AT_ONCE
+    for path, quality in zip(paths[::-1], together[::-1], strict=True):
+        assert scorer.score(path) == pytest.approx(quality, abs=1e-6)
+        each = fixed_views(read_image(path), views)
+        with torch.inference_mode():
+            one_by_one = torch.stack([model(view[None] / 255).quality[0] for view in each]).mean()
+        assert quality == pytest.approx(float(one_by_one), abs=1e-5)
+
+
+def test_a_setting_is_chosen_inside_the_shots(fsiqa, rows, small, tmp_path, monkeypatch):
+    honest, judged = protocol.evaluate_on, []
+
+    def second_is_right(model, loader, records, device, title="validating"):
+        """In each fold the second candidate predicts the ratings, the others their opposite."""
+        report = honest(model, loader, records, device, title)
+        if title != "validating":
+            return report
+        judged.append({record.path.name for record in records})
+        right = (len(judged) - 1) // 3 == 1
+        return replace(report, predicted=[value if right else -value for value in report.rated])
+
+    monkeypatch.setattr(protocol, "evaluate_on", second_is_right)
+    task = (
+        "--task",
+        "csv",
+        "--labels",
+        rows,
+        "--test",
+        0.25,
+        "--shots",
+        6,
+        "--from",
+        "none",
+        "--out",
+        tmp_path / "out",
+    )
+    choose = sets([*small, "adapt.choose=[{lr: 1e-3}, {lr: 2e-3, steps: 1}, {lr: 3e-3}]", "views.count=1"])
+    result = fsiqa("adapt", *task, *choose, "--json", tmp_path / "out.json")
+    assert result.code == 0, result.error
+    (trial,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    assert trial["chosen"] == {"lr": 2e-3, "steps": 1}
+    adapted = checkpoint.config(tmp_path / "out").adapt
+    assert (adapted.lr, adapted.steps, adapted.choose) == (2e-3, 1, [])
+    assert [len(set.union(*judged[i : i + 3])) for i in (0, 3, 6)] == [len(set.union(*judged))] * 3
+
+    assert fsiqa("adapt", *task, *choose, "--shots", 2, "--json", tmp_path / "out.json").code == 0
+    (trial,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    assert trial["chosen"] == {"lr": 1e-3}
+    assert "adapt.choose: rate" in fsiqa("adapt", *task, *sets([*small, "adapt.choose=[{rate: 1}]"])).error

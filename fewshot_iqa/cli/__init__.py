@@ -108,6 +108,8 @@ def adapt(
     if several:
         title += f"; median of {len(facts['seeds'])} draws (interquartile range)"
     print_metrics(title, _stages(facts["median"]), _stages(facts["iqr"]) if several else None)
+    if (coverage := facts["median"].get("coverage")) is not None:
+        typer.echo(f"{coverage:.0%} of the test ratings lie within the predicted 90 % intervals")
     typer.echo(f"started from {facts['start']}; saved{' the first' if several else ''} in {result.out}")
     write_json(json_file, facts)
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from ..errors import InputError
 from .spec import Spec
@@ -62,13 +62,15 @@ class ViewSpec(Spec):
     """How an image becomes crops: reduce, then cut `crop`-sized squares.
 
     `short_side` reduces larger images, keeping their shape; `square` resizes to an exact square instead, as the
-    release of GRMP-IQA does. Training takes one random crop with a random flip, testing `count` fixed ones.
+    release of GRMP-IQA does. Training takes one random crop with a random flip, testing `count` fixed ones, or with
+    `stride` as many as cover the image from edge to edge, so far apart or less.
     """
 
     crop: int = Field(224, ge=16)
     short_side: int | None = Field(None, ge=16)
     square: int | None = Field(None, ge=16)
     count: Literal[1, 5] = 5
+    stride: int | None = Field(None, gt=0)
 
     def model_post_init(self, _: Any) -> None:
         if self.short_side and self.square:
@@ -114,7 +116,11 @@ class RegularizerSpec(Spec):
 
 
 class AdaptSpec(Spec):
-    """Few-shot fine-tuning: a fixed number of steps, one optimiser, nothing chosen on test data."""
+    """Few-shot fine-tuning: a fixed number of steps, one optimiser, nothing chosen on test data.
+
+    `choose` lists changes to these keys, of which the best by cross-validation inside the shots is taken (the first,
+    where the shots are of fewer groups than `folds`).
+    """
 
     trainable: list[str] = Field(min_length=1)
     steps: int = Field(gt=0)
@@ -123,6 +129,19 @@ class AdaptSpec(Spec):
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.0, ge=0)
     regularizer: RegularizerSpec | None = None
+    choose: list[dict[str, Any]] = Field([])
+    folds: int = Field(3, ge=2)  # of that cross-validation
+
+    def model_post_init(self, _: Any) -> None:
+        self.candidates()
+
+    def candidates(self) -> list["AdaptSpec"]:
+        """Itself with each of the changes; InputError where one does not fit."""
+        try:
+            return [AdaptSpec.model_validate(self.model_dump() | change | {"choose": []}) for change in self.choose]
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(f"adapt.choose: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 class RidgeSpec(Spec):

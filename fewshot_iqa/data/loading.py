@@ -64,14 +64,19 @@ class Loader:
     def random_batch(self, records: Sequence[Record], noise: torch.Generator) -> Batch:
         """One random view of each record."""
         crops = [random_view(self.picture(record), self.views.crop, noise) for record in records]
-        return Batch(to_float(torch.stack(crops)), self._targets(records))
+        return Batch(torch.stack(crops), self._targets(records))
 
-    def fixed_batches(self, records: Sequence[Record], size: int = 8) -> Iterator[Batch]:
-        """The fixed test views of `size` records at a time: images (R, V, 3, crop, crop), targets (R,)."""
-        for start in range(0, len(records), size):
-            chunk = records[start : start + size]
+    @property
+    def at_once(self) -> int:
+        """How many pictures `fixed_batches` gives at a time: one, where their number of views depends on their size."""
+        return 1 if self.views.stride else 8
+
+    def fixed_batches(self, records: Sequence[Record]) -> Iterator[Batch]:
+        """The fixed test views of a few records at a time: images (R, V, 3, crop, crop), targets (R,)."""
+        for start in range(0, len(records), self.at_once):
+            chunk = records[start : start + self.at_once]
             crops = [fixed_views(self.picture(record), self.views) for record in chunk]
-            yield Batch(to_float(torch.stack(crops)), self._targets(chunk))
+            yield Batch(torch.stack(crops), self._targets(chunk))
 
     def _targets(self, records: Sequence[Record]) -> dict[str, Tensor]:
         return {"quality": torch.tensor([self.scale.quality(record.rating) for record in records]).float()}

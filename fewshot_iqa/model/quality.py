@@ -1,6 +1,6 @@
 """The one model of every variant: text branches looking at an image through sets of visual prompts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -16,6 +16,7 @@ from .heads import GaussianProcessHead, LinearHead, antonym_quality
 from .prompts import TextPrompts, VisualPrompts
 
 PLAIN = ""  # the visual set without prompts
+AT_ONCE = 64  # views that pass the tower together
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -76,7 +77,7 @@ class QualityModel(nn.Module):
     def forward(
         self, images: Tensor, state: PromptState | None = None, branches: Sequence[str] | None = None
     ) -> Output:
-        """Quality and logits of `images` (B, 3, H, W) or (B, V, 3, H, W) in [0, 1], H = W = the tower's size.
+        """Quality and logits of `images` (B, 3, H, W) or (B, V, 3, H, W), H = W = the tower's size; as in a `Batch`.
 
         `branches` names the ones to compute besides the quality branch (default: none but it). Without `state` the
         prompts are encoded anew, as training needs. Images are encoded once per distinct visual set. Of V views each
@@ -87,9 +88,9 @@ class QualityModel(nn.Module):
             return output
         wanted = list(dict.fromkeys([self.spec.quality, *(branches or ())]))
         state = state or self.encode_prompts(wanted)
-        pixels, views = self._pixels(images)
+        views = images.shape[1] if images.ndim == 5 else 1
         sets = dict.fromkeys(self.spec.branches[name].visual or PLAIN for name in wanted)
-        features = {name: F.normalize(self._encode(pixels, name, state), dim=-1) for name in sets}
+        features = {name: F.normalize(self._encode(images, name, state), dim=-1) for name in sets}
         scale = self.clip.logit_scale.exp()
         logits = {}
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 would round logits of 30 to eighths
@@ -102,18 +103,20 @@ class QualityModel(nn.Module):
 
     def summaries(self, images: Tensor) -> Tensor:
         """What a head of its own reads of `images`, as for `forward`: (B, S), the mean over views."""
-        pixels, views = self._pixels(images)
-        return _mean(self.clip.summarize(pixels), views)
+        return _mean(self._each(images, self.clip.summarize), images.shape[1] if images.ndim == 5 else 1)
 
-    def _pixels(self, images: Tensor) -> tuple[Tensor, int]:
-        """The views of all pictures as the tower wants them, (B·V, 3, H, W), and V."""
-        views = images.shape[1] if images.ndim == 5 else 1
-        return (images.flatten(0, -4) - self.mean) / self.std, views
-
-    def _encode(self, pixels: Tensor, visual: str, state: PromptState) -> Tensor:
+    def _encode(self, images: Tensor, visual: str, state: PromptState) -> Tensor:
         if visual == PLAIN:
-            return self.clip.encode_image(pixels)[0]
-        return self.clip.encode_image(pixels, state.visual[visual], self.visual[visual].end_norm)[0]
+            return self._each(images, lambda pixels: self.clip.encode_image(pixels)[0])
+        prompts, end_norm = state.visual[visual], self.visual[visual].end_norm
+        return self._each(images, lambda pixels: self.clip.encode_image(pixels, prompts, end_norm)[0])
+
+    def _each(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `encode` makes of all views of all pictures, normalised as the tower wants them: (B·V, ...). Without
+        gradients in pieces, since a large picture may have very many views."""
+        flat = images.flatten(0, -4)
+        pieces = (flat,) if torch.is_grad_enabled() else flat.split(AT_ONCE)
+        return torch.cat([encode((_unit(piece) - self.mean) / self.std) for piece in pieces])
 
     def trainable(self, globs: Iterable[str]) -> Params:
         """The parameters whose names match any of `globs`; InputError for a glob that matches none."""
@@ -134,6 +137,10 @@ class QualityModel(nn.Module):
             value.requires_grad_(name in chosen)
         self.tuned |= {name for name in chosen if name.startswith("clip.")}
         return chosen
+
+
+def _unit(images: Tensor) -> Tensor:
+    return images / 255 if images.dtype == torch.uint8 else images
 
 
 def _mean(values: Tensor, views: int) -> Tensor:

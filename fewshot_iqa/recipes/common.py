@@ -72,7 +72,6 @@ def read_all(loader: Loader, records: Sequence[Record]) -> None:
 def evaluate_on(
     model: QualityModel, loader: Loader, records: Sequence[Record], device: str, title: str = "validating"
 ) -> Report:
-    size = 8
-    with track(title, -(-len(records) // size)) as log:
-        batches = (batch.to(device) for batch in loader.fixed_batches(records, size))
+    with track(title, -(-len(records) // loader.at_once)) as log:
+        batches = (batch.to(device) for batch in loader.fixed_batches(records))
         return evaluate(model, batches, subsets=[record.subset for record in records], log=log)

@@ -109,9 +109,8 @@ def _milliseconds(model: QualityModel, repeats: int = 20) -> float:
 
 
 def _batches(loader: Loader, records: Sequence[Record], place: str, title: str) -> Iterator[Batch]:
-    size = 8
-    with track(title, -(-len(records) // size)) as log:
-        for batch in loader.fixed_batches(records, size):
+    with track(title, -(-len(records) // loader.at_once)) as log:
+        for batch in loader.fixed_batches(records):
             yield batch.to(place)
             log({})
 

@@ -1,7 +1,7 @@
 """The recipe of metatrain."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..distortions import find
 from ..errors import InputError
 from ..inner import import_learn2learn
 from ..losses import WeightedSum
+from ..metrics import merit
 from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..moments import moments, restore_moments
@@ -93,10 +94,10 @@ def metatrain(
 
     def validate() -> None:
         report = evaluate_on(model, loader, validation, place)
-        earlier = [_merit(entry) for entry in facts["history"]]
+        earlier = [merit(entry) for entry in facts["history"]]
         facts["history"].append({"step": facts["step"], **report.metrics})
         facts["inner_lr"] = {name.removeprefix(meta.RATE): rate.exp().item() for name, rate in rates.items()}
-        for folder in (best, last) if _merit(report.metrics) > max(earlier, default=-math.inf) else (last,):
+        for folder in (best, last) if merit(report.metrics) > max(earlier, default=-math.inf) else (last,):
             state = {name: rate.data for name, rate in rates.items()} | moments(optimizer, learned)
             checkpoint.save(folder, model, settings, facts, state if folder == last else {})
 
@@ -136,12 +137,6 @@ def meta_step(
         raise InputError(f"step {step + 1} has no finite loss or gradient: lower {rates}")
     meta.outer_step(optimizer, params, direction, spec)
     return query_loss
-
-
-def _merit(metrics: Mapping[str, float | None]) -> float:
-    """SRCC + PLCC − RMSE: agreement in order, along a line, and in value. A constant agrees least."""
-    order, line, value = (metrics[name] for name in ("srcc", "plcc", "rmse"))
-    return (-1.0 if order is None else order) + (-1.0 if line is None else line) - (value or 0.0)
 
 
 def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settings: Config) -> dict[str, Any]:

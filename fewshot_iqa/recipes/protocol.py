@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import metrics, rng
 from ..config import AdaptSpec, Config, SyntheticTask, TableTask, revised
 from ..data.loading import Loader
 from ..data.readers import read_table
@@ -24,7 +24,7 @@ from ..losses import WeightedSum
 from ..model import checkpoint
 from ..model.backbone import load_clip
 from ..model.quality import QualityModel, scene_anchor
-from ..progress import track
+from ..progress import quiet, track
 from ..types import Batch, Output, Record, Scale, Shots
 from .common import build_model, evaluate_on
 
@@ -92,11 +92,16 @@ def try_on(protocol: Protocol, draw: Draw, known: Memory) -> Trial:
     model, loader, settings = _ready(protocol, draw)
     device = protocol.device
     wanted, subsets = _qualities(draw.test, draw.scale).tolist(), [record.subset for record in draw.test]
+    entry: dict[str, Any] = {"seed": draw.seed} | ({} if draw.fold is None else {"fold": draw.fold})
     before = report = None
     if model.head is None:  # else there is nothing to say before
         before = report = compare(Output(_frozen(protocol, model, loader, draw.test, known)), wanted, subsets)
     started = ended = time.monotonic()
     if settings.adapt:
+        if candidates := settings.adapt.candidates():
+            best = _choose(protocol, draw, candidates, settings.adapt.folds)
+            entry["chosen"] = settings.adapt.choose[best]
+            settings = settings.model_copy(update={"adapt": candidates[best]})
         _fit(model, loader, draw.shots, settings, device)
         ended = time.monotonic()
         report = evaluate_on(model, loader, draw.test, device, "testing after adaptation")
@@ -108,9 +113,6 @@ def try_on(protocol: Protocol, draw: Draw, known: Memory) -> Trial:
         with torch.inference_mode():
             report = compare(model.head(test), wanted, subsets)
     assert report is not None
-    entry: dict[str, Any] = {"seed": draw.seed}
-    if draw.fold is not None:
-        entry["fold"] = draw.fold
     entry |= {"shots": len(draw.shots), "pool": draw.pool, "test": len(draw.test)} | figures(report)
     entry |= {"zero_step": figures(before) if before else None}
     entry |= {"seconds": round(ended - started, 2), "peak_mb": round(_peak(device))}
@@ -189,6 +191,25 @@ def _fit(model: QualityModel, loader: Loader, shots: Sequence[Record], settings:
         fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
 
 
+def _choose(protocol: Protocol, draw: Draw, candidates: Sequence[AdaptSpec], folds: int) -> int:
+    """Which candidate is the best when each is trained on the shots but a fold, and judged on the fold."""
+    if len({record.group for record in draw.shots}) < folds:
+        return 0
+    splits, merits = folds_by_group(draw.shots, folds, 0.5, seed=draw.seed), []
+    with track("choosing", len(candidates) * folds) as log:
+        for candidate in candidates:
+            reports = []
+            for rest, fold in splits:
+                model, loader, settings = _ready(protocol, draw)
+                with quiet():
+                    _fit(model, loader, rest, settings.model_copy(update={"adapt": candidate}), protocol.device)
+                    reports.append(evaluate_on(model, loader, fold, protocol.device))
+                log({})
+            predicted, rated = ([v for r in reports for v in getattr(r, side)] for side in ("predicted", "rated"))
+            merits.append(metrics.merit(metrics.report(predicted, rated)))
+    return merits.index(max(merits))
+
+
 def _solve(model: QualityModel, features: Tensor, quality: Tensor, settings: Config) -> None:
     if settings.ridge:
         ridge(model, features, quality, settings.ridge)
@@ -205,10 +226,10 @@ def _frozen(
     fresh = protocol.start is None and prompts  # drawn by the seed
     keys = [(r.path, r.apply, loader.seed if fresh or r.apply else None) for r in records]
     missing = {key: record for key, record in zip(keys, records, strict=True) if key not in known}
-    title, size, rows = "reading features" if model.head else "testing before adaptation", 8, []
-    with track(title, -(-len(missing) // size)) as log, torch.inference_mode():
+    title, rows = "reading features" if model.head else "testing before adaptation", []
+    with track(title, -(-len(missing) // loader.at_once)) as log, torch.inference_mode():
         state = model.encode_prompts()
-        for batch in loader.fixed_batches(list(missing.values()), size):
+        for batch in loader.fixed_batches(list(missing.values())):
             images = batch.images.to(protocol.device)
             rows += list(model.summaries(images) if model.head else model(images, state).quality)
             log({})
