@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from fewshot_iqa import rng
 from fewshot_iqa.config import load_pretrain
 from fewshot_iqa.data.captions import KINDS, SEVERAL, CaptionedPhotographs, held_out
+from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.model.backbone import create_clip, load_clip
 from fewshot_iqa.model.stem import ConvStem
 from fewshot_iqa.pretraining import Learner, whiten_patches
@@ -45,6 +46,20 @@ def test_batches_depend_on_their_step_alone(photographs, spec):
     assert len(one.captions) == len(one.quality) == len(one.kind) == 3
     assert 0 <= one.quality.min() <= one.quality.max() <= 1
     assert one.kind.max() < len(KINDS)
+
+
+def test_what_is_held_out_is_never_shown(photographs, spec):
+    shown = ["darken", "jpeg", "white_noise"]
+    others = [row.name for row in DISTORTIONS if row.name not in shown]
+    stages = "stages=[{crop: 16, steps: 9, batch: 6}]"
+    recipe = load_pretrain("pretrain", [*spec, "faults=0.5", stages, f"hold_out=[{', '.join(others)}]"])
+    stage = CaptionedPhotographs(photographs.parent, recipe, 0)
+    assert stage.kinds == ("no distortion", "jpeg", "white noise", "darken")
+    batches = [stage[i] for i in range(9)]
+    told = " ".join(caption for batch in batches for caption in batch.captions)
+    assert not any(name.replace("_", " ") in told for name in others)
+    assert "darken and white noise and jpeg" in told
+    assert {int(kind) for batch in batches for kind in batch.kind} == {0, 1, 2, 3, SEVERAL}
 
 
 def test_faults_are_worse_than_their_parts(photographs, spec):

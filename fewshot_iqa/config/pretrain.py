@@ -39,6 +39,7 @@ class PretrainSpec(Spec):
     warmup: int = Field(100, gt=0)
     min_side: int = Field(180, ge=32)  # smaller photographs are left out
     max_side: int = Field(384, ge=32)  # the shorter side of larger ones is reduced to between the two
+    hold_out: list[str] = Field([])  # distortions that are never shown
     faults: float = Field(0, ge=0, le=1)  # share of views with several distortions, as faults of cameras are
     bf16: bool = False  # compute in bfloat16, where the processor has it
     save_every: int = Field(100, gt=0)

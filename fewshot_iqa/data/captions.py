@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import PretrainSpec, SourceSpec
-from ..distortions import DISTORTIONS, compose
+from ..distortions import DISTORTIONS, compose, find
 from ..errors import InputError
 from ..images import photographs_in, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator, key_seed
@@ -45,7 +45,7 @@ _TEMPLATES = (
 @dataclass(frozen=True)
 class CaptionedBatch:
     """`images` (B·crops, 3, s, s) uint8, the crops of one photograph together; `captions` B; `quality` (B,);
-    `kind` (B,) index into KINDS, or SEVERAL."""
+    `kind` (B,) index into the data set's `kinds`, or SEVERAL."""
 
     images: Tensor
     captions: list[str]
@@ -54,13 +54,18 @@ class CaptionedBatch:
 
 
 class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
-    """The batches of one stage. Item i is that of the run's step `first` + i, drawn from that number alone."""
+    """The batches of one stage. Item i is that of the run's step `first` + i, drawn from that number alone. `kinds` are
+    the names of what is done to photographs: nothing, or a distortion that is not held out."""
 
     def __init__(self, root: Path, spec: PretrainSpec, stage: int) -> None:
         self.photographs = [
             item for source in spec.sources for item in captioned(root, source) if not held_out(item[0])
         ]
         self.spec, self.stage = spec, spec.stages[stage]
+        held = {find(name).name for name in spec.hold_out}
+        self.shown = [row.name for row in DISTORTIONS if row.name not in held]
+        self.faults = [parts for parts in FAULTS if not held & set(parts)]
+        self.kinds = (CLEAN, *(name.replace("_", " ") for name in self.shown))
         self.first = sum(earlier.steps for earlier in spec.stages[:stage])
 
     def __len__(self) -> int:
@@ -79,7 +84,7 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
             told = " and ".join(name.replace("_", " ") for name in steps) or CLEAN
             captions.append(_caption(contents, told, quality, noise))
             qualities.append(quality)
-            kinds.append(KINDS.index(told) if len(steps) < 2 else SEVERAL)
+            kinds.append(self.kinds.index(told) if len(steps) < 2 else SEVERAL)
             if len(captions) == self.stage.batch:
                 break
         if len(captions) < 2:
@@ -92,12 +97,12 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
         low = max(self.spec.min_side, self.stage.crop)
         side = _integer(low, max(low, self.spec.max_side) + 1, noise)
         image = shrink(photograph, side)
-        if float(torch.rand((), generator=noise)) < self.spec.faults:
-            parts = FAULTS[_integer(0, len(FAULTS), noise)]
+        if float(torch.rand((), generator=noise)) < self.spec.faults and self.faults:
+            parts = self.faults[_integer(0, len(self.faults), noise)]
             steps = [(name, 1 + 3 * float(torch.rand((), generator=noise))) for name in parts]
         else:
-            kind = _integer(0, len(KINDS), noise)
-            steps = [(DISTORTIONS[kind - 1].name, _integer(1, 6, noise))] if kind else []
+            kind = _integer(0, len(self.kinds), noise)
+            steps = [(self.shown[kind - 1], _integer(1, 6, noise))] if kind else []
         if steps == [IDENTITY]:
             steps = []
         if not steps:

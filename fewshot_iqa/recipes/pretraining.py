@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from .. import pretraining, resources, rng
 from ..config import load_pretrain
-from ..data.captions import KINDS, CaptionedPhotographs
+from ..data.captions import CaptionedPhotographs
 from ..errors import InputError
 from ..model.backbone import create_clip
 from ..model.weights import read_weights, require_names
@@ -34,7 +34,7 @@ def pretrain(
     stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
     with rng.scoped(spec.seed, "init"):
         clip = create_clip(str(architecture), stem=spec.stem)
-        learner = pretraining.Learner(clip, KINDS).to(place)
+        learner = pretraining.Learner(clip, stages[0].kinds).to(place)
     optimizer = pretraining.make_optimizer(learner, spec)
     out.mkdir(parents=True, exist_ok=True)
     saved, done = out / "state.safetensors", 0
