@@ -65,7 +65,7 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
 def test_training_shots_and_test_are_strangers(photographs):
     spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"])
     source = revised(load_task("synthetic"), root=photographs, hold_out=[])
-    drawn = [meta_experiment.draw_pictures(spec, source, 1, seed, embedded=False) for seed in range(4)]
+    drawn = [meta_experiment.draw_pictures(spec, source, 1, seed, pretrained=False) for seed in range(4)]
     for pictures in drawn:
         training, pool, test = (
             {record.path for record in part} for part in (pictures.training, pictures.pool, pictures.test)
@@ -84,7 +84,7 @@ def test_the_embedded_clip_is_tested_on_what_it_never_saw(tmp_path):
         photograph(int(name.stem)).save(tmp_path / name)
     spec = load_experiment("experiments/meta_vs_none")
     source = revised(load_task("synthetic"), root=tmp_path, hold_out=[])
-    pictures = meta_experiment.draw_pictures(spec, source, 0, 0, embedded=True)
+    pictures = meta_experiment.draw_pictures(spec, source, 0, 0, pretrained=True)
     target = {record.path for record in pictures.pool + pictures.test}
     assert target == {path for path in tmp_path.iterdir() if held_out(path)}
     assert len({record.path for record in pictures.training}) == 20 - round(20 * spec.held_photographs)

@@ -16,6 +16,7 @@ class MetaVsNoneSpec(Spec):
     """
 
     config: str
+    clip: str | None = None  # in the place of that of `config`
     choices: int = Field(3, gt=0)
     held_types: int = Field(5, gt=0, lt=25)
     seeds: int = Field(5, gt=0)

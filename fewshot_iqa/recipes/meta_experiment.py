@@ -72,7 +72,7 @@ def meta_vs_none(
     source = revised(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
     methods = {arm: _method(spec, arm, 0) for arm in spec.arms}
     runs = [(choice, seed) for choice in range(spec.choices) for seed in range(spec.seeds)]
-    pool = draw_pictures(spec, source, *runs[0], embedded=methods[next(iter(methods))].clip == "tiny").pool
+    pool = draw_pictures(spec, source, *runs[0], pretrained=_pretrained(methods[next(iter(methods))].clip)).pool
     for count in spec.shots:
         Shots.parse(count).of(len(pool))
     names = sorted(path.name for path in photographs(source))
@@ -100,18 +100,18 @@ def held_types(spec: MetaVsNoneSpec, choice: int) -> list[str]:
     return [names[i] for i in order[place : place + spec.held_types]]
 
 
-def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, *, embedded: bool) -> Pictures:
+def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, *, pretrained: bool) -> Pictures:
     """The pictures of one run.
 
-    Of the photographs, those that never trained the embedded CLIP and others up to `held_photographs` are held out;
-    with the embedded CLIP only the former are adapted to and tested on.
+    Of the photographs, those that `fsiqa pretrain` never reads and others up to `held_photographs` are held out; with a
+    CLIP that is `pretrained` so, only the former are adapted to and tested on.
     """
     each = photographs(source)
     unseen = {path for path in each if held_out(path)}
     others = [path for path in each if path not in unseen]
     count = max(0, round(spec.held_photographs * len(each)) - len(unseen))
     drawn = {others[i] for i in rng.permutation(len(others), seed, "held-out photographs")[:count]}
-    target = unseen if embedded else unseen | drawn
+    target = unseen if pretrained else unseen | drawn
     if len(target) < 2 or len(others) - len(drawn) < 2:
         raise InputError(f"{source.root}: too few photographs: at least two to train on, and two held out")
     held = held_types(spec, choice)
@@ -126,9 +126,15 @@ def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed
     )
 
 
+def _pretrained(clip: str) -> bool:
+    """Whether a CLIP is of the embedded architecture."""
+    return Path(clip.partition(":")[0]).stem in ("tiny", "tiny_clip")
+
+
 def _method(spec: MetaVsNoneSpec, arm: str, seed: int) -> Config:
     changes = {"meta": spec.meta | (spec.arms[arm] or {}), "adapt": spec.adapt}
     overrides = [f"{part}.{key}={json.dumps(value)}" for part, given in changes.items() for key, value in given.items()]
+    overrides += [f"clip={json.dumps(spec.clip)}"] if spec.clip else []
     settings = load_config(spec.config, [f"seed={seed}", "views.count=1", *overrides])
     if settings.meta is None or settings.adapt is None:
         raise InputError(f"config {spec.config}: this experiment needs a method with meta and adapt")
@@ -148,7 +154,7 @@ def _run(folder: Path, spec: MetaVsNoneSpec, source: SyntheticTask, choice: int,
         if arm in known:
             continue
         settings = _method(spec, arm, seed)
-        pictures = draw_pictures(spec, source, choice, seed, embedded=settings.clip == "tiny")
+        pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(settings.clip))
         loader = loader or Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
         try:
             found = _arm(spec, arm, settings, pictures, source, loader, place)
