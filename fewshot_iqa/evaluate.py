@@ -10,6 +10,7 @@ import torch
 from . import metrics
 from .types import Batch, Output
 
+CORRELATIONS = ("srcc", "plcc", "krcc")
 NINETY = 1.6449  # standard deviations on either side of the mean that hold 90 % of a normal distribution
 
 
@@ -28,7 +29,7 @@ class Report:
 def compare(output: Output, rated: Sequence[float], subsets: Sequence[str | None] = ()) -> Report:
     """The report of predictions; `subsets` says which one each picture is of, where there are such."""
     predicted = output.quality.tolist()
-    spread = None if output.deviation is None else output.deviation.tolist()
+    spread = None if output.std is None else output.std.tolist()
 
     def agreement(rows: Sequence[int]) -> dict[str, float | None]:
         found = metrics.report([predicted[i] for i in rows], [rated[i] for i in rows])
@@ -60,24 +61,26 @@ def evaluate(
         outputs.append(model(batch.images, state))
         rated += batch.targets["quality"].tolist()
         log({})
-    spread = [output.deviation for output in outputs if output.deviation is not None]
-    whole = Output(torch.cat([output.quality for output in outputs]), deviation=torch.cat(spread) if spread else None)
+    spread = [output.std for output in outputs if output.std is not None]
+    whole = Output(torch.cat([output.quality for output in outputs]), std=torch.cat(spread) if spread else None)
     return compare(whole, rated, subsets)
 
 
 def over_trials(entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(median, interquartile range) of the figures that several trials have in common, nested as they are.
+    """(median, interquartile range) of the figures of several trials, nested as they are.
 
-    A figure that a trial lacks (None) is left out; one that all lack is None.
+    What a trial lacks is left out, and None where all lack it; but a prediction without a correlation (a constant)
+    counts as 0 where others have one.
     """
     median: dict[str, Any] = {}
     iqr: dict[str, Any] = {}
-    for name in entries[0]:
+    for name in dict.fromkeys(name for entry in entries for name in entry):
         values = [entry[name] for entry in entries if entry.get(name) is not None]
         if values and isinstance(values[0], Mapping):
             median[name], iqr[name] = over_trials(values)
         elif values:
-            low, middle, high = np.quantile(np.array(values, float), (0.25, 0.5, 0.75))
+            constant = sum(name in entry and entry[name] is None for entry in entries) if name in CORRELATIONS else 0
+            low, middle, high = np.quantile([*values, *[0.0] * constant], (0.25, 0.5, 0.75))
             median[name], iqr[name] = float(middle), float(high - low)
         else:
             median[name] = iqr[name] = None

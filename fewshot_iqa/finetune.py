@@ -1,7 +1,7 @@
 """Few-shot adaptation: by gradients, with quality-aware regularisation, or in closed form."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,9 @@ from .types import Batch, Params
 
 if TYPE_CHECKING:
     from .config import AdaptSpec, GaussianProcessSpec, RidgeSpec
+
+
+CONSTANT = 1e-6  # a feature that varies less over the shots is not standardised
 
 
 def fit(
@@ -29,8 +32,9 @@ def fit(
     """Train `params` of `model` in place, one step per batch, with one optimiser from first to last.
 
     With `spec.regularizer`, the gradient of the task loss loses the part that follows the scene distribution of
-    `anchor`, plain CLIP; both gradients are of one forward pass. `log` is called after each step with its `loss`, and
-    then with the `cosine` of the angle between the two. `model` stays in evaluation mode outside; dropout acts inside.
+    `anchor`, plain CLIP; both gradients are of one forward pass. `log` is called after each step with its `loss` and,
+    with a regularizer, the `cosine` of the angle between the two. `model` stays in evaluation mode outside; dropout
+    acts inside.
     """
     optimizer = _optimizer(params, spec)
     model.train()
@@ -43,22 +47,30 @@ def fit(
             if not math.isfinite(told["loss"]):
                 raise InputError(f"the loss became {told['loss']}: lower adapt.lr (now {spec.lr:g})")
             log(told)
+        if not all(value.isfinite().all() for value in params.values()):
+            raise InputError(f"the last step diverged: lower adapt.lr (now {spec.lr:g})")
     finally:
         model.eval()
 
 
 @torch.no_grad()
-def ridge(model: Any, features: Tensor, quality: Tensor, spec: "RidgeSpec") -> float:
+def ridge(model: Any, features: Tensor, quality: Tensor, spec: "RidgeSpec", groups: Sequence[str] = ()) -> float:
     """Set `model.head` to the ridge regression of quality (R,) on frozen features (R, S); returns the penalty.
 
-    Features are standardised over the shots. The penalty is chosen by leave-one-out cross-validation (in closed form).
+    Features are standardised over the shots. The penalty is chosen by leave-one-out cross-validation in closed form,
+    or by five folds (of whole groups) where several shots are of one of `groups`.
     """
     from sklearn.linear_model import RidgeCV  # takes a second to import
+    from sklearn.model_selection import GroupKFold
 
     given, wanted = features.double().cpu().numpy(), quality.double().cpu().numpy()
-    mean, deviation = given.mean(axis=0), given.std(axis=0) + 1e-6
-    fitted = RidgeCV(spec.penalties).fit((given - mean) / deviation, wanted)
-    weight = fitted.coef_ / deviation
+    mean, std = given.mean(axis=0), given.std(axis=0)
+    std[std < CONSTANT] = 1.0
+    count = len(set(groups))
+    folds = GroupKFold(min(5, count)) if 1 < count < len(groups) else None
+    splits = list(folds.split(given, groups=groups)) if folds else None
+    fitted = RidgeCV(spec.penalties, cv=splits, scoring="neg_mean_squared_error").fit((given - mean) / std, wanted)
+    weight = fitted.coef_ / std
     model.head.weight.copy_(torch.from_numpy(weight))
     model.head.bias.fill_(fitted.intercept_ - mean @ weight)
     return float(fitted.alpha_)
@@ -74,7 +86,7 @@ def gaussian_process(model: Any, features: Tensor, quality: Tensor, spec: "Gauss
         log p(y) = −½ log |s² C| − R/2 + const,  s² = (y − m)ᵀ C⁻¹ (y − m) / R
     """
     head = model.head
-    head.remember(features, quality)
+    head.set_shots(features, quality)
     x, y = head.standardized(features), quality.double().to(features.device)
     best = -math.inf
     for linear in spec.linear:
@@ -86,7 +98,8 @@ def gaussian_process(model: Any, features: Tensor, quality: Tensor, spec: "Gauss
             likelihood = float(precision.log().sum() - len(y) * amplitude.log())
             if likelihood > best:
                 best = likelihood
-                head.settings.copy_(torch.tensor([linear, spec.length, noise, amplitude]))
+                chosen = (linear, spec.length, noise, float(amplitude))
+    head.set_hyperparameters(*chosen)
 
 
 def _gradients(

@@ -25,10 +25,11 @@ def plcc_logistic(predicted: ArrayLike, rated: ArrayLike) -> float:
 
         f(x) = β₂ + (β₁ − β₂) / (1 + exp(−(x − β₃) / |β₄|))
 
-    nan where either side is constant, where there are fewer than five pairs, or where the fit does not converge.
+    It also straightens predictions that run the wrong way. nan where either side is constant, where there are fewer
+    than five pairs, or where the fit does not converge.
     """
     x, y = np.asarray(predicted, float), np.asarray(rated, float)
-    if len(x) < 5 or not np.ptp(x) or not np.ptp(y):
+    if len(x) < 5 or not np.ptp(x) > 0 or not np.ptp(y) > 0 or not np.isfinite(x).all():
         return float("nan")
     start = (y.max(), y.min(), x.mean(), x.std() / 4)
     try:

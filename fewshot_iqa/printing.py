@@ -1,6 +1,7 @@
 """What the command line prints and writes. Imports of rich wait inside, so that `fsiqa --help` answers at once."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,7 +42,7 @@ def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequen
 
 
 def decimals(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def rounded(value: float | None) -> float | None:
@@ -52,7 +53,8 @@ def with_spread(value: float | None, deviation: float | None) -> str | None:
     """`0.71 ± 0.08` where a standard deviation is known."""
     if value is None or deviation is None:
         return None if value is None else str(rounded(value))
-    return f"{value:.3g} ± {deviation:.2g}"
+    places = max(0, 1 - math.floor(math.log10(deviation))) if deviation > 0 else 4
+    return f"{value:.{places}f} ± {deviation:.{places}f}"
 
 
 def open_text(path: Path) -> TextIO:

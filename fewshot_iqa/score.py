@@ -74,7 +74,7 @@ class Scorer:
             if views:
                 with torch.inference_mode():
                     output = self.model(torch.stack(views).to(self.device), state)
-                spread = [None] * len(views) if output.deviation is None else output.deviation.tolist()
+                spread = [None] * len(views) if output.std is None else output.std.tolist()
                 told = zip(output.quality.clamp(0, 1).tolist(), spread, strict=True)
             for path, (view, note) in zip(chunk, decoded, strict=True):
                 yield Score(path, note=note) if view is None else self._score(path, *next(told), note)

@@ -83,14 +83,14 @@ class Output:
     """What every variant returns; of several views of a picture, the mean.
 
     `quality` (B,) in [0, 1]; `logits` {branch: (B, P)}; `features` {visual set: (B, D)} L2-normalised, the key
-    "" standing for the image without visual prompts; `deviation` (B,), how far a rating may be from the quality,
-    where the head can tell.
+    "" standing for the image without visual prompts; `std` (B,), the standard deviation of a rating around the
+    quality, where the head can tell.
     """
 
     quality: Tensor
     logits: dict[str, Tensor] = field(default_factory=dict)
     features: dict[str, Tensor] = field(default_factory=dict)
-    deviation: Tensor | None = None
+    std: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fewshot_iqa.data.splits import draw_shots, split_by_group
 from fewshot_iqa.data.synthetic import OPINION, human_quality, synthetic_records
 from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.recipes.protocol import read_records
+from fewshot_iqa.recipes.protocol import read_rated
 from fewshot_iqa.rng import generator
 from fewshot_iqa.types import Record, Scale, Shots
 
@@ -240,15 +240,16 @@ def test_a_release_with_test_rows_of_its_own(tmp_path, photographs):
     for name, rows in (("Train", (0, 1, 2, 3)), ("Test", (4, 5))):
         lines = [f"photo{i}.png,0.{i},," for i in rows]
         (tmp_path / f"{name} (Images and MOS).csv").write_text("\n".join(["Image Name,MOS,,", *lines]))
-    pool, test = read_records(revised(load_task("biq2021"), root=tmp_path))
-    assert [record.rating for record in pool] == [0.0, 0.1, 0.2, 0.3]
-    assert [record.rating for record in test] == [0.4, 0.5]
+    found = read_rated(revised(load_task("biq2021"), root=tmp_path))
+    assert [record.rating for record in found.records] == [0.0, 0.1, 0.2, 0.3]
+    assert [record.rating for record in found.test] == [0.4, 0.5]
 
 
 @pytest.mark.skipif(not DATA, reason="FSIQA_DATA names no folder of data")
 def test_a_released_table_is_read_as_it_is():
-    pool, test = read_records(revised(load_task("biq2021"), root=Path(DATA) / "biq2021"))
-    assert (len(pool), len(test)) == (2000, 500)
+    found = read_rated(revised(load_task("biq2021"), root=Path(DATA) / "biq2021"))
+    assert (len(found.records), len(found.test)) == (2000, 500)
+    assert {record.subset for record in found.test} == {"ss01", "ss02", "ss03"}
 
 
 @pytest.mark.parametrize("name", ["demo", "synthetic"])

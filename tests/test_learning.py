@@ -173,7 +173,7 @@ def test_ridge_against_the_normal_equations(linear):
     assert torch.allclose(features[0], each.mean(0), atol=1e-5)
     assert ridge(linear, features, y, RidgeSpec(penalties=[3.0])) == 3.0
     x, y = features.double(), y.double()
-    z = (x - x.mean(0)) / (x.std(0, correction=0) + 1e-6)
+    z = (x - x.mean(0)) / x.std(0, correction=0)
     weight = torch.linalg.solve(z.T @ z + 3 * torch.eye(z.shape[1]).double(), z.T @ (y - y.mean()))
     expected = z @ weight + y.mean()
     assert torch.allclose(linear.head(features).quality.double(), expected, atol=1e-4)
@@ -185,7 +185,7 @@ def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
     penalties = [1e-2, 1.0, 1e2, 1e6]
     chosen = ridge(linear, features, quality, RidgeSpec(penalties=penalties))
     x, y = features.double(), quality.double()
-    z = (x - x.mean(0)) / (x.std(0, correction=0) + 1e-6)
+    z = (x - x.mean(0)) / x.std(0, correction=0)
 
     def left_out(penalty: float) -> float:
         errors = []
@@ -210,7 +210,7 @@ def test_the_gaussian_process_is_scikit_learns(miniature, tmp_path):
     quality = seeded(7)
     gaussian_process(model, shots, quality, settings.gp)
     x = shots.double().numpy()
-    mean, spread, width = x.mean(0), x.std(0) + 1e-6, x.shape[1]
+    mean, spread, width = x.mean(0), x.std(0), x.shape[1]
     x, new = (x - mean) / spread, (others.double().numpy() - mean) / spread
     linear = kernels.ConstantKernel(0.3 / width, "fixed") * kernels.DotProduct(0, "fixed")
     near = kernels.ConstantKernel(0.7, "fixed") * kernels.Matern(4 * width**0.5, "fixed", nu=0.5)
@@ -219,15 +219,42 @@ def test_the_gaussian_process_is_scikit_learns(miniature, tmp_path):
     theirs.fit(x, y - y.mean())
     expected, deviation = theirs.predict(new, return_std=True)
     told = model.head(others)
-    amplitude = float(model.head.settings[-1])
+    amplitude = float(model.head.hyperparameters[-1])
     covariance = theirs.kernel_(x) + 0.05 * np.eye(7)
     assert amplitude == pytest.approx((y - y.mean()) @ np.linalg.solve(covariance, y - y.mean()) / 7)
     np.testing.assert_allclose(told.quality, expected + y.mean(), atol=1e-5)
-    np.testing.assert_allclose(told.deviation, np.sqrt(amplitude * (deviation**2 + 0.05)), atol=1e-5)
+    np.testing.assert_allclose(told.std, np.sqrt(amplitude * (deviation**2 + 0.05)), atol=1e-5)
 
     save(tmp_path / "gp", model, settings, {})  # a head as large as its shots comes back
     again, _, _ = load(tmp_path / "gp")
-    assert torch.equal(again.head(others).deviation, told.deviation)
+    assert torch.equal(again.head(others).std, told.std)
+
+
+@pytest.mark.parametrize("method", ["ridge", "gp"])
+def test_a_feature_that_is_constant_over_the_shots_says_nothing(miniature, method):
+    settings = load_config(method, [f"clip={miniature}", "views.crop=32"])
+    answers = []
+    for sign in (0.0, 1.0):
+        model = build(settings)
+        width = model.clip.summary_width
+        shots, others = seeded(20, width), seeded(6, width)
+        shots[:, 3], others[:, 3] = 0.25, 0.25 + sign
+        if method == "gp":
+            gaussian_process(model, shots, shots[:, 0], settings.gp)
+            assert model.head(others).std.max() < 2
+        else:
+            ridge(model, shots, shots[:, 0], settings.ridge)
+        answers.append(model.head(others).quality)
+    torch.testing.assert_close(*answers, atol=0.1, rtol=0)
+
+
+def test_ridge_leaves_whole_groups_out(linear):
+    """Copies of a shot in the folds that train would make any penalty but the least look bad."""
+    features, quality = seeded(8, linear.clip.summary_width), seeded(8)
+    copies, groups = features.repeat(6, 1), [str(i) for i in range(8)] * 6
+    spec = RidgeSpec(penalties=[1e-3, 1e5])
+    assert ridge(linear, copies, quality.repeat(6), spec) == 1e-3
+    assert ridge(linear, copies, quality.repeat(6), spec, groups) == 1e5
 
 
 def test_the_gaussian_process_takes_what_is_likeliest(miniature):
@@ -245,11 +272,11 @@ def test_the_gaussian_process_takes_what_is_likeliest(miniature):
             x, y = model.head.standardized(shots), (quality - quality.mean()).double()
             covariance = model.head.kernel(x, x, linear, some.length) + noise * torch.eye(30).double()
             normal = torch.distributions.MultivariateNormal(
-                torch.zeros(30).double(), model.head.settings[-1] * covariance
+                torch.zeros(30).double(), model.head.hyperparameters[-1] * covariance
             )
             chosen[linear, noise] = float(normal.log_prob(y))
     gaussian_process(model, shots, quality, settings.gp)
-    assert (float(model.head.settings[0]), float(model.head.settings[2])) == max(chosen, key=chosen.get)
+    assert (float(model.head.hyperparameters[0]), float(model.head.hyperparameters[2])) == max(chosen, key=chosen.get)
 
 
 def test_of_several_views_the_mean_counts(model):

@@ -7,16 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from fewshot_iqa import metrics
 from fewshot_iqa.config import TableTask, ViewSpec, load_config
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import folds_by_group
+from fewshot_iqa.errors import InputError
 from fewshot_iqa.evaluate import compare, over_trials
 from fewshot_iqa.images import fixed_views, read_image
 from fewshot_iqa.model import checkpoint
 from fewshot_iqa.model.quality import AT_ONCE
 from fewshot_iqa.recipes import protocol
+from fewshot_iqa.recipes.adaptation import start_of
+from fewshot_iqa.recipes.common import METATRAINED
 from fewshot_iqa.score import Scorer
 from fewshot_iqa.types import Output
 from tests.conftest import photograph, sets
@@ -44,7 +48,7 @@ def test_seeds_are_told_one_by_one_and_together(fsiqa, rows, quick, tmp_path):
     table = command(rows, tmp_path / "out", "--config", "ridge", "--shots", 3, "--json", tmp_path / "out.json")
     result = fsiqa("adapt", *table, "--seeds", 4, *quick)
     assert result.code == 0, result.error
-    assert "median of 4 draws" in result.output
+    assert "median of 4 trials" in result.output
     assert "within a" in result.output
     facts = json.loads((tmp_path / "out.json").read_text())
     assert {"task", "method", "shots", "seeds", "median", "iqr", "config", "versions"} <= set(facts)
@@ -74,7 +78,7 @@ def test_each_group_is_in_the_test_of_one_fold(fsiqa, rows, quick, tmp_path):
     assert "8 groups only" in fsiqa("adapt", *table, "--folds", 9, *quick).error
 
     records = read_table(TableTask(kind="table", description="", labels=rows))
-    splits = folds_by_group(records, 3, 0.2, seed=5)
+    splits = folds_by_group(records, 3, seed=5)
     tested = [record.group for _, test in splits for record in test]
     assert sorted(tested) == sorted(record.group for record in records)
     for pool, test in splits:
@@ -274,3 +278,119 @@ def test_a_setting_is_chosen_inside_the_shots(fsiqa, rows, small, tmp_path, monk
     (trial,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
     assert trial["chosen"] == {"lr": 1e-3}
     assert "adapt.choose: rate" in fsiqa("adapt", *task, *sets([*small, "adapt.choose=[{rate: 1}]"])).error
+
+
+def test_a_curve_never_mixes_results(fsiqa, rows, quick, tmp_path):
+    """Of other ratings, other weights, another folder's."""
+
+    def ridge(*more):
+        return fsiqa(
+            "curve", "--task", "csv", "--labels", rows, "--test", "0.5", "--methods", " ridge", "--shots", "2, 3",
+            "--seeds", 1, "--out", tmp_path / "curve", *quick, *more,
+        )  # fmt: skip
+
+    assert ridge().code == 0
+    text = rows.read_text()
+    rows.write_text(text.replace(",70,", ",71,"))
+    assert "another ratings" in ridge().error
+    rows.write_text(text)
+    architecture, _, weights = quick[1].removeprefix("clip=").rpartition(":")
+    other = {name: 1.1 * value for name, value in load_file(weights).items()}
+    save_file(other, tmp_path / "other.safetensors")
+    assert "another 'ridge'" in ridge("--clip", f"{architecture}:{tmp_path / 'other.safetensors'}").error
+    (tmp_path / "curve" / "study.json").write_text("")
+    assert "not readable" in ridge().error
+    (tmp_path / "curve" / "study.json").unlink()
+    assert "holds something else" in ridge().error
+
+
+def test_a_curve_goes_past_what_fails(fsiqa, rows, quick, tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("base: coop\ndescription: bad\nadapt: {optimizer: sgd, lr: 1e38, steps: 3}\n")
+    task = ("curve", "--task", "csv", "--labels", rows, "--folds", 2, "--shots", 2, "--out", tmp_path / "curve", *quick)
+    failed = fsiqa(*task, "--methods", f"ridge,{bad},clip_iqa", "--seeds", 2, "--workers", 2)
+    assert failed.code == 2
+    assert "bad-2-seed" in failed.error
+    assert "lower adapt.lr" in failed.error
+    assert "2 trials failed" in failed.error
+    done = fsiqa(*task, "--methods", "ridge,clip_iqa", "--seeds", 2, "--json", tmp_path / "curve.json")
+    assert done.code == 0, done.error
+    told = json.loads((tmp_path / "curve.json").read_text())
+    trials = told["curve"]["ridge"]["2"]["trials"]
+    assert [(trial["seed"], trial["fold"]) for trial in trials] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert set(told["methods"]) == {"ridge", "clip_iqa"}
+
+
+def test_overrides_are_for_the_methods_that_have_them(fsiqa, rows, quick, tmp_path):
+    task = (
+        "curve",
+        "--task",
+        "csv",
+        "--labels",
+        rows,
+        "--test",
+        0.5,
+        "--shots",
+        2,
+        "--out",
+        tmp_path / "curve",
+        *quick,
+    )
+    result = fsiqa(*task, "--methods", "ridge,coop", "--seed", 3, "--seeds", 1, "--set", "adapt.steps=1")
+    assert result.code == 0, result.error
+    assert {path.name for path in (tmp_path / "curve").glob("*seed*")} == {"ridge-2-seed3.json", "coop-2-seed3.json"}
+    assert "begins from meta-trained" in fsiqa(*task, "--methods", "ridge,coop", "--from", tmp_path).error
+
+
+def test_a_method_without_a_meta_stage_begins_from_fresh_prompts(small, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    model = checkpoint.build(load_config("grmp", small))
+    checkpoint.save(tmp_path / "runs" / "metatrain", model, load_config("grmp", small), {})
+    assert start_of(load_config("grmp", small), None) == METATRAINED
+    without = load_config("grmp_no_meta", [text for text in small if not text.startswith("meta")])
+    assert start_of(without, None) is None
+
+
+def test_figures_that_some_trials_lack():
+    assert over_trials([{"in": {"a": 1.0}}, {"in": {"a": 3.0, "b": 5.0}}])[0] == {"in": {"a": 2.0, "b": 5.0}}
+    assert over_trials([{"srcc": None}, {"srcc": 0.8}, {"srcc": None}])[0] == {
+        "srcc": 0.0
+    }  # constants agree with nothing
+
+
+def test_changes_to_choose_from_are_laid_over_what_is_there(small):
+    change = ["adapt.choose=[{regularizer: {scope: global}}, {regularizer: null}]"]
+    spec = load_config("grmp", [*small, *change]).adapt
+    one, two = spec.candidates()
+    assert (one.regularizer.scope, one.regularizer.strength) == ("global", spec.regularizer.strength)
+    assert two.regularizer is None
+    with pytest.raises(InputError, match="no branch is named 'scenes'"):
+        load_config("grmp", [*small, "adapt.choose=[{regularizer: {branch: scenes}}]"])
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("ridge", "ridge.penalties=[0]"),
+        ("gp", "gp.noise=[-5]"),
+        ("gp", "gp.linear=[2]"),
+        ("gp", "ridge={}"),
+        ("linear", "loss=[{kind: mse, branch: quality}]"),
+        ("coop", "loss=[{kind: soft_cross_entropy}]"),
+    ],
+)
+def test_what_does_not_fit_a_method(name, wrong):
+    with pytest.raises(InputError, match=r"ridge|gp|loss"):
+        load_config(name, [wrong])
+
+
+def test_a_configuration_builds_on_another(tmp_path):
+    (tmp_path / "below.yaml").write_text("base: grmp\ndescription: below\nadapt: {lr: 3e-5}\n")
+    (tmp_path / "top.yaml").write_text("base: below.yaml\ndescription: top\nadapt: {steps: 7, regularizer: null}\n")
+    top, grmp = load_config(str(tmp_path / "top.yaml")), load_config("grmp")
+    assert (top.adapt.lr, top.adapt.steps, top.adapt.regularizer) == (3e-5, 7, None)
+    assert top.adapt.trainable == grmp.adapt.trainable
+    assert top.model == grmp.model
+    (tmp_path / "below.yaml").write_text("base: top.yaml\ndescription: below\n")
+    with pytest.raises(InputError, match="is based on this file"):
+        load_config(str(tmp_path / "top.yaml"))

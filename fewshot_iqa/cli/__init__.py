@@ -27,6 +27,7 @@ from .options import (
     START,
     TEST,
     numbers,
+    words,
 )
 from .studies import bench, experiment
 
@@ -106,7 +107,7 @@ def adapt(
     several = len(facts["seeds"]) > 1
     title = f"{task}: {first['shots']} shots of {first['pool']}, tested on {first['test']} pictures"
     if several:
-        title += f"; median of {len(facts['seeds'])} draws (interquartile range)"
+        title += f"; median of {len(facts['seeds'])} trials (interquartile range)"
     print_metrics(title, _stages(facts["median"]), _stages(facts["iqr"]) if several else None)
     if (coverage := facts["median"].get("coverage")) is not None:
         typer.echo(f"{coverage:.0%} of the test ratings lie within the predicted 90 % intervals")
@@ -126,6 +127,7 @@ def curve(
     methods: Annotated[str, typer.Option(help="Configs between commas.")] = "grmp,coop,ridge,clip_iqa",
     shots: Annotated[str, typer.Option(help="Numbers or shares, between commas.")] = "10,20,50,20%",
     seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="The first of their seeds.")] = 0,
     start: START = None,
     root: ROOT = None,
     labels: LABELS = None,
@@ -148,7 +150,7 @@ def curve(
     from ..recipes.curve import draw_curve, tabulate
 
     result = run(
-        methods.split(","), task=task, shots=shots.split(","), seeds=seeds, start=start, root=root, labels=labels,
+        words(methods), task=task, shots=words(shots), seeds=seeds, seed=seed, start=start, root=root, labels=labels,
         image_column=image_column, score_column=score_column, lower_is_better=lower_is_better, test=test, folds=folds,
         clip=clip, out=out, workers=workers, device=device, overrides=overrides or (),
     )  # fmt: skip
@@ -156,7 +158,8 @@ def curve(
     within = [name for name in map(str, table.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
     shown = ["srcc", "srcc_iqr", "plcc", "krcc", "rmse", *within]
     rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in table.to_dict("records")]
-    print_table(f"{task}: medians of {seeds} draws", ("method", "shots", *shown), rows)
+    trials = table["trials"].iloc[0]
+    print_table(f"{task}: medians of {trials} trials", ("method", "shots", *shown), rows)
     if csv_file:
         with open_text(csv_file) as file:
             table.to_csv(file, index=False, float_format="%.5g")
@@ -287,9 +290,8 @@ def synthesize(
     """Make a data set in the manner of KADID-10k from clean photographs. Repeat the command to go on."""
     from ..recipes.pictures import synthesize as run
 
-    names = [name.strip() for name in types.split(",")]
     result = run(
-        folder, out, types=names, levels=numbers("--levels", levels), short_side=short_side or None, seed=seed,
+        folder, out, types=words(types), levels=numbers("--levels", levels), short_side=short_side or None, seed=seed,
         workers=workers,
     )  # fmt: skip
     for line in result.failed:

@@ -36,3 +36,8 @@ def numbers(option: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"{option} {text}: expected numbers between commas") from None
+
+
+def words(text: str) -> list[str]:
+    """Words between commas."""
+    return [part.strip() for part in text.split(",")]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..printing import decimals, print_table, write_json
-from .options import CLIP, CONFIG, DEVICE, JSON, SET, numbers
+from .options import CLIP, CONFIG, DEVICE, JSON, SET, numbers, words
 
 bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 
@@ -118,7 +118,7 @@ def experiment_backbone(
     """What a CLIP knows of quality: by phrases alone, and after a few ratings."""
     from ..recipes.experiments import backbone as run
 
-    shots = adapted.split(",") if adapted else []
+    shots = words(adapted) if adapted else []
     result = run(root, clip=clip or "tiny", seeds=seeds, adapted=shots, device=device)
     rows = []
     for method in ("ridge", "grmp"):

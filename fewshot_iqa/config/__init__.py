@@ -25,7 +25,7 @@ from .method import (
     VisualSpec,
 )
 from .pretrain import PretrainSpec, SourceSpec
-from .spec import Spec
+from .spec import Spec, laid_over
 from .task import EpisodeSpec, SyntheticTask, TableTask, Task
 
 __all__ = [
@@ -130,16 +130,12 @@ def _with_base(folder: str, path: Path, *above: Path) -> Any:
     data = read_yaml(path)
     if not isinstance(data, dict) or "base" not in data:
         return data
-    base = resources.find(folder, str(data.pop("base")))
+    name = str(data.pop("base"))
+    beside = path.parent / name
+    base = beside if beside.is_file() else resources.find(folder, name)
     if base in (path, *above):
         raise InputError(f"{path}: base: {base} is based on this file")
-    return _laid_over(_with_base(folder, base, path, *above), data)
-
-
-def _laid_over(below: Any, above: Any) -> Any:
-    if not isinstance(below, dict) or not isinstance(above, dict):
-        return above
-    return below | {key: _laid_over(below.get(key), value) for key, value in above.items()}
+    return laid_over(_with_base(folder, base, path, *above), data)
 
 
 def _validate(adapter: TypeAdapter[Any], data: Any, overrides: Iterable[str], source: str) -> Any:

@@ -1,11 +1,11 @@
 """A method: configs/*.yaml."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from ..errors import InputError
-from .spec import Spec
+from .spec import Spec, laid_over
 
 
 class VisualSpec(Spec):
@@ -138,7 +138,8 @@ class AdaptSpec(Spec):
     def candidates(self) -> list["AdaptSpec"]:
         """Itself with each of the changes; InputError where one does not fit."""
         try:
-            return [AdaptSpec.model_validate(self.model_dump() | change | {"choose": []}) for change in self.choose]
+            own = self.model_dump() | {"choose": []}
+            return [AdaptSpec.model_validate(laid_over(own, change)) for change in self.choose]
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(f"adapt.choose: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -148,16 +149,16 @@ class RidgeSpec(Spec):
     """Ridge regression of the shots' quality on frozen features; the penalty is the best of `penalties` by
     leave-one-out cross-validation inside the shots."""
 
-    penalties: list[float] = Field([10 ** (i / 2) for i in range(-2, 13)], min_length=1)
+    penalties: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-2, 13)], min_length=1)
 
 
 class GaussianProcessSpec(Spec):
     """Gaussian-process regression of the shots' quality on frozen features, as `GaussianProcessHead` has it. The share
     of the linear kernel and the noise are the likeliest of `linear` and `noise` given the shots."""
 
-    linear: list[float] = Field([0.0, 0.1, 0.3, 1.0], min_length=1)
+    linear: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.0, 0.1, 0.3, 1.0], min_length=1)
     length: float = Field(4.0, gt=0)
-    noise: list[float] = Field([10 ** (i / 2) for i in range(-6, 5)], min_length=1)
+    noise: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-6, 5)], min_length=1)
 
 
 class Config(Spec):
@@ -188,8 +189,11 @@ class Config(Spec):
         for key, branch in [("model.quality", self.model.quality), *used]:
             if branch in self.model.branches and len(self.model.branches[branch].phrases) != 2:
                 raise InputError(f"{key}: '{branch}' has not two phrases, good and bad")
-        if self.adapt and self.adapt.regularizer:
-            used.append(("adapt.regularizer.branch", self.adapt.regularizer.branch))
+        for spec in [self.adapt, *self.adapt.candidates()] if self.adapt else []:
+            if spec and spec.regularizer:
+                used.append(("adapt.regularizer.branch", spec.regularizer.branch))
         for key, branch in used:
             if branch not in self.model.branches:
                 raise InputError(f"{key}: no branch is named '{branch}'")
+            if self.model.head != "antonym":
+                raise InputError(f"{key}: a head of its own ({self.model.head}) compares with no phrases")

@@ -21,16 +21,11 @@ def split_by_group(records: Sequence[Record], test: float, *, seed: int) -> tupl
     return pool, [record for record in records if record.group in held]
 
 
-def folds_by_group(
-    records: Sequence[Record], folds: int | None, test: float, *, seed: int
-) -> list[tuple[list[Record], list[Record]]]:
-    """(pool, test) for each of `folds` parts of the groups, every group in the test of one; without `folds`, the one
-    split of `split_by_group`.
+def folds_by_group(records: Sequence[Record], folds: int, *, seed: int) -> list[tuple[list[Record], list[Record]]]:
+    """(pool, test) for each of `folds` parts of the groups, every group in the test of one.
 
     InputError where there are fewer groups than folds.
     """
-    if folds is None:
-        return [split_by_group(records, test, seed=seed)]
     groups = sorted({record.group for record in records})
     if len(groups) < folds:
         raise InputError(f"--folds {folds}: the {len(records)} pictures are of {len(groups)} groups only")

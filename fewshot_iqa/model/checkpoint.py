@@ -134,7 +134,7 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
         )
     weights = _read(path)
     if isinstance(model.head, GaussianProcessHead) and {"head.inputs", "head.quality"} <= weights.keys():
-        model.head.remember(weights["head.inputs"], weights["head.quality"])  # as many shots as there were
+        model.head.set_shots(weights["head.inputs"], weights["head.quality"])  # as many shots as there were
     own = model.state_dict()
     learned = {name for name in own if not name.startswith("clip.")} | set(provenance.get("tuned", []))
     for name in sorted(weights.keys() - own.keys()):

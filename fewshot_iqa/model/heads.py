@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from ..types import Output
 
+CONSTANT = 1e-6  # a feature that varies less over the shots is not standardised
+
 
 def antonym_quality(logits: Tensor) -> Tensor:
     """CLIP-IQA's antonym head: the probability (B,) of the good phrase from logits (B, 2), good phrase first."""
@@ -37,38 +39,52 @@ class GaussianProcessHead(nn.Module):
         variance = s² (k(x, x) + λ − k(x, X) (k(X, X) + λ I)⁻¹ k(X, x))
 
     The 1 is for the mean, which shots tell but roughly; the variance is that of one more rating. Buffers: `inputs`
-    (R, S) and `quality` (R,), the shots; `settings` (4,): a, ℓ, λ, s².
+    (R, S) and `quality` (R,), the shots; `hyperparameters` (4,): a, ℓ, λ, s².
     """
 
     inputs: Tensor
     quality: Tensor
-    settings: Tensor
+    hyperparameters: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("inputs", torch.zeros(0, width))
         self.register_buffer("quality", torch.zeros(0))
-        self.register_buffer("settings", torch.zeros(4, dtype=torch.float64))
+        self.register_buffer("hyperparameters", torch.zeros(4, dtype=torch.float64))
+        self._solved: tuple[Tensor, Tensor, Tensor] | None = None
 
     def forward(self, summary: Tensor) -> Output:
-        linear, length, noise, amplitude = self.settings.tolist()
-        shots, new, y = self.standardized(self.inputs), self.standardized(summary), self.quality.double()
-        root = torch.linalg.cholesky(self.kernel(shots, shots, linear, length) + noise * torch.eye(len(y)).to(y))
+        linear, length, noise, amplitude = self.hyperparameters.tolist()
+        if self._solved is None or self._solved[0].device != summary.device:
+            self._solved = self._solve(linear, length, noise)
+        shots, root, known = self._solved
+        new = self.standardized(summary)
         cross = torch.linalg.solve_triangular(root, self.kernel(shots, new, linear, length), upper=False)
-        known = torch.linalg.solve_triangular(root, (y - y.mean())[:, None], upper=False)
         itself = 1 + linear * new.square().mean(dim=1) + (1 - linear)
         variance = amplitude * (itself + noise - cross.square().sum(dim=0))
-        quality = y.mean() + (cross.T @ known)[:, 0]
-        return Output(quality.to(summary), deviation=variance.clamp(min=0).sqrt().to(summary))
+        quality = self.quality.double().mean() + (cross.T @ known)[:, 0]
+        return Output(quality.to(summary), std=variance.clamp(min=0).sqrt().to(summary))
 
-    def remember(self, inputs: Tensor, quality: Tensor) -> None:
+    def set_shots(self, inputs: Tensor, quality: Tensor) -> None:
         """Take these shots, (R, S) and (R,), in the place of others."""
-        self.inputs, self.quality = inputs.to(self.inputs), quality.to(self.quality)
+        self.inputs, self.quality, self._solved = inputs.to(self.inputs), quality.to(self.quality), None
+
+    def set_hyperparameters(self, linear: float, length: float, noise: float, amplitude: float) -> None:
+        """a, ℓ, λ, s²."""
+        self.hyperparameters.copy_(torch.tensor([linear, length, noise, amplitude], dtype=torch.float64))
+        self._solved = None
 
     def standardized(self, summary: Tensor) -> Tensor:
-        """(B, S) in float64, as the shots are."""
+        """(B, S) in float64, as the shots are; what is constant over them is centred only."""
         shots = self.inputs.double()
-        return (summary.double() - shots.mean(dim=0)) / (shots.std(dim=0, correction=0) + 1e-6)
+        std = shots.std(dim=0, correction=0)
+        return (summary.double() - shots.mean(dim=0)) / torch.where(std < CONSTANT, 1.0, std)
+
+    def _solve(self, linear: float, length: float, noise: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The shots, the Cholesky root L of k(X, X) + λ I, and L⁻¹ (y − m)."""
+        shots, y = self.standardized(self.inputs), self.quality.double()
+        root = torch.linalg.cholesky(self.kernel(shots, shots, linear, length) + noise * torch.eye(len(y)).to(y))
+        return shots, root, torch.linalg.solve_triangular(root, (y - y.mean())[:, None], upper=False)
 
     @staticmethod
     def kernel(one: Tensor, two: Tensor, linear: float, length: float) -> Tensor:

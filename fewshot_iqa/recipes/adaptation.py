@@ -13,7 +13,7 @@ from ..model.quality import QualityModel
 from ..score import Scorer
 from ..types import Scale, Shots
 from .common import METATRAINED, Result, build_model, choose_device, read_all, read_settings
-from .protocol import Memory, Protocol, draws, loader_of, summary, try_on
+from .protocol import Cache, Protocol, draw_trials, loader_of, read_rated, run_trial, summary
 
 SHIPPED = resources.asset("grmp")  # where adapt looks for prompts next: meta-trained on synthetic pictures
 
@@ -59,8 +59,8 @@ def adapt(
     place, out = choose_device(device), Path(out).resolve()
     checkpoint.require_room(out)
     parent = start_of(settings, start)
-    protocol = Protocol(settings, source, wanted, parent, place, folds)
-    drawn = draws(protocol, range(settings.seed, settings.seed + seeds))
+    protocol = Protocol(settings, source, parent, place)
+    drawn = draw_trials(read_rated(source), wanted, range(settings.seed, settings.seed + seeds), folds)
     read_all(loader_of(protocol, drawn[0]), [record for draw in drawn for record in (*draw.shots, *draw.test)])
 
     facts = {
@@ -70,9 +70,9 @@ def adapt(
         "start": "fresh prompts" if parent is None else str(parent.resolve()),
     }
     trials: list[dict[str, Any]] = []
-    known: Memory = {}
+    cache: Cache = {}
     for draw in drawn:
-        trial = try_on(protocol, draw, known)
+        trial = run_trial(protocol, draw, cache)
         if not trials:
             report, scale = trial.report, [draw.scale.worst, draw.scale.best]
             checkpoint.save(out, trial.model, trial.settings, facts | {"scale": scale} | trial.entry)
@@ -134,6 +134,8 @@ def start_of(settings: Config, start: str | Path | None) -> Path | None:
     on its CLIP. None is for fresh prompts."""
     if start is not None:
         return None if start == "none" else Path(start)
+    if settings.meta is None:
+        return None
     model = build_model(settings)
     return next((folder for folder in (METATRAINED, SHIPPED) if fits(folder, model)), None)
 

@@ -1,7 +1,7 @@
 """Learning curves: methods side by side over the number of shots, on the same splits, draws and test pictures."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,18 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from .. import progress
+from ..config import Config, load_config
 from ..errors import InputError
 from ..model import checkpoint
+from ..model.backbone import load_clip
 from ..types import Shots
 from . import cells
 from .adaptation import rated_pictures, start_of
 from .common import choose_device, read_all, read_settings
-from .protocol import Draw, Memory, Protocol, before_learning, draws, loader_of, summary, try_on
+from .protocol import Cache, Draw, Protocol, Rated, draw_trials, loader_of, precompute, read_rated, run_trial, summary
 
 METHODS = ("grmp", "coop", "ridge", "clip_iqa")
+OF_SOME = ("meta", "adapt", "ridge", "gp")  # sections that a method has or has not
 
 
 def curve(
@@ -27,6 +30,7 @@ def curve(
     task: str = "demo",
     shots: Sequence[str | int] = ("10", "20", "50", "20%"),
     seeds: int = 10,
+    seed: int = 0,
     folds: int | None = None,
     start: str | Path | None = None,
     clip: str | None = None,
@@ -36,48 +40,71 @@ def curve(
     overrides: Iterable[str] = (),
     **table: Any,
 ) -> dict[str, Any]:
-    """Adapt by each of `methods` with each number of `shots`, `seeds` times; `table` is as `adapt` has it.
+    """Adapt by each of `methods` with each number of `shots`, with `seeds` seeds from `seed` on; `table` is as `adapt`
+    has it.
 
     Each result is a file in `out`, and what is there already is not computed again. A method with a meta stage begins
-    from `start`, by default as `adapt` does; the others from fresh prompts. In what is returned, `curve` is {method:
-    {shots: {"count", "trials", "median", "iqr"}}}, figures as `adapt` has them.
+    from `start`, by default as `adapt` does; the others from fresh prompts. `overrides` of the sections meta, adapt,
+    ridge and gp are for the methods that have these. In what is returned, `curve` is {method: {shots: {"count",
+    "trials", "median", "iqr"}}}, figures as `adapt` has them.
     """
     folder, place, overrides = Path(out), choose_device(device), list(overrides)
-    wanted = [Shots.parse(count) for count in shots]
-    protocols: dict[str, Protocol] = {}
+    wanted, order = [Shots.parse(count) for count in shots], range(seed, seed + seeds)
+    settings: dict[str, Config] = {}
     for name in methods:
-        settings, for_task = read_settings(name, clip, None, overrides)
-        source = rated_pictures(task, for_task, folds=folds, **table)
-        parent = start_of(settings, start) if settings.meta else None
-        label = Path(name).stem
-        if label in protocols:
+        label, own = Path(name).stem, load_config(name)
+        mine = [text for text in overrides if text.split(".")[0] not in OF_SOME or getattr(own, text.split(".")[0])]
+        if label in settings:
             raise InputError(f"--methods {','.join(methods)}: two are named '{label}'")
-        protocols[label] = Protocol(settings, source, wanted[0], parent, place, folds)
-    first = protocols[label]
-    drawn = {(c.text, seed): draws(replace(first, shots=c), [seed]) for c in wanted for seed in range(seeds)}
-    plan = {"task": task, "source": first.source.model_dump(mode="json"), "folds": folds}
-    cells.claim(folder, plan, {label: _identity(protocol) for label, protocol in protocols.items()})
+        settings[label], for_task = read_settings(name, clip, None, mine)
+    if start not in (None, "none") and not any(some.meta for some in settings.values()):
+        raise InputError(f"--from {start}: none of these methods begins from meta-trained prompts")
+    source = rated_pictures(task, for_task, folds=folds, **table)
+    protocols = {
+        label: Protocol(some, source, start_of(some, start) if some.meta else None, place)
+        for label, some in settings.items()
+    }
+    rated = read_rated(source)
+    drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in order}
+    plan = {"task": task, "source": source.model_dump(mode="json"), "folds": folds, "ratings": _hash(rated)}
+    about = {label: _identity(protocol) for label, protocol in protocols.items()}
+    cells.claim(folder, plan, about)
 
-    missing = {label: [job for job in drawn if not _file(folder, label, *job).is_file()] for label in protocols}
-    jobs = sum(map(len, missing.values()))
-    if jobs:
+    missing = {label: [cell for cell in drawn if not _file(folder, label, *cell).is_file()] for label in protocols}
+    if any(missing.values()):
         every = [draw for some in drawn.values() for draw in some]
-        read_all(loader_of(first, every[0]), [record for draw in every for record in (*draw.shots, *draw.test)])
-    with progress.track("trials", jobs) as log:
+        loader = loader_of(next(iter(protocols.values())), every[0])
+        read_all(loader, [record for draw in every for record in (*draw.shots, *draw.test)])
+    caches = {
+        label: precompute(protocols[label], [draw for cell in some for draw in drawn[cell]])
+        for label, some in missing.items()
+    }
+    failed: list[str] = []
+    with progress.track("trials", sum(map(len, missing.values()))) as log:
         for label, protocol in protocols.items():
-            known = before_learning(protocol, [draw for job in missing[label] for draw in drawn[job]])
-            todo = (delayed(_cell)(_file(folder, label, *job), protocol, drawn[job], known) for job in missing[label])
-            # what is not trained takes no time: only to be sent elsewhere
+            jobs = (
+                delayed(_cell)(_file(folder, label, *cell), protocol, drawn[cell], caches[label])
+                for cell in missing[label]
+            )
+            # a closed form is quicker than its way to another process
             processes = workers if protocol.settings.adapt else 1
-            for _ in Parallel(processes, return_as="generator_unordered")(todo):
+            for error in Parallel(processes, return_as="generator_unordered")(jobs):
+                failed += [error] if error else []
                 log({})
-    found = {label: {c.text: _found(folder, label, c.text, seeds) for c in wanted} for label in protocols}
-    return {"task": task, "curve": found, "plan": plan, "versions": checkpoint.versions()}
+    if failed:
+        raise InputError(f"{failed[0]} ({len(failed)} trials failed; {folder} keeps the others)")
+    found = {label: {c.text: _found(folder, label, c.text, order) for c in wanted} for label in protocols}
+    return {"task": task, "curve": found, "plan": plan, "methods": about, "versions": checkpoint.versions()}
 
 
-def _cell(file: Path, protocol: Protocol, drawn: Sequence[Draw], known: Memory) -> None:
-    with progress.quiet():
-        cells.write(file, {"trials": [try_on(protocol, draw, known).entry for draw in drawn]})
+def _cell(file: Path, protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -> str | None:
+    """Compute one cell; an error of the user's is returned, so that it stops no other cell."""
+    try:
+        with progress.quiet():
+            cells.write(file, {"trials": [run_trial(protocol, draw, cache).entry for draw in drawn]})
+    except InputError as error:
+        return f"{file.stem}: {error}"
+    return None
 
 
 def _file(folder: Path, label: str, count: str, seed: int) -> Path:
@@ -86,12 +113,23 @@ def _file(folder: Path, label: str, count: str, seed: int) -> Path:
 
 def _identity(protocol: Protocol) -> dict[str, Any]:
     """What a method's results depend on beside the plan."""
-    start = protocol.start and {"folder": str(protocol.start), "weights": checkpoint.fingerprint(protocol.start)}
-    return {"config": protocol.settings.model_dump(mode="json"), "start": start}
+    return {
+        "config": protocol.settings.model_dump(mode="json"),
+        "clip": load_clip(protocol.settings.clip).fingerprint,
+        "start": checkpoint.fingerprint(protocol.start) if protocol.start else None,
+    }
 
 
-def _found(folder: Path, label: str, count: str, seeds: int) -> dict[str, Any]:
-    trials = [trial for seed in range(seeds) for trial in cells.read(_file(folder, label, count, seed))["trials"]]
+def _hash(rated: Rated) -> str:
+    """Of all that is learned from and tested on, but for the pixels."""
+    rows = [
+        (r.path.name, r.rating, r.group, r.subset, r.apply) for part in (rated.records, rated.test or ()) for r in part
+    ]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+
+
+def _found(folder: Path, label: str, count: str, order: Iterable[int]) -> dict[str, Any]:
+    trials = [trial for seed in order for trial in cells.read(_file(folder, label, count, seed))["trials"]]
     return {"count": trials[0]["shots"], "trials": trials} | summary(trials)
 
 

@@ -4,7 +4,6 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from ..rng import permutation
 from ..types import Batch, Record, Shots
 from .adaptation import SHIPPED, fits
 from .common import build_model, choose_device
-from .protocol import Protocol, before_learning, draws, read_records, summary, try_on
+from .protocol import Cache, Protocol, Rated, draw_trials, read_rated, run_trial, summary
 
 SHOTS = (10, 20, 50, 100, 200, 400, 1000, 2000)
 UNSEEN_PHOTOGRAPHS = 24  # of the held-out ones; 125 synthetic pictures of each
@@ -53,7 +52,8 @@ def backbone(
     """
     root, place = Path(root), choose_device(device)
     task = revised(load_task("biq2021"), root=root / "biq2021")
-    pool, test = read_records(task)
+    rated = read_rated(task)
+    pool, test = rated.records, rated.test
     assert test is not None
     clean, shown = _unseen(root)
     wanted = [Shots.parse(count) for count in adapted]
@@ -69,22 +69,21 @@ def backbone(
         if some:
             settings = load_config(method, own)
             start = SHIPPED if fits(SHIPPED, build_model(settings)) else None
-            result[method] = _curve(Protocol(settings, task, some[0], start, place), some, trials)
+            result[method] = _curve(Protocol(settings, task, start, place), rated, some, trials)
     return result | _told(clean, shown, own, test, place)
 
 
-def _curve(protocol: Protocol, counts: Sequence[Shots], seeds: int) -> dict[str, Any]:
+def _curve(protocol: Protocol, rated: Rated, counts: Sequence[Shots], seeds: int) -> dict[str, Any]:
     """{shots: {srcc, iqr, within}}: median, interquartile range, and the median within each subset."""
-    protocols = [replace(protocol, shots=shots) for shots in counts]
-    drawn = {p.shots.text: draws(p, range(seeds)) for p in protocols}
-    known = before_learning(protocol, [draw for some in drawn.values() for draw in some])
     found = {}
-    for count, some in drawn.items():
-        once = len(some[0].shots) == some[0].pool  # every draw is the same
-        trials = [try_on(protocol, draw, known).entry for draw in (some[:1] if once else some)]
+    cache: Cache = {}
+    for shots in counts:
+        drawn = draw_trials(rated, shots, range(seeds))
+        once = len(drawn[0].shots) == drawn[0].pool  # every draw is the same
+        trials = [run_trial(protocol, draw, cache).entry for draw in (drawn[:1] if once else drawn)]
         over = summary(trials)
         within = {name: figures["srcc"] for name, figures in over["median"]["within"].items()}
-        found[count] = {"srcc": over["median"]["srcc"], "iqr": over["iqr"]["srcc"], "within": within}
+        found[shots.text] = {"srcc": over["median"]["srcc"], "iqr": over["iqr"]["srcc"], "within": within}
     return found
 
 

@@ -1,6 +1,7 @@
 """The protocol of few-shot adaptation: draw shots, adapt, test once on others; again for other seeds."""
 
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from .. import metrics, rng
 from ..config import AdaptSpec, Config, SyntheticTask, TableTask, revised
 from ..data.loading import Loader
 from ..data.readers import read_table
-from ..data.splits import draw_shots, folds_by_group
+from ..data.splits import draw_shots, folds_by_group, split_by_group
 from ..data.synthetic import OPINION, synthetic_records
 from ..errors import InputError
 from ..evaluate import Report, compare, over_trials
@@ -28,24 +29,42 @@ from ..progress import quiet, track
 from ..types import Batch, Output, Record, Scale, Shots
 from .common import build_model, evaluate_on
 
-FIGURES = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse", "coverage", "within", "zero_step", "seconds", "peak_mb")
-Memory = dict[object, Tensor]  # what a method says of pictures before it learns anything, the same in many trials
+FIGURES = (
+    "srcc",
+    "plcc",
+    "plcc_logistic",
+    "krcc",
+    "rmse",
+    "coverage",
+    "within",
+    "zero_step",
+    "cosine",
+    "seconds",
+    "peak_mb",
+)
+Cache = dict[object, Tensor]  # what a method says of pictures before it learns anything, the same in many trials
 
 
 @dataclass(frozen=True)
 class Protocol:
     """How a method is tried on a source of rated pictures.
 
-    `start` is the checkpoint that every trial begins from, None for fresh prompts. Of several `folds`, each is the
-    test of one trial; else the release's own test rows are, or a share `source.test` of the groups.
+    `start` is the checkpoint that every trial begins from, None for fresh prompts.
     """
 
     settings: Config
     source: TableTask | SyntheticTask
-    shots: Shots
     start: Path | None
     device: str
-    folds: int | None = None
+
+
+@dataclass(frozen=True)
+class Rated:
+    """The rated pictures of a source, and the release's own test rows where it has such."""
+
+    source: TableTask | SyntheticTask
+    records: list[Record]
+    test: list[Record] | None
 
 
 @dataclass(frozen=True)
@@ -71,44 +90,53 @@ class Trial:
     entry: dict[str, Any]
 
 
-def draws(protocol: Protocol, seeds: Sequence[int]) -> list[Draw]:
-    """One draw for each seed, or one for each fold of each; InputError where nothing can be learned from one."""
-    records, test_rows = read_records(protocol.source)
-    found = []
+def draw_trials(rated: Rated, shots: Shots, seeds: Iterable[int], folds: int | None = None) -> list[Draw]:
+    """One draw for each seed; or, of the groups cut in `folds`, one with each fold as the test.
+
+    Else the test is the release's own rows, or a share `source.test` of the groups. InputError where nothing can be
+    learned from one of the draws.
+    """
+    drawn = []
     for seed in seeds:
-        if test_rows is None:
-            splits = folds_by_group(records, protocol.folds, protocol.source.test, seed=seed)
+        if rated.test is not None:
+            splits = [(rated.records, rated.test)]
+        elif folds:
+            splits = folds_by_group(rated.records, folds, seed=seed)
         else:
-            splits = [(records, test_rows)]
+            splits = [split_by_group(rated.records, rated.source.test, seed=seed)]
         for fold, (pool, test) in enumerate(splits):
-            shots = draw_shots(pool, protocol.shots, seed=seed)
-            number = fold if protocol.folds else None
-            found.append(Draw(seed, number, len(pool), shots, test, _scale(protocol.source, shots)))
-    return found
+            chosen = draw_shots(pool, shots, seed=seed)
+            scale = _scale(rated.source, chosen)
+            drawn.append(Draw(seed, fold if folds else None, len(pool), chosen, test, scale))
+    return drawn
 
 
-def try_on(protocol: Protocol, draw: Draw, known: Memory) -> Trial:
+def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
     """Adapt to the shots of a draw, and test once: nothing is chosen on the test pictures."""
     model, loader, settings = _ready(protocol, draw)
     device = protocol.device
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
     wanted, subsets = _qualities(draw.test, draw.scale).tolist(), [record.subset for record in draw.test]
     entry: dict[str, Any] = {"seed": draw.seed} | ({} if draw.fold is None else {"fold": draw.fold})
     before = report = None
     if model.head is None:  # else there is nothing to say before
-        before = report = compare(Output(_frozen(protocol, model, loader, draw.test, known)), wanted, subsets)
+        before = report = compare(Output(_frozen(protocol, model, loader, draw.test, cache)), wanted, subsets)
     started = ended = time.monotonic()
     if settings.adapt:
         if candidates := settings.adapt.candidates():
             best = _choose(protocol, draw, candidates, settings.adapt.folds)
             entry["chosen"] = settings.adapt.choose[best]
             settings = settings.model_copy(update={"adapt": candidates[best]})
-        _fit(model, loader, draw.shots, settings, device)
+        history = _fit(model, loader, draw.shots, settings, device)
         ended = time.monotonic()
+        cosines = [told["cosine"] for told in history if "cosine" in told]
+        entry |= {"cosine": statistics.median(cosines)} if cosines else {}
         report = evaluate_on(model, loader, draw.test, device, "testing after adaptation")
     elif model.head is not None:
-        shots, test = (_frozen(protocol, model, loader, records, known) for records in (draw.shots, draw.test))
+        shots, test = (_frozen(protocol, model, loader, records, cache) for records in (draw.shots, draw.test))
         started = time.monotonic()
-        _solve(model, shots, _qualities(draw.shots, draw.scale), settings)
+        _solve(model, shots, draw, settings)
         ended = time.monotonic()
         with torch.inference_mode():
             report = compare(model.head(test), wanted, subsets)
@@ -119,16 +147,17 @@ def try_on(protocol: Protocol, draw: Draw, known: Memory) -> Trial:
     return Trial(draw, settings, model, report, entry)
 
 
-def before_learning(protocol: Protocol, drawn: Iterable[Draw]) -> Memory:
-    """What the trials of all these draws need to know of their pictures, computed once."""
-    known: Memory = {}
-    for draw in drawn:
-        model, loader, settings = _ready(protocol, draw)
-        if model.head is None:
-            _frozen(protocol, model, loader, draw.test, known)
-        elif not settings.adapt:
-            _frozen(protocol, model, loader, [*draw.shots, *draw.test], known)
-    return known
+def precompute(protocol: Protocol, drawn: Sequence[Draw]) -> Cache:
+    """What the trials of these draws need to know of their pictures, where it is not a matter of the seed's prompts."""
+    cache: Cache = {}
+    for seed in dict.fromkeys(draw.seed for draw in drawn):
+        mine = [draw for draw in drawn if draw.seed == seed]
+        model, loader, settings = _ready(protocol, mine[0])
+        if _drawn_prompts(protocol, model) or (model.head and settings.adapt):
+            return {}
+        records = [r for draw in mine for r in (*(draw.shots if model.head else ()), *draw.test)]
+        _frozen(protocol, model, loader, list(dict.fromkeys(records)), cache)
+    return cache
 
 
 def loader_of(protocol: Protocol, draw: Draw) -> Loader:
@@ -147,17 +176,17 @@ def figures(report: Report) -> dict[str, Any]:
     return {**report.metrics, "within": report.within}
 
 
-def read_records(source: TableTask | SyntheticTask) -> tuple[list[Record], list[Record] | None]:
-    """All records, and the release's own test rows where it has such."""
+def read_rated(source: TableTask | SyntheticTask) -> Rated:
+    """Read the records of a source; InputError where a group of the release's test rows is in the others too."""
     if isinstance(source, SyntheticTask):
-        return synthetic_records(source), None
+        return Rated(source, synthetic_records(source), None)
     records = read_table(source)
     if source.labels is None or source.test_labels is None:
-        return records, None
+        return Rated(source, records, None)
     test = read_table(revised(source, labels=source.test_labels, root=source.root or source.labels.parent))
     for group in {record.group for record in records} & {record.group for record in test}:
         raise InputError(f"{source.test_labels}: '{group}' is among the training rows of {source.labels} as well")
-    return records, test
+    return Rated(source, records, test)
 
 
 def anchor_of(settings: Config, spec: AdaptSpec, device: str) -> QualityModel | None:
@@ -182,20 +211,30 @@ def _ready(protocol: Protocol, draw: Draw) -> tuple[QualityModel, Loader, Config
     return model.to(protocol.device), loader_of(protocol, draw), settings
 
 
-def _fit(model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str) -> None:
+def _fit(
+    model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str
+) -> list[Mapping[str, float]]:
+    """What is told of each step."""
     spec, seed = settings.adapt, settings.seed
     assert spec is not None
     anchor, params = anchor_of(settings, spec, device), model.train_only(spec.trainable)
-    with track("adapting", spec.steps) as log, rng.scoped(seed, "dropout"):
+    history: list[Mapping[str, float]] = []
+    with track("adapting", spec.steps) as show, rng.scoped(seed, "dropout"):
+
+        def log(told: Mapping[str, float]) -> None:
+            history.append(told)
+            show(told)
+
         batches = (batch.to(device) for batch in shot_batches(loader, shots, spec.steps, spec.batch, seed))
         fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
+    return history
 
 
 def _choose(protocol: Protocol, draw: Draw, candidates: Sequence[AdaptSpec], folds: int) -> int:
     """Which candidate is the best when each is trained on the shots but a fold, and judged on the fold."""
     if len({record.group for record in draw.shots}) < folds:
         return 0
-    splits, merits = folds_by_group(draw.shots, folds, 0.5, seed=draw.seed), []
+    splits, merits = folds_by_group(draw.shots, folds, seed=draw.seed), []
     with track("choosing", len(candidates) * folds) as log:
         for candidate in candidates:
             reports = []
@@ -210,22 +249,20 @@ def _choose(protocol: Protocol, draw: Draw, candidates: Sequence[AdaptSpec], fol
     return merits.index(max(merits))
 
 
-def _solve(model: QualityModel, features: Tensor, quality: Tensor, settings: Config) -> None:
+def _solve(model: QualityModel, features: Tensor, draw: Draw, settings: Config) -> None:
+    quality = _qualities(draw.shots, draw.scale)
     if settings.ridge:
-        ridge(model, features, quality, settings.ridge)
+        ridge(model, features, quality, settings.ridge, [record.group for record in draw.shots])
     elif settings.gp:
         gaussian_process(model, features, quality, settings.gp)
 
 
-def _frozen(
-    protocol: Protocol, model: QualityModel, loader: Loader, records: Sequence[Record], known: Memory
-) -> Tensor:
+def _frozen(protocol: Protocol, model: QualityModel, loader: Loader, records: Sequence[Record], cache: Cache) -> Tensor:
     """What the model says of each record before it learns anything: the features that a linear head reads (R, S), or
-    else its quality (R,). Computed where it is not `known`."""
-    prompts = any(name.startswith(("text.", "visual.")) for name, _ in model.named_parameters())
-    fresh = protocol.start is None and prompts  # drawn by the seed
+    else its quality (R,). Computed where `cache` has it not."""
+    fresh = _drawn_prompts(protocol, model)
     keys = [(r.path, r.apply, loader.seed if fresh or r.apply else None) for r in records]
-    missing = {key: record for key, record in zip(keys, records, strict=True) if key not in known}
+    missing = {key: record for key, record in zip(keys, records, strict=True) if key not in cache}
     title, rows = "reading features" if model.head else "testing before adaptation", []
     with track(title, -(-len(missing) // loader.at_once)) as log, torch.inference_mode():
         state = model.encode_prompts()
@@ -233,8 +270,14 @@ def _frozen(
             images = batch.images.to(protocol.device)
             rows += list(model.summaries(images) if model.head else model(images, state).quality)
             log({})
-    known.update(zip(missing, rows, strict=True))
-    return torch.stack([known[key] for key in keys])
+    cache.update(zip(missing, rows, strict=True))
+    return torch.stack([cache[key] for key in keys])
+
+
+def _drawn_prompts(protocol: Protocol, model: QualityModel) -> bool:
+    """Whether the model has prompts that only the seed tells."""
+    names = (name for name, _ in model.named_parameters())
+    return protocol.start is None and any(name.startswith(("text.", "visual.")) for name in names)
 
 
 def _qualities(records: Sequence[Record], scale: Scale) -> Tensor:
