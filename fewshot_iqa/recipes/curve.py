@@ -75,16 +75,16 @@ def curve(
         every = [draw for some in drawn.values() for draw in some]
         loader = loader_of(next(iter(protocols.values())), every[0])
         read_all(loader, [record for draw in every for record in (*draw.shots, *draw.test)])
-    caches = {
-        label: precompute(protocols[label], [draw for cell in some for draw in drawn[cell]])
-        for label, some in missing.items()
-    }
+    caches: dict[str, Cache] = {}
+    for label, protocol in protocols.items():
+        cache = caches.setdefault(_reads(label, protocol.settings), {})
+        precompute(protocol, [draw for cell in missing[label] for draw in drawn[cell]], cache)
     failed: list[str] = []
     with progress.track("trials", sum(map(len, missing.values()))) as log:
         for label, protocol in protocols.items():
+            cache = caches[_reads(label, protocol.settings)]
             jobs = (
-                delayed(_cell)(_file(folder, label, *cell), protocol, drawn[cell], caches[label])
-                for cell in missing[label]
+                delayed(_cell)(_file(folder, label, *cell), protocol, drawn[cell], cache) for cell in missing[label]
             )
             # a closed form is quicker than its way to another process
             processes = workers if protocol.settings.adapt else 1
@@ -105,6 +105,12 @@ def _cell(file: Path, protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -
     except InputError as error:
         return f"{file.stem}: {error}"
     return None
+
+
+def _reads(label: str, settings: Config) -> str:
+    """The same for methods that read the same of a picture: the closed forms with the same views."""
+    closed = settings.ridge or settings.gp
+    return f"{settings.clip} {settings.views}" if closed else label
 
 
 def _file(folder: Path, label: str, count: str, seed: int) -> Path:

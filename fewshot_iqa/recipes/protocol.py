@@ -147,17 +147,16 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
     return Trial(draw, settings, model, report, entry)
 
 
-def precompute(protocol: Protocol, drawn: Sequence[Draw]) -> Cache:
-    """What the trials of these draws need to know of their pictures, where it is not a matter of the seed's prompts."""
-    cache: Cache = {}
+def precompute(protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -> None:
+    """Put into `cache` what the trials of these draws need to know of their pictures, where it is not a matter of the
+    seed's prompts."""
     for seed in dict.fromkeys(draw.seed for draw in drawn):
         mine = [draw for draw in drawn if draw.seed == seed]
         model, loader, settings = _ready(protocol, mine[0])
         if _drawn_prompts(protocol, model) or (model.head and settings.adapt):
-            return {}
+            return
         records = [r for draw in mine for r in (*(draw.shots if model.head else ()), *draw.test)]
         _frozen(protocol, model, loader, list(dict.fromkeys(records)), cache)
-    return cache
 
 
 def loader_of(protocol: Protocol, draw: Draw) -> Loader:
