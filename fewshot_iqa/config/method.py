@@ -38,6 +38,11 @@ class ModelSpec(Spec):
     head: Literal["antonym", "linear", "gp"] = "antonym"
     normalize: Literal["clip", "imagenet", "none"] = "clip"
 
+    @property
+    def learned(self) -> bool:
+        """Whether there are prompts to learn."""
+        return bool(self.visual) or any(branch.context for branch in self.branches.values())
+
     def model_post_init(self, _: Any) -> None:
         if self.head == "antonym" and self.quality not in self.branches:
             raise InputError(f"model.quality: no branch is named '{self.quality}'")

@@ -67,7 +67,7 @@ def adapt(
         "stage": "adapt",
         "task": task,
         "source": source.model_dump(mode="json"),
-        "start": "fresh prompts" if parent is None else str(parent.resolve()),
+        "start": str(parent.resolve()) if parent else "fresh prompts" if settings.model.learned else "the CLIP alone",
     }
     trials: list[dict[str, Any]] = []
     cache: Cache = {}

@@ -153,7 +153,7 @@ def precompute(protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -> None:
     for seed in dict.fromkeys(draw.seed for draw in drawn):
         mine = [draw for draw in drawn if draw.seed == seed]
         model, loader, settings = _ready(protocol, mine[0])
-        if _drawn_prompts(protocol, model) or (model.head and settings.adapt):
+        if _fresh(protocol) or (model.head and settings.adapt):
             return
         records = [r for draw in mine for r in (*(draw.shots if model.head else ()), *draw.test)]
         _frozen(protocol, model, loader, list(dict.fromkeys(records)), cache)
@@ -259,8 +259,7 @@ def _solve(model: QualityModel, features: Tensor, draw: Draw, settings: Config) 
 def _frozen(protocol: Protocol, model: QualityModel, loader: Loader, records: Sequence[Record], cache: Cache) -> Tensor:
     """What the model says of each record before it learns anything: the features that a linear head reads (R, S), or
     else its quality (R,). Computed where `cache` has it not."""
-    fresh = _drawn_prompts(protocol, model)
-    keys = [(r.path, r.apply, loader.seed if fresh or r.apply else None) for r in records]
+    keys = [(r.path, r.apply, loader.seed if _fresh(protocol) or r.apply else None) for r in records]
     missing = {key: record for key, record in zip(keys, records, strict=True) if key not in cache}
     title, rows = "reading features" if model.head else "testing before adaptation", []
     with track(title, -(-len(missing) // loader.at_once)) as log, torch.inference_mode():
@@ -273,10 +272,9 @@ def _frozen(protocol: Protocol, model: QualityModel, loader: Loader, records: Se
     return torch.stack([cache[key] for key in keys])
 
 
-def _drawn_prompts(protocol: Protocol, model: QualityModel) -> bool:
-    """Whether the model has prompts that only the seed tells."""
-    names = (name for name, _ in model.named_parameters())
-    return protocol.start is None and any(name.startswith(("text.", "visual.")) for name in names)
+def _fresh(protocol: Protocol) -> bool:
+    """Whether there are prompts that only the seed tells."""
+    return protocol.start is None and protocol.settings.model.learned
 
 
 def _qualities(records: Sequence[Record], scale: Scale) -> Tensor:
