@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from . import metrics
 from .types import Batch, Output
@@ -45,9 +46,17 @@ def compare(output: Output, rated: Sequence[float], subsets: Sequence[str | None
     return Report(predicted, list(rated), agreement(range(len(rated))), within)
 
 
+class Judge(Protocol):
+    """What can be evaluated: it encodes its prompts once, and then judges images (B, ...)."""
+
+    def encode_prompts(self) -> Any: ...
+
+    def __call__(self, images: Tensor, state: Any, /) -> Output: ...
+
+
 @torch.inference_mode()
 def evaluate(
-    model: Callable[..., Output],
+    model: Judge,
     batches: Iterable[Batch],
     *,
     subsets: Sequence[str | None] = (),
@@ -56,7 +65,7 @@ def evaluate(
     """Score every picture and compare with the ratings. `log` is called once a batch."""
     outputs: list[Output] = []
     rated: list[float] = []
-    state = model.encode_prompts()  # type: ignore[attr-defined]
+    state = model.encode_prompts()
     for batch in batches:
         outputs.append(model(batch.images, state))
         rated += batch.targets["quality"].tolist()

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from .config import AdaptSpec, GaussianProcessSpec, RidgeSpec
 
 
-CONSTANT = 1e-6  # a feature that varies less over the shots is not standardised
-
-
 def fit(
     model: nn.Module,
     params: Params,
@@ -63,9 +60,9 @@ def ridge(model: Any, features: Tensor, quality: Tensor, spec: "RidgeSpec", grou
     from sklearn.linear_model import RidgeCV  # takes a second to import
     from sklearn.model_selection import GroupKFold
 
+    std = model.head.spread(features.double()).cpu().numpy()
     given, wanted = features.double().cpu().numpy(), quality.double().cpu().numpy()
-    mean, std = given.mean(axis=0), given.std(axis=0)
-    std[std < CONSTANT] = 1.0
+    mean = given.mean(axis=0)
     count = len(set(groups))
     folds = GroupKFold(min(5, count)) if 1 < count < len(groups) else None
     splits = list(folds.split(given, groups=groups)) if folds else None

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from .config import ViewSpec
     from .model.quality import QualityModel
 
-AT_ONCE = 8  # images, each with all its views
-
 
 @dataclass(frozen=True)
 class Score:
@@ -67,7 +65,7 @@ class Scorer:
         with torch.inference_mode():
             state = self.model.encode_prompts()
         remaining = iter(paths)
-        while chunk := list(islice(remaining, 1 if self.views.stride else AT_ONCE)):
+        while chunk := list(islice(remaining, self.views.at_once)):
             decoded = [self._views(path) for path in chunk]
             views = [view for view, _ in decoded if view is not None]
             told: Iterator[tuple[float, float | None]] = iter(())

@@ -394,3 +394,18 @@ def test_a_configuration_builds_on_another(tmp_path):
     (tmp_path / "below.yaml").write_text("base: top.yaml\ndescription: below\n")
     with pytest.raises(InputError, match="is based on this file"):
         load_config(str(tmp_path / "top.yaml"))
+
+
+def test_closed_forms_share_only_what_is_the_same(fsiqa, rows, quick, tmp_path):
+    """Two methods side by side find what each finds alone."""
+    other = tmp_path / "other.yaml"
+    other.write_text("base: ridge\ndescription: other pixels\nmodel: {normalize: none}\n")
+    task = ("curve", "--task", "csv", "--labels", rows, "--test", "0.5", "--shots", 3, "--seeds", 1, *quick)
+    task += ("--set", "ridge.penalties=[0.1]")
+    for name, methods in (("both", f"ridge,{other}"), ("alone", other)):
+        files = ("--out", tmp_path / name, "--json", tmp_path / f"{name}.json")
+        result = fsiqa(*task, "--methods", methods, *files)
+        assert result.code == 0, result.error
+    both, alone = (json.loads((tmp_path / f"{name}.json").read_text())["curve"] for name in ("both", "alone"))
+    assert both["other"]["3"]["median"]["rmse"] == pytest.approx(alone["other"]["3"]["median"]["rmse"], rel=1e-3)
+    assert both["ridge"]["3"]["median"]["rmse"] != pytest.approx(alone["other"]["3"]["median"]["rmse"], rel=1e-3)

@@ -77,6 +77,11 @@ class ViewSpec(Spec):
     count: Literal[1, 5] = 5
     stride: int | None = Field(None, gt=0)
 
+    @property
+    def at_once(self) -> int:
+        """How many pictures are judged together, with all their views: one, where their size tells how many views."""
+        return 1 if self.stride else 8
+
     def model_post_init(self, _: Any) -> None:
         if self.short_side and self.square:
             raise InputError("views: give short_side or square, not both")
@@ -152,7 +157,7 @@ class AdaptSpec(Spec):
 
 class RidgeSpec(Spec):
     """Ridge regression of the shots' quality on frozen features; the penalty is the best of `penalties` by
-    leave-one-out cross-validation inside the shots."""
+    cross-validation inside the shots: leave-one-out, or folds of groups where several shots are of one."""
 
     penalties: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-2, 13)], min_length=1)
 
@@ -195,7 +200,7 @@ class Config(Spec):
             if branch in self.model.branches and len(self.model.branches[branch].phrases) != 2:
                 raise InputError(f"{key}: '{branch}' has not two phrases, good and bad")
         for spec in [self.adapt, *self.adapt.candidates()] if self.adapt else []:
-            if spec and spec.regularizer:
+            if spec.regularizer:
                 used.append(("adapt.regularizer.branch", spec.regularizer.branch))
         for key, branch in used:
             if branch not in self.model.branches:

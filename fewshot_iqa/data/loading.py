@@ -66,15 +66,10 @@ class Loader:
         crops = [random_view(self.picture(record), self.views.crop, noise) for record in records]
         return Batch(torch.stack(crops), self._targets(records))
 
-    @property
-    def at_once(self) -> int:
-        """How many pictures `fixed_batches` gives at a time: one, where their number of views depends on their size."""
-        return 1 if self.views.stride else 8
-
     def fixed_batches(self, records: Sequence[Record]) -> Iterator[Batch]:
         """The fixed test views of a few records at a time: images (R, V, 3, crop, crop), targets (R,)."""
-        for start in range(0, len(records), self.at_once):
-            chunk = records[start : start + self.at_once]
+        for start in range(0, len(records), self.views.at_once):
+            chunk = records[start : start + self.views.at_once]
             crops = [fixed_views(self.picture(record), self.views) for record in chunk]
             yield Batch(torch.stack(crops), self._targets(chunk))
 

@@ -9,6 +9,12 @@ from ..types import Output
 CONSTANT = 1e-6  # a feature that varies less over the shots is not standardised
 
 
+def spread(shots: Tensor) -> Tensor:
+    """The standard deviation (S,) of features (R, S) over shots, 1 for those that are constant over them."""
+    std = shots.std(dim=0, correction=0)
+    return torch.where(std < CONSTANT, 1.0, std)
+
+
 def antonym_quality(logits: Tensor) -> Tensor:
     """CLIP-IQA's antonym head: the probability (B,) of the good phrase from logits (B, 2), good phrase first."""
     return logits.softmax(dim=-1)[:, 0]
@@ -27,6 +33,8 @@ class LinearHead(nn.Module):
 
     def forward(self, summary: Tensor) -> Output:
         return Output(summary @ self.weight + self.bias)
+
+    spread = staticmethod(spread)  # by what features are divided when they are standardised
 
 
 class GaussianProcessHead(nn.Module):
@@ -77,8 +85,7 @@ class GaussianProcessHead(nn.Module):
     def standardized(self, summary: Tensor) -> Tensor:
         """(B, S) in float64, as the shots are; what is constant over them is centred only."""
         shots = self.inputs.double()
-        std = shots.std(dim=0, correction=0)
-        return (summary.double() - shots.mean(dim=0)) / torch.where(std < CONSTANT, 1.0, std)
+        return (summary.double() - shots.mean(dim=0)) / spread(shots)
 
     def _solve(self, linear: float, length: float, noise: float) -> tuple[Tensor, Tensor, Tensor]:
         """The shots, the Cholesky root L of k(X, X) + λ I, and L⁻¹ (y − m)."""

@@ -1,7 +1,8 @@
 """What the recipes have in common: settings, device, model, one reading of every picture, one honest test."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,25 @@ def read_all(loader: Loader, records: Sequence[Record]) -> None:
             log({})
 
 
+@contextmanager
+def drawn_figure(path: Path) -> Iterator[Any]:
+    """The axes of a figure that is written to `path`; InputError where it cannot be."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    yield axes
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--figure {path}: cannot be drawn ({error})") from None
+
+
 def evaluate_on(
     model: QualityModel, loader: Loader, records: Sequence[Record], device: str, title: str = "validating"
 ) -> Report:
-    with track(title, -(-len(records) // loader.at_once)) as log:
+    with track(title, -(-len(records) // loader.views.at_once)) as log:
         batches = (batch.to(device) for batch in loader.fixed_batches(records))
         return evaluate(model, batches, subsets=[record.subset for record in records], log=log)

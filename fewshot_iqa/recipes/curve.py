@@ -17,7 +17,7 @@ from ..model.backbone import load_clip
 from ..types import Shots
 from . import cells
 from .adaptation import rated_pictures, start_of
-from .common import choose_device, read_all, read_settings
+from .common import choose_device, drawn_figure, read_all, read_settings
 from .protocol import Cache, Draw, Protocol, Rated, draw_trials, loader_of, precompute, read_rated, run_trial, summary
 
 METHODS = ("grmp", "coop", "ridge", "clip_iqa")
@@ -77,12 +77,12 @@ def curve(
         read_all(loader, [record for draw in every for record in (*draw.shots, *draw.test)])
     caches: dict[str, Cache] = {}
     for label, protocol in protocols.items():
-        cache = caches.setdefault(_reads(label, protocol.settings), {})
+        cache = caches.setdefault(_reads(label, protocol), {})
         precompute(protocol, [draw for cell in missing[label] for draw in drawn[cell]], cache)
     failed: list[str] = []
     with progress.track("trials", sum(map(len, missing.values()))) as log:
         for label, protocol in protocols.items():
-            cache = caches[_reads(label, protocol.settings)]
+            cache = caches[_reads(label, protocol)]
             jobs = (
                 delayed(_cell)(_file(folder, label, *cell), protocol, drawn[cell], cache) for cell in missing[label]
             )
@@ -107,10 +107,11 @@ def _cell(file: Path, protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -
     return None
 
 
-def _reads(label: str, settings: Config) -> str:
-    """The same for methods that read the same of a picture: the closed forms with the same views."""
+def _reads(label: str, protocol: Protocol) -> str:
+    """The same for methods that read the same of a picture: the closed forms on one tower with the same views."""
+    settings = protocol.settings
     closed = settings.ridge or settings.gp
-    return f"{settings.clip} {settings.views}" if closed else label
+    return f"{settings.clip} {settings.model.normalize} {settings.views} {protocol.start}" if closed else label
 
 
 def _file(folder: Path, label: str, count: str, seed: int) -> Path:
@@ -155,25 +156,16 @@ def tabulate(result: dict[str, Any]) -> pd.DataFrame:
 
 def draw_curve(result: dict[str, Any], path: Path) -> None:
     """The figure: median SRCC over the number of shots for each method, with a band between its quartiles."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
     every = sorted({cell["count"] for cells_ in result["curve"].values() for cell in cells_.values()})
-    for method, cells_ in result["curve"].items():
-        found = sorted(cells_.values(), key=lambda cell: cell["count"])
-        counts = [cell["count"] for cell in found]
-        values = [np.array([trial["srcc"] for trial in cell["trials"]], float) for cell in found]
-        low, middle, high = np.array([np.nanquantile(some, (0.25, 0.5, 0.75)) for some in values]).T
-        (line,) = axes.plot(counts, middle, marker="o", markersize=4, linewidth=1.4, label=method)
-        axes.fill_between(counts, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    axes.set_xscale("log")
-    axes.set_xticks(every, [str(count) for count in every])
-    axes.set_xticks([], minor=True)
-    axes.set(xlabel="rated pictures to learn from", ylabel="SRCC on the test pictures: median and quartiles")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--figure {path}: cannot be drawn ({error})") from None
+    with drawn_figure(path) as axes:
+        for method, cells_ in result["curve"].items():
+            found = sorted(cells_.values(), key=lambda cell: cell["count"])
+            counts = [cell["count"] for cell in found]
+            values = [np.array([trial["srcc"] for trial in cell["trials"]], float) for cell in found]
+            low, middle, high = np.array([np.nanquantile(some, (0.25, 0.5, 0.75)) for some in values]).T
+            (line,) = axes.plot(counts, middle, marker="o", markersize=4, linewidth=1.4, label=method)
+            axes.fill_between(counts, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set_xscale("log")
+        axes.set_xticks(every, [str(count) for count in every])
+        axes.set_xticks([], minor=True)
+        axes.set(xlabel="rated pictures to learn from", ylabel="SRCC on the test pictures: median and quartiles")

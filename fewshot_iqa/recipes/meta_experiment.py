@@ -26,17 +26,14 @@ from ..data.loading import Loader
 from ..data.splits import draw_shots, split_by_group
 from ..data.synthetic import OPINION, photographs, synthetic_records
 from ..errors import InputError
-from ..evaluate import evaluate
-from ..finetune import fit
-from ..losses import WeightedSum
 from ..model import checkpoint
 from ..model.quality import QualityModel
-from ..progress import track
+from ..progress import quiet, track
 from ..types import Record, Shots
 from . import cells
-from .common import build_model, choose_device
+from .common import build_model, choose_device, drawn_figure, evaluate_on
 from .metatraining import meta_step
-from .protocol import anchor_of, shot_batches
+from .protocol import fit_shots
 
 BASELINES = ("random", "joint")
 
@@ -148,19 +145,19 @@ def _file(folder: Path, choice: int, seed: int) -> Path:
 
 def _run(folder: Path, spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, place: str) -> None:
     """Complete the file of one run, arm by arm."""
-    loader, file = None, _file(folder, choice, seed)
-    for arm in spec.arms:
-        known = cells.read(file)
-        if arm in known:
-            continue
-        settings = _method(spec, arm, seed)
-        pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(settings.clip))
-        loader = loader or Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
+    file = _file(folder, choice, seed)
+    known = cells.read(file)
+    methods = {arm: _method(spec, arm, seed) for arm in spec.arms if arm not in known}
+    first = next(iter(methods.values()))
+    pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(first.clip))
+    loader = Loader(first.views, OPINION, source_side=source.short_side, seed=seed)
+    for arm, settings in methods.items():
         try:
-            found = _arm(spec, arm, settings, pictures, source, loader, place)
+            with quiet():
+                known |= {arm: _arm(spec, arm, settings, pictures, source, loader, place)}
         except InputError as error:
             raise InputError(f"choice {choice}, seed {seed}, {arm}: {error}") from None
-        cells.write(file, known | {arm: found})
+        cells.write(file, known)
 
 
 def _arm(
@@ -174,23 +171,17 @@ def _arm(
 ) -> dict[str, float | None]:
     """{shots: SRCC} of one start of the prompts."""
     assert settings.adapt is not None
-    seed = settings.seed
     model = build_model(settings).to(place)
     if spec.arms[arm] is not None:
         _train(model, pictures.training, source, loader, settings)
-    params = model.train_only(settings.adapt.trainable)
+    params = model.trainable(settings.adapt.trainable)
     start = {name: value.detach().clone() for name, value in params.items()}
-    anchor = anchor_of(settings, settings.adapt, place)
-    found = {"0": _srcc(model, loader, pictures.test, place)}
+    found = {"0": evaluate_on(model, loader, pictures.test, place).metrics["srcc"]}
     for count in spec.shots:
         for name, value in params.items():
             value.data.copy_(start[name])
-        shots = draw_shots(pictures.pool, Shots.parse(count), seed=seed)
-        batches = shot_batches(loader, shots, settings.adapt.steps, settings.adapt.batch, seed)
-        with rng.scoped(seed, "dropout"):
-            moved = (batch.to(place) for batch in batches)
-            fit(model, params, moved, WeightedSum(settings.loss), settings.adapt, anchor=anchor)
-        found[str(count)] = _srcc(model, loader, pictures.test, place)
+        fit_shots(model, loader, draw_shots(pictures.pool, Shots.parse(count), seed=settings.seed), settings, place)
+        found[str(count)] = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
     return found
 
 
@@ -202,10 +193,6 @@ def _train(model: QualityModel, records: list[Record], source: SyntheticTask, lo
     optimizer = meta.make_optimizer(params, settings.meta)
     for step in range(settings.meta.steps):
         meta_step(model, params, optimizer, tasks, loader, source.episodes, settings, step)
-
-
-def _srcc(model: QualityModel, loader: Loader, records: list[Record], place: str) -> float | None:
-    return evaluate(model, (batch.to(place) for batch in loader.fixed_batches(records))).metrics["srcc"]
 
 
 def _table(spec: MetaVsNoneSpec, results: list[dict[str, dict[str, float | None]]]) -> dict[str, Any]:
@@ -224,23 +211,14 @@ def _table(spec: MetaVsNoneSpec, results: list[dict[str, dict[str, float | None]
 
 def draw_curves(result: dict[str, Any], path: Path) -> None:
     """The figure: median SRCC over shots for each arm, with its quartiles."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
     counts = list(next(iter(result["table"].values())))
-    for i, (arm, rows) in enumerate(result["table"].items()):
-        low, middle, high = (
-            np.array([rows[count][key] for count in counts], float) for key in ("low", "median", "high")
-        )
-        places = np.arange(len(counts)) + 0.06 * (i - len(result["table"]) / 2)
-        bars = (middle - low, high - middle)
-        axes.errorbar(places, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
-    axes.set_xticks(np.arange(len(counts)), counts)
-    axes.set(xlabel="shots", ylabel="SRCC: median and quartiles")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--figure {path}: cannot be drawn ({error})") from None
+    with drawn_figure(path) as axes:
+        for i, (arm, rows) in enumerate(result["table"].items()):
+            low, middle, high = (
+                np.array([rows[count][key] for count in counts], float) for key in ("low", "median", "high")
+            )
+            places = np.arange(len(counts)) + 0.06 * (i - len(result["table"]) / 2)
+            bars = (middle - low, high - middle)
+            axes.errorbar(places, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
+        axes.set_xticks(np.arange(len(counts)), counts)
+        axes.set(xlabel="shots", ylabel="SRCC: median and quartiles")

@@ -83,7 +83,6 @@ class Draw:
 class Trial:
     """One draw, adapted and tested, and the figures of it: `entry`, as JSON has it."""
 
-    draw: Draw
     settings: Config
     model: QualityModel
     report: Report
@@ -128,7 +127,7 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
             best = _choose(protocol, draw, candidates, settings.adapt.folds)
             entry["chosen"] = settings.adapt.choose[best]
             settings = settings.model_copy(update={"adapt": candidates[best]})
-        history = _fit(model, loader, draw.shots, settings, device)
+        history = fit_shots(model, loader, draw.shots, settings, device)
         ended = time.monotonic()
         cosines = [told["cosine"] for told in history if "cosine" in told]
         entry |= {"cosine": statistics.median(cosines)} if cosines else {}
@@ -144,18 +143,19 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
     entry |= {"shots": len(draw.shots), "pool": draw.pool, "test": len(draw.test)} | figures(report)
     entry |= {"zero_step": figures(before) if before else None}
     entry |= {"seconds": round(ended - started, 2), "peak_mb": round(_peak(device))}
-    return Trial(draw, settings, model, report, entry)
+    return Trial(settings, model, report, entry)
 
 
 def precompute(protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -> None:
     """Put into `cache` what the trials of these draws need to know of their pictures, where it is not a matter of the
     seed's prompts."""
+    own_head = protocol.settings.model.head != "antonym"
+    if _fresh(protocol) or (own_head and protocol.settings.adapt):
+        return
     for seed in dict.fromkeys(draw.seed for draw in drawn):
         mine = [draw for draw in drawn if draw.seed == seed]
-        model, loader, settings = _ready(protocol, mine[0])
-        if _fresh(protocol) or (model.head and settings.adapt):
-            return
-        records = [r for draw in mine for r in (*(draw.shots if model.head else ()), *draw.test)]
+        model, loader, _ = _ready(protocol, mine[0])
+        records = [r for draw in mine for r in (*(draw.shots if own_head else ()), *draw.test)]
         _frozen(protocol, model, loader, list(dict.fromkeys(records)), cache)
 
 
@@ -188,13 +188,13 @@ def read_rated(source: TableTask | SyntheticTask) -> Rated:
     return Rated(source, records, test)
 
 
-def anchor_of(settings: Config, spec: AdaptSpec, device: str) -> QualityModel | None:
+def _anchor(settings: Config, spec: AdaptSpec, device: str) -> QualityModel | None:
     if spec.regularizer is None or spec.regularizer.strength == 0:
         return None
     return scene_anchor(settings.model, spec.regularizer.branch, load_clip(settings.clip)).to(device)
 
 
-def shot_batches(loader: Loader, shots: Sequence[Record], steps: int, size: int, seed: int) -> Iterator[Batch]:
+def _shot_batches(loader: Loader, shots: Sequence[Record], steps: int, size: int, seed: int) -> Iterator[Batch]:
     """`steps` batches of up to `size` shots, each drawn anew."""
     for step in range(steps):
         noise = rng.generator(seed, "adapt", step)
@@ -210,13 +210,13 @@ def _ready(protocol: Protocol, draw: Draw) -> tuple[QualityModel, Loader, Config
     return model.to(protocol.device), loader_of(protocol, draw), settings
 
 
-def _fit(
+def fit_shots(
     model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str
 ) -> list[Mapping[str, float]]:
-    """What is told of each step."""
+    """Adapt `model` in place by gradients, as `settings.adapt` says; returns what is told of each step."""
     spec, seed = settings.adapt, settings.seed
     assert spec is not None
-    anchor, params = anchor_of(settings, spec, device), model.train_only(spec.trainable)
+    anchor, params = _anchor(settings, spec, device), model.train_only(spec.trainable)
     history: list[Mapping[str, float]] = []
     with track("adapting", spec.steps) as show, rng.scoped(seed, "dropout"):
 
@@ -224,7 +224,7 @@ def _fit(
             history.append(told)
             show(told)
 
-        batches = (batch.to(device) for batch in shot_batches(loader, shots, spec.steps, spec.batch, seed))
+        batches = (batch.to(device) for batch in _shot_batches(loader, shots, spec.steps, spec.batch, seed))
         fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
     return history
 
@@ -240,7 +240,7 @@ def _choose(protocol: Protocol, draw: Draw, candidates: Sequence[AdaptSpec], fol
             for rest, fold in splits:
                 model, loader, settings = _ready(protocol, draw)
                 with quiet():
-                    _fit(model, loader, rest, settings.model_copy(update={"adapt": candidate}), protocol.device)
+                    fit_shots(model, loader, rest, settings.model_copy(update={"adapt": candidate}), protocol.device)
                     reports.append(evaluate_on(model, loader, fold, protocol.device))
                 log({})
             predicted, rated = ([v for r in reports for v in getattr(r, side)] for side in ("predicted", "rated"))
@@ -262,7 +262,7 @@ def _frozen(protocol: Protocol, model: QualityModel, loader: Loader, records: Se
     keys = [(r.path, r.apply, loader.seed if _fresh(protocol) or r.apply else None) for r in records]
     missing = {key: record for key, record in zip(keys, records, strict=True) if key not in cache}
     title, rows = "reading features" if model.head else "testing before adaptation", []
-    with track(title, -(-len(missing) // loader.at_once)) as log, torch.inference_mode():
+    with track(title, -(-len(missing) // loader.views.at_once)) as log, torch.inference_mode():
         state = model.encode_prompts()
         for batch in loader.fixed_batches(list(missing.values())):
             images = batch.images.to(protocol.device)
