@@ -77,10 +77,12 @@ def ridge(model: Any, features: Tensor, quality: Tensor, spec: "RidgeSpec", grou
 def gaussian_process(model: Any, features: Tensor, quality: Tensor, spec: "GaussianProcessSpec") -> None:
     """Make `model.head` a Gaussian process that knows the quality (R,) of shots with frozen features (R, S).
 
-    The share a of the linear kernel, the noise λ and the amplitude s² maximise the likelihood of the ratings: with
-    C = k(X, X) + λ I,
+    The share a of the linear kernel, the noise λ and the amplitude s² are those of the greatest posterior density: with
+    C = k(X, X) + λ I and a noise that is as strong as the signal, give or take a factor of ten,
 
-        log p(y) = −½ log |s² C| − R/2 + const,  s² = (y − m)ᵀ C⁻¹ (y − m) / R
+        log p(y) + log p(λ) = −½ log |s² C| − R/2 − ½ (log₁₀ λ)² + const,  s² = (y − m)ᵀ C⁻¹ (y − m) / R
+
+    Without p(λ), ten shots are often explained without noise, and the standard deviations come out too small.
     """
     head = model.head
     head.set_shots(features, quality)
@@ -92,9 +94,9 @@ def gaussian_process(model: Any, features: Tensor, quality: Tensor, spec: "Gauss
         for noise in spec.noise:
             precision = 1 / (values.clamp(min=0) + noise)
             amplitude = (centred.square() * precision).mean().clamp(min=1e-12)
-            likelihood = float(precision.log().sum() - len(y) * amplitude.log())
-            if likelihood > best:
-                best = likelihood
+            density = float(precision.log().sum() - len(y) * amplitude.log()) - math.log10(noise) ** 2
+            if density > best:
+                best = density
                 chosen = (linear, spec.length, noise, float(amplitude))
     head.set_hyperparameters(*chosen)
 

@@ -60,7 +60,7 @@ class Scale:
 @dataclass(frozen=True)
 class Batch:
     """`images` (B, 3, H, W), or (B, V, 3, H, W) where each picture has V views, uint8, or float in [0, 1]: not
-    normalised; `targets` {name: (B,)}."""
+    normalised; or (B, V, S), what an image tower has said of V views already. `targets` {name: (B,)}."""
 
     images: Tensor
     targets: Mapping[str, Tensor] = field(default_factory=dict)

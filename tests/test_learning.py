@@ -1,5 +1,7 @@
 """Losses, regularisation, metrics and the loops against references in float64."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -168,8 +170,8 @@ def linear(miniature):
 def test_ridge_against_the_normal_equations(linear):
     images, y = seeded(9, 6, 3, 32, 32), torch.linspace(0.1, 0.9, 9)
     with torch.no_grad():
-        features = linear.summaries(images)
-        each = linear.summaries(images[0])
+        features = linear.look(images).mean(1)
+        each = linear.look(images[0])[:, 0]
     assert torch.allclose(features[0], each.mean(0), atol=1e-5)
     assert ridge(linear, features, y, RidgeSpec(penalties=[3.0])) == 3.0
     x, y = features.double(), y.double()
@@ -181,7 +183,7 @@ def test_ridge_against_the_normal_equations(linear):
 
 def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
     with torch.no_grad():
-        features, quality = linear.summaries(seeded(12, 2, 3, 32, 32)), seeded(12)
+        features, quality = linear.look(seeded(12, 2, 3, 32, 32)).mean(1), seeded(12)
     penalties = [1e-2, 1.0, 1e2, 1e6]
     chosen = ridge(linear, features, quality, RidgeSpec(penalties=penalties))
     x, y = features.double(), quality.double()
@@ -206,7 +208,7 @@ def test_the_gaussian_process_is_scikit_learns(miniature, tmp_path):
     settings = load_config("gp", [f"clip={miniature}", "views.crop=32", "gp.linear=[0.3]", "gp.noise=[0.05]"])
     model = build(settings)
     with torch.no_grad():
-        shots, others = model.summaries(seeded(7, 3, 32, 32)), model.summaries(seeded(5, 3, 32, 32))
+        shots, others = model.look(seeded(7, 3, 32, 32)).mean(1), model.look(seeded(5, 3, 32, 32)).mean(1)
     quality = seeded(7)
     gaussian_process(model, shots, quality, settings.gp)
     x = shots.double().numpy()
@@ -261,7 +263,7 @@ def test_the_gaussian_process_takes_what_is_likeliest(miniature):
     settings = load_config("gp", [f"clip={miniature}", "views.crop=32"])
     model = build(settings)
     with torch.no_grad():
-        shots = model.summaries(seeded(30, 3, 32, 32))
+        shots = model.look(seeded(30, 3, 32, 32)).mean(1)
     quality = 0.5 + 0.1 * (shots - shots.mean(0)) @ seeded(shots.shape[1])
     gaussian_process(model, shots, quality, settings.gp)
     chosen = {}
@@ -274,7 +276,7 @@ def test_the_gaussian_process_takes_what_is_likeliest(miniature):
             normal = torch.distributions.MultivariateNormal(
                 torch.zeros(30).double(), model.head.hyperparameters[-1] * covariance
             )
-            chosen[linear, noise] = float(normal.log_prob(y))
+            chosen[linear, noise] = float(normal.log_prob(y)) - math.log10(noise) ** 2 / 2
     gaussian_process(model, shots, quality, settings.gp)
     assert (float(model.head.hyperparameters[0]), float(model.head.hyperparameters[2])) == max(chosen, key=chosen.get)
 
@@ -287,3 +289,22 @@ def test_of_several_views_the_mean_counts(model):
     assert torch.allclose(output.quality, torch.stack([one.quality for one in each]).mean(0), atol=1e-6)
     expected = torch.stack([one.logits["scene"] for one in each]).mean(0)
     assert torch.allclose(output.logits["scene"], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["coop", "linear", "clip_iqa"])
+def test_what_the_tower_said_stands_for_the_pictures(miniature, method):
+    settings = load_config(method, [f"clip={miniature}", "views.crop=32"])
+    model, images = build(settings), seeded(2, 3, 3, 32, 32)
+    assert model.looks_the_same(settings.adapt.trainable if settings.adapt else [])
+    assert not model.looks_the_same(["clip.visual.ln_post.*"])
+    if method == "linear":
+        torch.nn.init.normal_(model.head.weight)
+    with torch.no_grad():
+        expected, found = model(images), model(model.look(images))
+    assert torch.allclose(found.quality, expected.quality, atol=1e-6)
+    assert found.logits.keys() == expected.logits.keys()
+    assert expected.quality[0] != expected.quality[1]
+
+
+def test_a_tower_with_prompts_does_not_look_the_same(model):
+    assert not model.looks_the_same([])

@@ -1,7 +1,7 @@
 """Records -> batches: decode, distort, reduce, cut."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -63,15 +63,34 @@ class Loader:
 
     def random_batch(self, records: Sequence[Record], noise: torch.Generator) -> Batch:
         """One random view of each record."""
-        crops = [random_view(self.picture(record), self.views.crop, noise) for record in records]
-        return Batch(torch.stack(crops), self._targets(records))
+        return Batch(torch.stack([self._any_view(record, noise) for record in records]), self._targets(records))
 
     def fixed_batches(self, records: Sequence[Record]) -> Iterator[Batch]:
         """The fixed test views of a few records at a time: images (R, V, 3, crop, crop), targets (R,)."""
         for start in range(0, len(records), self.views.at_once):
             chunk = records[start : start + self.views.at_once]
-            crops = [fixed_views(self.picture(record), self.views) for record in chunk]
-            yield Batch(torch.stack(crops), self._targets(chunk))
+            yield Batch(torch.stack([self._fixed_views(record) for record in chunk]), self._targets(chunk))
+
+    def _any_view(self, record: Record, noise: torch.Generator) -> Tensor:
+        return random_view(self.picture(record), self.views.crop, noise)
+
+    def _fixed_views(self, record: Record) -> Tensor:
+        return fixed_views(self.picture(record), self.views)
 
     def _targets(self, records: Sequence[Record]) -> dict[str, Tensor]:
         return {"quality": torch.tensor([self.scale.quality(record.rating) for record in records]).float()}
+
+
+class SeenLoader(Loader):
+    """Gives, in the place of pictures, what an image tower said of their fixed views: `seen` {record: (V, S)}."""
+
+    def __init__(self, views: ViewSpec, scale: Scale, seen: Mapping[Record, Tensor]) -> None:
+        super().__init__(views, scale)
+        self.seen = seen
+
+    def _any_view(self, record: Record, noise: torch.Generator) -> Tensor:
+        each = self.seen[record]
+        return each[torch.randint(len(each), (1,), generator=noise)]
+
+    def _fixed_views(self, record: Record) -> Tensor:
+        return self.seen[record]

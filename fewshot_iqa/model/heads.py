@@ -16,8 +16,8 @@ def spread(shots: Tensor) -> Tensor:
 
 
 def antonym_quality(logits: Tensor) -> Tensor:
-    """CLIP-IQA's antonym head: the probability (B,) of the good phrase from logits (B, 2), good phrase first."""
-    return logits.softmax(dim=-1)[:, 0]
+    """CLIP-IQA's antonym head: the probability (...) of the good phrase from logits (..., 2), good phrase first."""
+    return logits.softmax(dim=-1)[..., 0]
 
 
 class LinearHead(nn.Module):

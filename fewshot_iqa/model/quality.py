@@ -34,7 +34,7 @@ class PromptState:
 class QualityModel(nn.Module):
     """CLIP with prompts. Parameters: `clip.*`, `text.BRANCH.context`, `visual.SET.*`, `head.*` where it is linear.
 
-    A head of its own (`linear`, `gp`) reads `summaries` instead of comparing the image with phrases.
+    A head of its own (`linear`, `gp`) reads what the plain tower says, instead of comparing the image with phrases.
     """
 
     mean: Tensor
@@ -47,6 +47,7 @@ class QualityModel(nn.Module):
         self.spec = spec
         self.clip = clip
         self.tuned: set[str] = set()  # names inside `clip.` that no longer equal the base CLIP
+        # ModuleDict has no type of its elements, hence the two ignores
         self.text: Mapping[str, TextPrompts] = nn.ModuleDict(  # type: ignore[assignment]
             {name: TextPrompts(branch, clip) for name, branch in spec.branches.items()}
         )
@@ -81,35 +82,43 @@ class QualityModel(nn.Module):
 
         `branches` names the ones to compute besides the quality branch (default: none but it). Without `state` the
         prompts are encoded anew, as training needs. Images are encoded once per distinct visual set. Of V views each
-        is judged for itself, and the mean returned.
+        is judged for itself, and the mean returned. A model without visual prompts also takes what `look` made of them.
         """
         if self.head is not None:
-            output: Output = self.head(self.summaries(images))
+            output: Output = self.head(self.look(images).mean(dim=1))
             return output
         wanted = list(dict.fromkeys([self.spec.quality, *(branches or ())]))
         state = state or self.encode_prompts(wanted)
-        views = images.shape[1] if images.ndim == 5 else 1
-        sets = dict.fromkeys(self.spec.branches[name].visual or PLAIN for name in wanted)
-        features = {name: F.normalize(self._encode(images, name, state), dim=-1) for name in sets}
+        seen = {name: self.look(images, name, state) for name in dict.fromkeys(map(self._set, wanted))}
         scale = self.clip.logit_scale.exp()
         logits = {}
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 would round logits of 30 to eighths
             for name in wanted:
-                image, text = features[self.spec.branches[name].visual or PLAIN], state.text[name]
-                logits[name] = scale * image.to(scale) @ text.to(scale).T
+                text = state.text[name]
+                logits[name] = scale * seen[self._set(name)].to(scale) @ text.to(scale).T
         quality = antonym_quality(logits[self.spec.quality])
-        logits, features = ({k: _mean(v, views) for k, v in values.items()} for values in (logits, features))
-        return Output(_mean(quality, views), logits, features)
+        logits, features = ({k: v.mean(dim=1) for k, v in values.items()} for values in (logits, seen))
+        return Output(quality.mean(dim=1), logits, features)
 
-    def summaries(self, images: Tensor) -> Tensor:
-        """What a head of its own reads of `images`, as for `forward`: (B, S), the mean over views."""
-        return _mean(self._each(images, self.clip.summarize), images.shape[1] if images.ndim == 5 else 1)
+    def look(self, images: Tensor, visual: str = PLAIN, state: PromptState | None = None) -> Tensor:
+        """What the image tower says of each view of `images`, as for `forward`: (B, V, D), L2-normalised, through a
+        visual set of `state`; or (B, V, S) for a head of its own. What it has said already, it only returns."""
+        if images.ndim == 3:
+            return images
+        views = images.shape[1] if images.ndim == 5 else 1
+        if self.head is not None:
+            said = self._each(images, self.clip.summarize)
+        elif visual == PLAIN:
+            said = F.normalize(self._each(images, lambda pixels: self.clip.encode_image(pixels)[0]), dim=-1)
+        else:
+            assert state is not None
+            prompts, end_norm = state.visual[visual], self.visual[visual].end_norm
+            said = self._each(images, lambda pixels: self.clip.encode_image(pixels, prompts, end_norm)[0])
+            said = F.normalize(said, dim=-1)
+        return said.unflatten(0, (-1, views))
 
-    def _encode(self, images: Tensor, visual: str, state: PromptState) -> Tensor:
-        if visual == PLAIN:
-            return self._each(images, lambda pixels: self.clip.encode_image(pixels)[0])
-        prompts, end_norm = state.visual[visual], self.visual[visual].end_norm
-        return self._each(images, lambda pixels: self.clip.encode_image(pixels, prompts, end_norm)[0])
+    def _set(self, branch: str) -> str:
+        return self.spec.branches[branch].visual or PLAIN
 
     def _each(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """What `encode` makes of all views of all pictures, normalised as the tower wants them: (B·V, ...). Without
@@ -117,6 +126,10 @@ class QualityModel(nn.Module):
         flat = images.flatten(0, -4)
         pieces = (flat,) if torch.is_grad_enabled() else flat.split(AT_ONCE)
         return torch.cat([encode((_unit(piece) - self.mean) / self.std) for piece in pieces])
+
+    def looks_the_same(self, globs: Iterable[str]) -> bool:
+        """Whether `look` is that of the plain CLIP, and stays so while `trainable(globs)` learn."""
+        return not self.visual and not any(name.startswith("clip.visual.") for name in self.trainable(globs))
 
     def trainable(self, globs: Iterable[str]) -> Params:
         """The parameters whose names match any of `globs`; InputError for a glob that matches none."""
@@ -141,10 +154,6 @@ class QualityModel(nn.Module):
 
 def _unit(images: Tensor) -> Tensor:
     return images / 255 if images.dtype == torch.uint8 else images
-
-
-def _mean(values: Tensor, views: int) -> Tensor:
-    return values.unflatten(0, (-1, views)).mean(dim=1)
 
 
 def scene_anchor(spec: ModelSpec, branch: str, clip: Backbone) -> QualityModel:

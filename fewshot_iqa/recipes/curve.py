@@ -18,7 +18,19 @@ from ..types import Shots
 from . import cells
 from .adaptation import rated_pictures, start_of
 from .common import choose_device, drawn_figure, read_all, read_settings
-from .protocol import Cache, Draw, Protocol, Rated, draw_trials, loader_of, precompute, read_rated, run_trial, summary
+from .protocol import (
+    Cache,
+    Draw,
+    Protocol,
+    Rated,
+    draw_trials,
+    loader_of,
+    precompute,
+    read_rated,
+    reads,
+    run_trial,
+    summary,
+)
 
 METHODS = ("grmp", "coop", "ridge", "clip_iqa")
 OF_SOME = ("meta", "adapt", "ridge", "gp")  # sections that a method has or has not
@@ -76,13 +88,13 @@ def curve(
         loader = loader_of(next(iter(protocols.values())), every[0])
         read_all(loader, [record for draw in every for record in (*draw.shots, *draw.test)])
     caches: dict[str, Cache] = {}
-    for label, protocol in protocols.items():
-        cache = caches.setdefault(_reads(label, protocol), {})
-        precompute(protocol, [draw for cell in missing[label] for draw in drawn[cell]], cache)
+    known = {label: caches.setdefault(reads(protocols[label], label), {}) for label in protocols if missing[label]}
+    for label, cache in known.items():
+        precompute(protocols[label], [draw for cell in missing[label] for draw in drawn[cell]], cache)
     failed: list[str] = []
     with progress.track("trials", sum(map(len, missing.values()))) as log:
-        for label, protocol in protocols.items():
-            cache = caches[_reads(label, protocol)]
+        for label, cache in known.items():
+            protocol = protocols[label]
             jobs = (
                 delayed(_cell)(_file(folder, label, *cell), protocol, drawn[cell], cache) for cell in missing[label]
             )
@@ -105,13 +117,6 @@ def _cell(file: Path, protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -
     except InputError as error:
         return f"{file.stem}: {error}"
     return None
-
-
-def _reads(label: str, protocol: Protocol) -> str:
-    """The same for methods that read the same of a picture: the closed forms on one tower with the same views."""
-    settings = protocol.settings
-    closed = settings.ridge or settings.gp
-    return f"{settings.clip} {settings.model.normalize} {settings.views} {protocol.start}" if closed else label
 
 
 def _file(folder: Path, label: str, count: str, seed: int) -> Path:

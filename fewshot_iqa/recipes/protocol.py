@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import metrics, rng
 from ..config import AdaptSpec, Config, SyntheticTask, TableTask, revised
-from ..data.loading import Loader
+from ..data.loading import Loader, SeenLoader
 from ..data.readers import read_table
 from ..data.splits import draw_shots, folds_by_group, split_by_group
 from ..data.synthetic import OPINION, synthetic_records
@@ -118,27 +118,33 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
         torch.cuda.reset_peak_memory_stats(device)
     wanted, subsets = _qualities(draw.test, draw.scale).tolist(), [record.subset for record in draw.test]
     entry: dict[str, Any] = {"seed": draw.seed} | ({} if draw.fold is None else {"fold": draw.fold})
+    same = _looks_the_same(model, settings)
+    needed = _needed(model, draw, same)
+    known = dict(zip(needed, _known(protocol, model, loader, needed, cache, same), strict=True))
+    pictures = SeenLoader(loader.views, loader.scale, known) if same else loader
     before = report = None
     if model.head is None:  # else there is nothing to say before
-        before = report = compare(Output(_frozen(protocol, model, loader, draw.test, cache)), wanted, subsets)
+        if same:
+            before = evaluate_on(model, pictures, draw.test, device, "testing before adaptation")
+        else:
+            before = compare(Output(torch.stack([known[record] for record in draw.test])), wanted, subsets)
+        report = before
     started = ended = time.monotonic()
     if settings.adapt:
         if candidates := settings.adapt.candidates():
-            best = _choose(protocol, draw, candidates, settings.adapt.folds)
+            best = _choose(protocol, draw, pictures, candidates, settings.adapt.folds)
             entry["chosen"] = settings.adapt.choose[best]
             settings = settings.model_copy(update={"adapt": candidates[best]})
-        history = fit_shots(model, loader, draw.shots, settings, device)
+        history = fit_shots(model, pictures, draw.shots, settings, device)
         ended = time.monotonic()
         cosines = [told["cosine"] for told in history if "cosine" in told]
         entry |= {"cosine": statistics.median(cosines)} if cosines else {}
-        report = evaluate_on(model, loader, draw.test, device, "testing after adaptation")
+        report = evaluate_on(model, pictures, draw.test, device, "testing after adaptation")
     elif model.head is not None:
-        shots, test = (_frozen(protocol, model, loader, records, cache) for records in (draw.shots, draw.test))
         started = time.monotonic()
-        _solve(model, shots, draw, settings)
+        _solve(model, torch.stack([known[record].mean(dim=0) for record in draw.shots]), draw, settings)
         ended = time.monotonic()
-        with torch.inference_mode():
-            report = compare(model.head(test), wanted, subsets)
+        report = evaluate_on(model, pictures, draw.test, device, "testing")
     assert report is not None
     entry |= {"shots": len(draw.shots), "pool": draw.pool, "test": len(draw.test)} | figures(report)
     entry |= {"zero_step": figures(before) if before else None}
@@ -149,14 +155,24 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
 def precompute(protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -> None:
     """Put into `cache` what the trials of these draws need to know of their pictures, where it is not a matter of the
     seed's prompts."""
-    own_head = protocol.settings.model.head != "antonym"
-    if _fresh(protocol) or (own_head and protocol.settings.adapt):
-        return
     for seed in dict.fromkeys(draw.seed for draw in drawn):
         mine = [draw for draw in drawn if draw.seed == seed]
-        model, loader, _ = _ready(protocol, mine[0])
-        records = [r for draw in mine for r in (*(draw.shots if own_head else ()), *draw.test)]
-        _frozen(protocol, model, loader, list(dict.fromkeys(records)), cache)
+        model, loader, settings = _ready(protocol, mine[0])
+        same = _looks_the_same(model, settings)
+        if _fresh(protocol, same):
+            return
+        records = dict.fromkeys(record for draw in mine for record in _needed(model, draw, same))
+        _known(protocol, model, loader, list(records), cache, same)
+
+
+def reads(protocol: Protocol, label: str) -> str:
+    """The same for methods that may share a `Cache`: those that learn from what the same plain tower says of the same
+    views. Any other method is `label`."""
+    settings = protocol.settings
+    if not _looks_the_same(build_model(settings), settings):
+        return label
+    kind = "embedding" if settings.model.head == "antonym" else "summary"
+    return f"{kind} {settings.clip} {settings.model.normalize} {settings.views} {protocol.start}"
 
 
 def loader_of(protocol: Protocol, draw: Draw) -> Loader:
@@ -229,7 +245,7 @@ def fit_shots(
     return history
 
 
-def _choose(protocol: Protocol, draw: Draw, candidates: Sequence[AdaptSpec], folds: int) -> int:
+def _choose(protocol: Protocol, draw: Draw, pictures: Loader, candidates: Sequence[AdaptSpec], folds: int) -> int:
     """Which candidate is the best when each is trained on the shots but a fold, and judged on the fold."""
     if len({record.group for record in draw.shots}) < folds:
         return 0
@@ -238,10 +254,10 @@ def _choose(protocol: Protocol, draw: Draw, candidates: Sequence[AdaptSpec], fol
         for candidate in candidates:
             reports = []
             for rest, fold in splits:
-                model, loader, settings = _ready(protocol, draw)
+                model, _, settings = _ready(protocol, draw)
                 with quiet():
-                    fit_shots(model, loader, rest, settings.model_copy(update={"adapt": candidate}), protocol.device)
-                    reports.append(evaluate_on(model, loader, fold, protocol.device))
+                    fit_shots(model, pictures, rest, settings.model_copy(update={"adapt": candidate}), protocol.device)
+                    reports.append(evaluate_on(model, pictures, fold, protocol.device))
                 log({})
             predicted, rated = ([v for r in reports for v in getattr(r, side)] for side in ("predicted", "rated"))
             merits.append(metrics.merit(metrics.report(predicted, rated)))
@@ -256,25 +272,42 @@ def _solve(model: QualityModel, features: Tensor, draw: Draw, settings: Config) 
         gaussian_process(model, features, quality, settings.gp)
 
 
-def _frozen(protocol: Protocol, model: QualityModel, loader: Loader, records: Sequence[Record], cache: Cache) -> Tensor:
-    """What the model says of each record before it learns anything: the features that a linear head reads (R, S), or
-    else its quality (R,). Computed where `cache` has it not."""
-    keys = [(r.path, r.apply, loader.seed if _fresh(protocol) or r.apply else None) for r in records]
+def _looks_the_same(model: QualityModel, settings: Config) -> bool:
+    """Whether the image tower says of a picture what the plain CLIP does, whatever is learned: then it is asked once,
+    and the method learns from, and is tested on, what it said of the fixed views."""
+    specs = [settings.adapt, *settings.adapt.candidates()] if settings.adapt else []
+    return model.looks_the_same(glob for spec in specs for glob in spec.trainable)
+
+
+def _needed(model: QualityModel, draw: Draw, same: bool) -> list[Record]:
+    """The records of which a trial needs to know something before it learns."""
+    if same:
+        return [*draw.shots, *draw.test]
+    return draw.test if model.head is None else []
+
+
+def _known(
+    protocol: Protocol, model: QualityModel, loader: Loader, records: Sequence[Record], cache: Cache, same: bool
+) -> list[Tensor]:
+    """What the model says of each record before it learns anything: what its tower says (V, S) where that stays the
+    `same`, or else the quality (). Computed where `cache` has it not."""
+    own = _fresh(protocol, same)
+    keys = [(r.path, r.apply, loader.seed if own or r.apply else None) for r in records]
     missing = {key: record for key, record in zip(keys, records, strict=True) if key not in cache}
-    title, rows = "reading features" if model.head else "testing before adaptation", []
+    title, rows = "reading features" if same else "testing before adaptation", []
     with track(title, -(-len(missing) // loader.views.at_once)) as log, torch.inference_mode():
-        state = model.encode_prompts()
+        state = None if same else model.encode_prompts()
         for batch in loader.fixed_batches(list(missing.values())):
             images = batch.images.to(protocol.device)
-            rows += list(model.summaries(images) if model.head else model(images, state).quality)
+            rows += list(model.look(images) if same else model(images, state).quality)
             log({})
     cache.update(zip(missing, rows, strict=True))
-    return torch.stack([cache[key] for key in keys])
+    return [cache[key] for key in keys]
 
 
-def _fresh(protocol: Protocol) -> bool:
-    """Whether there are prompts that only the seed tells."""
-    return protocol.start is None and protocol.settings.model.learned
+def _fresh(protocol: Protocol, same: bool) -> bool:
+    """Whether what is known of a picture is a matter of the seed: of prompts that only it tells."""
+    return protocol.start is None and protocol.settings.model.learned and not same
 
 
 def _qualities(records: Sequence[Record], scale: Scale) -> Tensor:
