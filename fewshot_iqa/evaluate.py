@@ -19,7 +19,8 @@ NINETY = 1.6449  # standard deviations on either side of the mean that hold 90 %
 class Report:
     """Qualities of each picture, `predicted` and `rated`, and their agreement: `metrics` of all (srcc, plcc,
     plcc_logistic, krcc, rmse; `coverage`, the share of ratings within the predicted 90 % intervals, where the model
-    has such), and `within` each subset."""
+    has such; `scene_accuracy` and the like, the share of labelled pictures whose likeliest phrase is a label of
+    theirs), and `within` each subset."""
 
     predicted: list[float]
     rated: list[float]
@@ -27,8 +28,14 @@ class Report:
     within: dict[str, dict[str, float | None]]
 
 
-def compare(output: Output, rated: Sequence[float], subsets: Sequence[str | None] = ()) -> Report:
-    """The report of predictions; `subsets` says which one each picture is of, where there are such."""
+def compare(
+    output: Output,
+    rated: Sequence[float],
+    subsets: Sequence[str | None] = (),
+    right: Mapping[str, Sequence[bool | None]] = {},
+) -> Report:
+    """The report of predictions; `subsets` says which one each picture is of, where there are such, and `right` for
+    each kind of label whether the likeliest phrase of a picture is one of its labels, None where it has none."""
     predicted = output.quality.tolist()
     spread = None if output.std is None else output.std.tolist()
 
@@ -37,6 +44,9 @@ def compare(output: Output, rated: Sequence[float], subsets: Sequence[str | None
         if spread:
             inside = [abs(predicted[i] - rated[i]) <= NINETY * spread[i] for i in rows]
             found["coverage"] = sum(inside) / len(inside)
+        for name, each in right.items():
+            if labelled := [each[i] for i in rows if each[i] is not None]:
+                found[f"{name}_accuracy"] = labelled.count(True) / len(labelled)
         return found
 
     within = {
@@ -47,11 +57,11 @@ def compare(output: Output, rated: Sequence[float], subsets: Sequence[str | None
 
 
 class Judge(Protocol):
-    """What can be evaluated: it encodes its prompts once, and then judges images (B, ...)."""
+    """What can be evaluated: it encodes its prompts once, then judges images (B, ...), also by further branches."""
 
     def encode_prompts(self) -> Any: ...
 
-    def __call__(self, images: Tensor, state: Any, /) -> Output: ...
+    def __call__(self, images: Tensor, state: Any, branches: Sequence[str], /) -> Output: ...
 
 
 @torch.inference_mode()
@@ -60,19 +70,26 @@ def evaluate(
     batches: Iterable[Batch],
     *,
     subsets: Sequence[str | None] = (),
+    labels: Mapping[str, str] = {},
     log: Callable[[Mapping[str, float]], None] = lambda _: None,
 ) -> Report:
-    """Score every picture and compare with the ratings. `log` is called once a batch."""
+    """Score every picture and compare with the ratings, and the likeliest phrase of a branch with the target of
+    `labels` {target: branch}. `log` is called once a batch."""
     outputs: list[Output] = []
     rated: list[float] = []
+    right: dict[str, list[bool | None]] = {target: [] for target in labels}
     state = model.encode_prompts()
     for batch in batches:
-        outputs.append(model(batch.images, state))
+        outputs.append(model(batch.images, state, list(labels.values())))
         rated += batch.targets["quality"].tolist()
+        for target, branch in labels.items():
+            likeliest, wanted = outputs[-1].logits[branch].argmax(dim=1), batch.targets[target]
+            found = wanted.gather(1, likeliest[:, None])[:, 0] > 0
+            right[target] += [bool(hit) if row.any() else None for hit, row in zip(found, wanted, strict=True)]
         log({})
     spread = [output.std for output in outputs if output.std is not None]
     whole = Output(torch.cat([output.quality for output in outputs]), std=torch.cat(spread) if spread else None)
-    return compare(whole, rated, subsets)
+    return compare(whole, rated, subsets, right)
 
 
 def over_trials(entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -34,6 +34,7 @@ def fit(
     acts inside.
     """
     optimizer = _optimizer(params, spec)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, spec))
     model.train()
     try:
         for batch in batches:
@@ -41,6 +42,7 @@ def fit(
             for name, parameter in params.items():
                 parameter.grad = gradients.get(name)
             optimizer.step()
+            schedule.step()
             if not math.isfinite(told["loss"]):
                 raise InputError(f"the loss became {told['loss']}: lower adapt.lr (now {spec.lr:g})")
             log(told)
@@ -123,5 +125,14 @@ def _gradients(
 
 
 def _optimizer(params: Params, spec: "AdaptSpec") -> torch.optim.Optimizer:
-    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[spec.optimizer]
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[spec.optimizer]
     return kind(params.values(), lr=spec.lr, weight_decay=spec.weight_decay)
+
+
+def _rate(step: int, spec: "AdaptSpec") -> float:
+    """What the learning rate is multiplied by."""
+    if step < spec.warmup:
+        return (step + 1) / (spec.warmup + 1)
+    if spec.schedule == "constant":
+        return 1.0
+    return (1 + math.cos(math.pi * (step - spec.warmup) / max(1, spec.steps - spec.warmup))) / 2

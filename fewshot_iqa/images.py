@@ -1,6 +1,7 @@
 """From a file to crops. Images are uint8 (3, H, W) here, and become float in [0, 1] where they are batched."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from .errors import InputError
 
@@ -133,15 +135,32 @@ def random_view(image: Tensor, crop: int, generator: torch.Generator) -> Tensor:
 
 
 def fixed_views(image: Tensor, views: "ViewSpec") -> Tensor:
-    """The test crops (V, 3, crop, crop): the centre, with five also the corners; or a grid of crops `stride` apart or
-    less, from edge to edge."""
-    height, width = image.shape[-2:]
-    down, right, crop = height - views.crop, width - views.crop, views.crop
+    """The test crops (V, 3, crop, crop): the centre; that and the corners; the corners and the middles of the edges; or
+    a grid of crops `stride` apart or less, from edge to edge."""
+    crop = views.crop
+    return torch.stack([image[:, y : y + crop, x : x + crop] for y, x in _places(image, views)])
+
+
+def assemble(maps: Tensor, image: Tensor, views: "ViewSpec") -> Tensor:
+    """Maps (V, n, n) of the fixed views of an image (3, H, W), each spread over its crop: (H, W), the mean where crops
+    overlap, 0 where none is."""
+    total, times = torch.zeros(2, *image.shape[-2:])
+    crop = views.crop
+    spread = interpolate(maps[:, None].float(), (crop, crop), mode="nearest")[:, 0]
+    for (y, x), each in zip(_places(image, views), spread, strict=True):
+        total[y : y + crop, x : x + crop] += each
+        times[y : y + crop, x : x + crop] += 1
+    return total / times.clamp(min=1)
+
+
+def _places(image: Tensor, views: "ViewSpec") -> list[tuple[int, int]]:
+    """The upper left corners of the fixed views."""
+    down, right = (side - views.crop for side in image.shape[-2:])
     if views.stride:
-        places = [(y, x) for y in _grid(down, views.stride) for x in _grid(right, views.stride)]
-    else:
-        places = [(down // 2, right // 2), (0, 0), (0, right), (down, 0), (down, right)][: views.count]
-    return torch.stack([image[:, y : y + crop, x : x + crop] for y, x in places])
+        return [(y, x) for y in _grid(down, views.stride) for x in _grid(right, views.stride)]
+    middle, y, x = (down // 2, right // 2), (0, down), (0, right)
+    corners, edges = list(product(y, x)), [*product(y, middle[1:]), *product(middle[:1], x)]
+    return {1: [middle], 5: [middle, *corners], 8: [*corners, *edges]}[views.count]
 
 
 def _grid(span: int, stride: int) -> list[int]:

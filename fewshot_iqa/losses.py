@@ -28,9 +28,16 @@ def distribution_cross_entropy(logits: Tensor, target: Tensor, temperature: floa
     return -(target * (logits / temperature).log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
+def label_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """MP-IQE's alignment losses (equations 9 and 11): −1/P Σ_i t_i · log p_i, p = softmax of `logits` (B, P), the mean
+    over the pictures that have a label: a row of `target` (B, P) is a distribution, or zero. Without any label, 0."""
+    each = -(target * logits.log_softmax(dim=-1)).mean(dim=-1)
+    return each.sum() / target.sum().clamp(min=1)
+
+
 @dataclass(frozen=True)
 class WeightedSum:
-    """Σ weight · term over the configured terms, all towards `targets["quality"]`."""
+    """Σ weight · term over the configured terms, towards `targets["quality"]` or another of the targets."""
 
     terms: "Sequence[LossTerm]"
 
@@ -40,13 +47,17 @@ class WeightedSum:
         return [term.branch for term in self.terms if term.branch]
 
     def __call__(self, output: Output, targets: Mapping[str, Tensor]) -> Tensor:
-        return torch.stack([term.weight * _term(term, output, targets["quality"]) for term in self.terms]).sum()
+        return torch.stack([term.weight * _term(term, output, targets) for term in self.terms]).sum()
 
 
-def _term(term: "LossTerm", output: Output, quality: Tensor) -> Tensor:
+def _term(term: "LossTerm", output: Output, targets: Mapping[str, Tensor]) -> Tensor:
+    quality = targets["quality"]
     if term.branch is None:
-        return F.mse_loss(output.quality, quality)
+        measure = F.mse_loss if term.kind == "mse" else F.smooth_l1_loss
+        return measure(output.quality, quality)
     logits = output.logits[term.branch]
+    if term.target is not None:
+        return label_cross_entropy(logits, targets[term.target])
     if term.kind == "soft_cross_entropy":
         return soft_cross_entropy(logits, quality)
     return F.mse_loss(logits.softmax(dim=-1)[:, 0], quality)

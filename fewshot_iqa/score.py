@@ -1,8 +1,8 @@
 """Images -> scores."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from .errors import InputError
-from .images import find_images, fixed_views, prepare, read_image
-from .types import Scale
+from .images import assemble, find_images, fixed_views, prepare, read_image
+from .types import Output, Scale
 
 if TYPE_CHECKING:
     from .config import ViewSpec
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Score:
     """`quality` in [0, 1], higher is better; `rating` on the scale of the ratings it was adapted to, if any; the
-    standard deviation of each, if the method tells it.
+    standard deviation of each, if the method tells it. `likeliest` {branch: phrase}, where it was asked for.
 
     Where the image could not be scored all are None and `note` says why; a note beside a score is a caution.
     """
@@ -32,6 +32,17 @@ class Score:
     rating: float | None = None
     rating_sd: float | None = None
     note: str = ""
+    likeliest: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where in a picture, uint8 (3, H, W), a branch saw its likeliest phrase: weights (H, W) that sum to 1."""
+
+    image: torch.Tensor
+    branch: str
+    phrase: str
+    weights: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -60,28 +71,63 @@ class Scorer:
                 warnings.warn(f"{result.path}: {result.note}", stacklevel=2)
         return [float("nan") if result.quality is None else result.quality for result in results]
 
-    def stream(self, paths: Iterable[Path]) -> Iterator[Score]:
-        """A score per path, in order, as soon as it is known."""
+    @property
+    def explaining(self) -> list[str]:
+        """The branches whose likeliest phrase can be told: all but the pair of good and bad."""
+        return [name for name in self.model.spec.branches if name != self.model.spec.quality]
+
+    def stream(self, paths: Iterable[Path], *, explain: bool = False) -> Iterator[Score]:
+        """A score per path, in order, as soon as it is known; with `explain`, also what the picture likely shows."""
+        branches = self.explaining if explain else []
+        if explain and not branches:
+            raise InputError("--explain: this method compares pictures with no phrases but good and bad")
         with torch.inference_mode():
             state = self.model.encode_prompts()
         remaining = iter(paths)
         while chunk := list(islice(remaining, self.views.at_once)):
             decoded = [self._views(path) for path in chunk]
             views = [view for view, _ in decoded if view is not None]
-            told: Iterator[tuple[float, float | None]] = iter(())
+            told: Iterator[tuple[float, float | None, Mapping[str, str]]] = iter(())
             if views:
                 with torch.inference_mode():
-                    output = self.model(torch.stack(views).to(self.device), state)
+                    output = self.model(torch.stack(views).to(self.device), state, branches)
                 spread = [None] * len(views) if output.std is None else output.std.tolist()
-                told = zip(output.quality.clamp(0, 1).tolist(), spread, strict=True)
+                told = zip(output.quality.clamp(0, 1).tolist(), spread, self._likeliest(output, branches), strict=True)
             for path, (view, note) in zip(chunk, decoded, strict=True):
                 yield Score(path, note=note) if view is None else self._score(path, *next(told), note)
 
-    def _score(self, path: Path, quality: float, spread: float | None, note: str) -> Score:
+    def attention(self, path: Path) -> Attention:
+        """Where the first branch with windows saw its likeliest phrase, in windows that cover the whole picture:
+        the weights of MP-IQE's equation 10 over all of them. InputError where no branch has windows."""
+        spec = self.model.spec
+        branch = next((name for name, each in spec.branches.items() if each.windows), None)
+        if branch is None:
+            raise InputError("--map: no branch of this method has windows")
+        count, views = spec.branches[branch].windows or 0, self.views.model_copy(update={"stride": self.views.crop})
+        image = prepare(read_image(path), views)
+        with torch.inference_mode():
+            state = self.model.encode_prompts()
+            tiles = fixed_views(image, views)[None].to(self.device)
+            phrase = int(self.model(tiles, state, [branch]).logits[branch].argmax())
+            similarity = self.model.windows(tiles, branch, state)[0, :, :, phrase]
+            weights = (similarity.flatten() / spec.branches[branch].attention).softmax(dim=0)
+        weights = assemble(weights.view(-1, count, count).cpu(), image, views)
+        return Attention(image, branch, self._phrase(branch, phrase), weights / weights.sum())
+
+    def _likeliest(self, output: Output, branches: Sequence[str]) -> list[dict[str, str]]:
+        best = {name: output.logits[name].argmax(dim=-1).tolist() for name in branches}
+        return [{name: self._phrase(name, row[i]) for name, row in best.items()} for i in range(len(output.quality))]
+
+    def _phrase(self, branch: str, index: int) -> str:
+        return self.model.spec.branches[branch].phrases[index].rstrip(".")
+
+    def _score(
+        self, path: Path, quality: float, spread: float | None, likeliest: Mapping[str, str], note: str
+    ) -> Score:
         if self.scale is None:
-            return Score(path, quality, spread, note=note)
+            return Score(path, quality, spread, note=note, likeliest=likeliest)
         rating_sd = None if spread is None else spread * abs(self.scale.best - self.scale.worst)
-        return Score(path, quality, spread, self.scale.rating(quality), rating_sd, note)
+        return Score(path, quality, spread, self.scale.rating(quality), rating_sd, note, likeliest)
 
     def _views(self, path: Path) -> tuple[torch.Tensor | None, str]:
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot_iqa.config import dump, human_means, load_config, load_experiment, load_task, revised
+from fewshot_iqa.config import MetaVsNoneSpec, dump, human_means, load_config, load_experiment, load_task, revised
 from fewshot_iqa.data.captions import held_out
 from fewshot_iqa.recipes import meta_experiment
 from tests.conftest import photograph, sets
@@ -15,7 +15,7 @@ ARMS = "arms={random: null, joint: {algorithm: joint}, maml: {algorithm: maml}}"
 
 
 def test_held_out_types_are_disjoint():
-    spec = load_experiment("experiments/meta_vs_none", ["choices=5"])
+    spec = load_experiment("experiments/meta_vs_none", ["choices=5"], kind=MetaVsNoneSpec)
     chosen = [set(meta_experiment.held_types(spec, choice)) for choice in range(5)]
     assert all(len(types) == 5 for types in chosen)
     assert set.union(*chosen) == set(human_means())
@@ -63,7 +63,7 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
 
 
 def test_training_shots_and_test_are_strangers(photographs):
-    spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"])
+    spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"], kind=MetaVsNoneSpec)
     source = revised(load_task("synthetic"), root=photographs, hold_out=[])
     drawn = [meta_experiment.draw_pictures(spec, source, 1, seed, pretrained=False) for seed in range(4)]
     for pictures in drawn:
@@ -82,7 +82,7 @@ def test_the_embedded_clip_is_tested_on_what_it_never_saw(tmp_path):
     names = [Path(f"{i}.png") for i in range(999)]
     for name in [n for n in names if held_out(n)][:4] + [n for n in names if not held_out(n)][:16]:
         photograph(int(name.stem)).save(tmp_path / name)
-    spec = load_experiment("experiments/meta_vs_none")
+    spec = load_experiment("experiments/meta_vs_none", kind=MetaVsNoneSpec)
     source = revised(load_task("synthetic"), root=tmp_path, hold_out=[])
     pictures = meta_experiment.draw_pictures(spec, source, 0, 0, pretrained=True)
     target = {record.path for record in pictures.pool + pictures.test}

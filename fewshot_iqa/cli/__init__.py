@@ -111,6 +111,9 @@ def adapt(
     print_metrics(title, _stages(facts["median"]), _stages(facts["iqr"]) if several else None)
     if (coverage := facts["median"].get("coverage")) is not None:
         typer.echo(f"{coverage:.0%} of the test ratings lie within the predicted 90 % intervals")
+    for target in ("scene", "distortion"):
+        if (accuracy := facts["median"].get(f"{target}_accuracy")) is not None:
+            typer.echo(f"the likeliest {target} is right in {accuracy:.0%} of the test pictures that have one")
     typer.echo(f"started from {facts['start']}; saved{' the first' if several else ''} in {result.out}")
     write_json(json_file, facts)
 
@@ -179,6 +182,13 @@ def score(
     ],
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores here.")] = None,
     json_file: JSON = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what the method thinks is in each image, and wrong with it.")
+    ] = False,
+    map_file: Annotated[
+        Path | None,
+        typer.Option("--map", metavar="FILE", help="Draw where it saw the distortion; of one image, by mp_iqe."),
+    ] = None,
     device: DEVICE = None,
 ) -> None:
     """Score images, without a CHECKPOINT by the prompts shipped with this package, meta-trained on synthetic pictures.
@@ -188,6 +198,7 @@ def score(
     from ..images import find_images
     from ..progress import track
     from ..recipes.adaptation import SHIPPED, is_checkpoint, load
+    from ..recipes.figures import draw_attention
 
     given = is_checkpoint(paths[0])
     if not given and not paths[0].exists() and not paths[0].suffix:
@@ -198,23 +209,28 @@ def score(
     scorer, files = load(checkpoint, device=device), find_images(images)
     if not given:
         typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
+    if map_file and len(files) > 1:
+        raise InputError(f"--map {map_file}: draws one image; {len(files)} were given")
+    branches = scorer.explaining if explain else []
+    head = (*SCORE_COLUMNS, *branches)
     rows, shown = [], []
     with ExitStack() as stack:
         table = csv.writer(stack.enter_context(open_text(csv_file))) if csv_file else None
         if table:
-            table.writerow(SCORE_COLUMNS)
+            table.writerow(head)
         log = stack.enter_context(track("scoring", len(files)))
-        for result in scorer.stream(files):
+        for result in scorer.stream(files, explain=explain):
             quality, rating = (result.quality, result.quality_sd), (result.rating, result.rating_sd)
-            rows.append([str(result.path), *map(rounded, quality + rating), result.note])
-            shown.append([str(result.path), with_spread(*quality), with_spread(*rating), result.note])
+            likeliest = [result.likeliest.get(name, "") for name in branches]
+            rows.append([str(result.path), *map(rounded, quality + rating), result.note, *likeliest])
+            shown.append([str(result.path), with_spread(*quality), with_spread(*rating), *likeliest, result.note])
             if table:
                 table.writerow(rows[-1])
             log({})
-    print_table("quality from 0 to 1, higher is better", ("image", "quality", "rating", "note"), shown)
-    write_json(
-        json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(SCORE_COLUMNS, r, strict=True)) for r in rows]}
-    )
+    print_table("quality from 0 to 1, higher is better", ("image", "quality", "rating", *branches, "note"), shown)
+    if map_file:
+        draw_attention(scorer.attention(files[0]), map_file)
+    write_json(json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(head, r, strict=True)) for r in rows]})
     failed = sum(quality is None for _, quality, *_ in rows)
     if failed:
         typer.echo(f"{failed} of {len(rows)} images could not be scored", err=True)

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from ..printing import decimals, print_table, write_json
-from .options import CLIP, CONFIG, DEVICE, JSON, SET, numbers, words
+from .options import CLIP, CONFIG, DEVICE, JSON, LABELS, ROOT, SET, numbers, words
+
+FIGURES = ("srcc", "plcc", "rmse", "scene_accuracy", "distortion_accuracy")
 
 bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 
@@ -102,6 +104,40 @@ def experiment_meta_vs_none(
     write_json(json_file, result)
     if figure:
         draw_curves(result, figure)
+
+
+@experiment.command("mp-iqe-ablation")
+def experiment_mp_iqe_ablation(
+    task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
+    shots: Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")] = "20%",
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 5,
+    root: ROOT = None,
+    labels: LABELS = None,
+    plan: Annotated[str, typer.Option(help="The plan, a .yaml file.")] = "experiments/mp_iqe_ablation",
+    out: Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")] = Path(
+        "runs/mp_iqe_ablation"
+    ),
+    workers: Annotated[int, typer.Option(min=1, help="Trials at a time, in processes of their own.")] = 1,
+    clip: CLIP = None,
+    device: DEVICE = None,
+    overrides: SET = None,
+    json_file: JSON = None,
+) -> None:
+    """MP-IQE without its parts, and with prompts of other lengths."""
+    from ..recipes.ablation import ablation as run
+
+    result = run(
+        plan, task=task, shots=shots, seeds=seeds, root=root, labels=labels, out=out, workers=workers, clip=clip,
+        device=device, overrides=overrides or (),
+    )  # fmt: skip
+    for table, variants in result["tables"].items():
+        names = [name for name in FIGURES if any(found["median"].get(name) is not None for found in variants.values())]
+        rows = [
+            [variant, *(f"{decimals(found['median'][name])} ({decimals(found['iqr'][name])})" for name in names)]
+            for variant, found in variants.items()
+        ]
+        print_table(f"{task}: {table}; medians of {seeds} draws (interquartile range)", ("", *names), rows)
+    write_json(json_file, result)
 
 
 @experiment.command("backbone")

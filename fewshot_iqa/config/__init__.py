@@ -11,11 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from .. import resources
 from ..errors import InputError, nearest
-from .experiment import MetaVsNoneSpec
+from .experiment import AblationSpec, MetaVsNoneSpec
+from .labels import CLASSES
 from .method import (
     AdaptSpec,
     BranchSpec,
     Config,
+    FusionSpec,
     GaussianProcessSpec,
     LossTerm,
     MetaSpec,
@@ -29,10 +31,13 @@ from .spec import Spec, laid_over
 from .task import EpisodeSpec, SyntheticTask, TableTask, Task
 
 __all__ = [
+    "CLASSES",
+    "AblationSpec",
     "AdaptSpec",
     "BranchSpec",
     "Config",
     "EpisodeSpec",
+    "FusionSpec",
     "GaussianProcessSpec",
     "LossTerm",
     "MetaSpec",
@@ -102,9 +107,9 @@ def load_pretrain(name: str, overrides: Iterable[str] = ()) -> PretrainSpec:
     return spec
 
 
-def load_experiment(name: str, overrides: Iterable[str] = ()) -> MetaVsNoneSpec:
+def load_experiment(name: str, overrides: Iterable[str] = (), *, kind: type[S]) -> S:
     """The plan of an experiment, overridden likewise."""
-    spec: MetaVsNoneSpec = _load("configs", name, MetaVsNoneSpec, overrides)
+    spec: S = _load("configs", name, kind, overrides)
     return spec
 
 

@@ -2,10 +2,22 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .spec import Spec
 from .task import EpisodeSpec
+
+
+class AblationSpec(Spec):
+    """Variants of a method, {table: {variant: overrides}}."""
+
+    config: str
+    tables: dict[str, dict[str, list[str]]] = Field(min_length=1)
+
+    @field_validator("tables", mode="before")
+    @classmethod
+    def _named(cls, tables: Any) -> Any:
+        return {table: {str(name): changes for name, changes in variants.items()} for table, variants in tables.items()}
 
 
 class MetaVsNoneSpec(Spec):

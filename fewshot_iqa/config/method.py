@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from ..errors import InputError
+from .labels import CLASSES
 from .spec import Spec, laid_over
 
 
@@ -19,24 +20,52 @@ class VisualSpec(Spec):
 
 
 class BranchSpec(Spec):
-    """A text branch: its phrases, how many learned context tokens precede them, which visual set it looks through."""
+    """A text branch: its phrases, how many learned context tokens precede them, which visual set it looks through.
+
+    With `windows` w it compares its phrases with w x w windows of the image, and each phrase attends to its own by a
+    softmax of temperature `attention` (MP-IQE's distortion alignment), instead of with the image as a whole.
+    """
 
     phrases: list[str] = Field(min_length=2)
     context: int = Field(0, ge=0)
     visual: str | None = None
+    windows: int | None = Field(None, gt=0)
+    attention: float = Field(0.05, gt=0)
+
+
+class FusionSpec(Spec):
+    """MP-IQE's multi-modal decoder: the phrases of `branches` ask the image's tokens in `layers` layers."""
+
+    branches: list[str] = Field(min_length=1)
+    layers: int = Field(3, gt=0)
+    heads: int = Field(8, gt=0)
 
 
 class ModelSpec(Spec):
     """`quality` names the branch whose first phrase is the good one and whose second is the bad one.
 
-    With the heads `linear` and `gp` no branch is needed: quality is a function of the features of the image.
+    With the heads `linear` and `gp` no branch is needed: quality is a function of the features of the image. The head
+    `fusion` takes it from the phrases of several branches and the tokens of the image.
     """
 
     visual: dict[str, VisualSpec] = Field({})
     branches: dict[str, BranchSpec] = Field({})
     quality: str = "quality"
-    head: Literal["antonym", "linear", "gp"] = "antonym"
+    head: Literal["antonym", "linear", "gp", "fusion"] = "antonym"
+    fusion: FusionSpec | None = None
     normalize: Literal["clip", "imagenet", "none"] = "clip"
+
+    @property
+    def summarized(self) -> bool:
+        """Whether quality is taken from a summary of the image: then nothing can be said before the shots."""
+        return self.head in ("linear", "gp")
+
+    @property
+    def asked(self) -> list[str]:
+        """The branches that quality is taken from."""
+        if self.fusion:
+            return self.fusion.branches
+        return [self.quality] if self.head == "antonym" else []
 
     @property
     def learned(self) -> bool:
@@ -49,32 +78,46 @@ class ModelSpec(Spec):
         for name, branch in self.branches.items():
             if branch.visual is not None and branch.visual not in self.visual:
                 raise InputError(f"model.branches.{name}.visual: no visual set is named '{branch.visual}'")
+        if (self.head == "fusion") != (self.fusion is not None):
+            raise InputError("model.fusion: goes with model.head=fusion, and the head with it")
+        for name in self.asked:
+            if name not in self.branches:
+                raise InputError(f"model.fusion.branches: no branch is named '{name}'")
+        if len({self.branches[name].visual for name in self.asked}) > 1:
+            raise InputError("model.fusion.branches: all must look through the same visual set")
 
 
 class LossTerm(Spec):
-    """A term on the antonym pair `branch`; `mse` without one is on the quality that the model returns."""
+    """A term towards the quality: on the antonym pair `branch`, or without one (`mse`, `smooth_l1`) on the quality that
+    the model returns. Or, with a `target`, towards what a picture is labelled with, one class for each phrase."""
 
-    kind: Literal["soft_cross_entropy", "mse"]
+    kind: Literal["soft_cross_entropy", "mse", "smooth_l1", "cross_entropy"]
     branch: str | None = None
+    target: Literal["scene", "distortion"] | None = None
     weight: float = Field(1.0, gt=0)
 
     def model_post_init(self, _: Any) -> None:
-        if self.branch is None and self.kind != "mse":
+        if self.branch is None and self.kind not in ("mse", "smooth_l1"):
             raise InputError(f"loss: {self.kind} needs a branch")
+        if (self.kind == "cross_entropy") != (self.target is not None):
+            raise InputError("loss: cross_entropy needs a target (scene or distortion), and no other kind has one")
+        if self.kind == "smooth_l1" and self.branch:
+            raise InputError("loss: smooth_l1 is on the quality, not on a branch")
 
 
 class ViewSpec(Spec):
     """How an image becomes crops: reduce, then cut `crop`-sized squares.
 
     `short_side` reduces larger images, keeping their shape; `square` resizes to an exact square instead, as the
-    release of GRMP-IQA does. Training takes one random crop with a random flip, testing `count` fixed ones, or with
-    `stride` as many as cover the image from edge to edge, so far apart or less.
+    release of GRMP-IQA does. Training takes `random` crops with random flips, each for itself, testing `count` fixed
+    ones, or with `stride` as many as cover the image from edge to edge, so far apart or less.
     """
 
     crop: int = Field(224, ge=16)
     short_side: int | None = Field(None, ge=16)
     square: int | None = Field(None, ge=16)
-    count: Literal[1, 5] = 5
+    random: int = Field(1, gt=0)
+    count: Literal[1, 5, 8] = 5
     stride: int | None = Field(None, gt=0)
 
     @property
@@ -135,8 +178,10 @@ class AdaptSpec(Spec):
     trainable: list[str] = Field(min_length=1)
     steps: int = Field(gt=0)
     batch: int = Field(32, gt=0)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate, down to zero
+    warmup: int = Field(0, ge=0)  # steps in which it rises from zero first
     weight_decay: float = Field(0.0, ge=0)
     regularizer: RegularizerSpec | None = None
     choose: list[dict[str, Any]] = Field([])
@@ -185,9 +230,19 @@ class Config(Spec):
     gp: GaussianProcessSpec | None = None  # likewise, of the head gp
     seed: int = 0
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """{what pictures are labelled with: the branch that learns it}."""
+        return {term.target: term.branch for term in self.loss if term.target and term.branch}
+
     def model_post_init(self, _: Any) -> None:
         learns = [name for name in ("adapt", "ridge", "gp") if getattr(self, name)]
-        ways = {"antonym": [[], ["adapt"]], "linear": [["adapt"], ["ridge"]], "gp": [["gp"]]}[self.model.head]
+        ways = {
+            "antonym": [[], ["adapt"]],
+            "linear": [["adapt"], ["ridge"]],
+            "gp": [["gp"]],
+            "fusion": [["adapt"]],
+        }[self.model.head]
         if learns not in ways:
             known = " or ".join("".join(way) or "nothing" for way in ways)
             raise InputError(
@@ -195,15 +250,20 @@ class Config(Spec):
             )
         if (self.meta or self.adapt) and not self.loss:
             raise InputError("loss: meta and adapt need at least one term")
-        used = [(f"loss.{i}.branch", term.branch) for i, term in enumerate(self.loss) if term.branch]
-        for key, branch in [("model.quality", self.model.quality), *used]:
-            if branch in self.model.branches and len(self.model.branches[branch].phrases) != 2:
-                raise InputError(f"{key}: '{branch}' has not two phrases, good and bad")
+        for i, term in enumerate(self.loss):
+            if term.branch:
+                self._check_branch(f"loss.{i}.branch", term.branch, len(CLASSES[term.target]) if term.target else 2)
+        if self.model.quality in self.model.branches:
+            self._check_branch("model.quality", self.model.quality, 2)
         for spec in [self.adapt, *self.adapt.candidates()] if self.adapt else []:
             if spec.regularizer:
-                used.append(("adapt.regularizer.branch", spec.regularizer.branch))
-        for key, branch in used:
-            if branch not in self.model.branches:
-                raise InputError(f"{key}: no branch is named '{branch}'")
-            if self.model.head != "antonym":
-                raise InputError(f"{key}: a head of its own ({self.model.head}) compares with no phrases")
+                self._check_branch("adapt.regularizer.branch", spec.regularizer.branch)
+
+    def _check_branch(self, key: str, name: str, phrases: int | None = None) -> None:
+        if name not in self.model.branches:
+            raise InputError(f"{key}: no branch is named '{name}'")
+        if self.model.summarized:
+            raise InputError(f"{key}: a head of its own ({self.model.head}) compares with no phrases")
+        if phrases is not None and len(self.model.branches[name].phrases) != phrases:
+            wanted = "two phrases, good and bad" if phrases == 2 else f"{phrases} phrases"
+            raise InputError(f"{key}: '{name}' has not {wanted}")

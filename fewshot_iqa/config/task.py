@@ -39,6 +39,7 @@ class TableTask(Spec):
     range: tuple[float, float] | None = None
     lower_is_better: bool = False
     subset: str | None = None
+    annotations: list[Path] = Field([])  # LIQE's files of scenes and distortions
     test: float = Field(0.2, gt=0, lt=1)
 
     @field_validator("subset")

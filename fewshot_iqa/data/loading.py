@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..config import ViewSpec
+from ..config import CLASSES, ViewSpec
 from ..distortions import distort
 from ..images import fixed_views, prepare, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator
 from ..types import Batch, Record, Scale
+from .labels import distributions
 from .synthetic import distortable
 
 
@@ -62,7 +63,8 @@ class Loader:
             self._room += self._cache.popitem(last=False)[1].nbytes
 
     def random_batch(self, records: Sequence[Record], noise: torch.Generator) -> Batch:
-        """One random view of each record."""
+        """`views.random` random views of each record, one after the other, each for itself."""
+        records = [record for record in records for _ in range(self.views.random)]
         return Batch(torch.stack([self._any_view(record, noise) for record in records]), self._targets(records))
 
     def fixed_batches(self, records: Sequence[Record]) -> Iterator[Batch]:
@@ -78,7 +80,8 @@ class Loader:
         return fixed_views(self.picture(record), self.views)
 
     def _targets(self, records: Sequence[Record]) -> dict[str, Tensor]:
-        return {"quality": torch.tensor([self.scale.quality(record.rating) for record in records]).float()}
+        quality = torch.tensor([self.scale.quality(record.rating) for record in records]).float()
+        return {"quality": quality} | {target: distributions(records, target) for target in CLASSES}
 
 
 class SeenLoader(Loader):

@@ -10,6 +10,7 @@ import pandas as pd
 from ..config import TableTask
 from ..errors import InputError, nearest
 from ..types import Record
+from .labels import Annotations
 
 OPTIONAL = ("group", "prompt", "scene", "distortion", "subset")
 
@@ -31,6 +32,7 @@ def read_table(task: TableTask) -> list[Record]:
                 f"{path}: no column '{columns[name]}'.{nearest(columns[name], known)} Columns: {', '.join(known)}; "
                 f"name yours with --{name}-column COLUMN"
             )
+    annotated = Annotations([each if each.is_file() else root / each for each in task.annotations])
     ratings = _ratings(path, table[columns["score"]])
     folder = root / task.images
     present = {name: table[column].to_dict() for name, column in columns.items() if column in table}
@@ -40,6 +42,7 @@ def read_table(task: TableTask) -> list[Record]:
         if "image" not in texts:
             raise InputError(f"{path}, row {row}: the image's name is empty")
         file = folder / texts["image"]
+        texts |= annotated[file]
         if not file.is_file():
             raise InputError(f"{path}, row {row}: {file} does not exist")
         if task.range and not min(task.range) <= rating <= max(task.range):

@@ -72,17 +72,26 @@ class Backbone(nn.Module):
         than the tower take their positional embeddings from a window of its grid, whose upper left patch is `corner`
         (row, column). `features` are those of the stem, where they are known already.
         """
-        x = self._embed(images, corner, features)
+        x = self._walk(self._embed(images, corner, features), prompts, end_norm)
+        pooled, _ = self.visual._pool(x)
+        return pooled @ self.visual.proj, x[:, 1:]
+
+    def encode_tokens(self, images: Tensor, prompts: Tensor | None = None, end_norm: nn.Module | None = None) -> Tensor:
+        """CLS and the patches behind `ln_post` (B, 1 + patches, Wv); times `visual.proj`, CLS is what `encode_image`
+        gives."""
+        return self.visual.ln_post(self._walk(self._embed(images, (0, 0), None), prompts, end_norm))
+
+    def _walk(self, x: Tensor, prompts: Tensor | None, end_norm: nn.Module | None) -> Tensor:
+        """CLS and the patches after the last layer."""
         n = 0 if prompts is None else prompts.shape[1]
         for i, block in enumerate(self.visual.transformer.resblocks):
             if prompts is not None and i < len(prompts):
                 patches = x[:, 1:] if i == 0 else x[:, 1 + n :]
                 x = torch.cat([x[:, :1], prompts[i].expand(len(x), -1, -1).to(x.dtype), patches], dim=1)
             x = block(x)
-        if end_norm is not None:
-            x = end_norm(x)
-        pooled, _ = self.visual._pool(x)
-        return pooled @ self.visual.proj, x[:, 1 + n :]
+        if n:
+            x = torch.cat([x[:, :1], x[:, 1 + n :]], dim=1)
+        return end_norm(x) if end_norm is not None else x
 
     def summarize(self, images: Tensor) -> Tensor:
         """What a linear head reads of `images` (B, 3, H, W): (B, S)."""

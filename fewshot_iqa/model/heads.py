@@ -1,9 +1,12 @@
 """From prompt logits, or from features, to a quality."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..types import Output
 
 CONSTANT = 1e-6  # a feature that varies less over the shots is not standardised
@@ -99,6 +102,63 @@ class GaussianProcessHead(nn.Module):
         width = one.shape[1]
         near = (-torch.cdist(one, two) / (length * width**0.5)).exp()
         return 1 + linear * (one @ two.T) / width + (1 - linear) * near
+
+
+def pool_windows(patches: Tensor, count: int) -> Tensor:
+    """The maximum of each feature in `count` x `count` windows of the grid, row by row: (B, G, D) to (B, count², D)."""
+    side = math.isqrt(patches.shape[1])
+    return F.adaptive_max_pool2d(patches.mT.unflatten(2, (side, side)), count).flatten(2).mT
+
+
+def attend(similarity: Tensor, temperature: float) -> Tensor:
+    """MP-IQE's equation 10: of the similarities s (..., J, P) of P phrases to J windows, for each phrase (..., P)
+
+    Σ_j w_j s_j,  w = softmax over the windows of s / temperature
+    """
+    return ((similarity / temperature).softmax(dim=-2) * similarity).sum(dim=-2)
+
+
+class FusionLayer(nn.Module):
+    """One layer of MP-IQE's multi-modal decoder (equations 12 to 14), for queries Q (B, P, D) and tokens I' (B, N, D):
+
+    Q' = MHSA(LN(Q)) + Q,  S = MLP(MHCA(LN(Q'), I', I') + Q')
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm_self, self.norm_cross = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.self_attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.cross_attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """(B, P, D)."""
+        asked = self.norm_self(queries)
+        queries = self.self_attention(asked, asked, asked, need_weights=False)[0] + queries
+        asked = self.norm_cross(queries)
+        merged: Tensor = self.mlp(self.cross_attention(asked, tokens, tokens, need_weights=False)[0] + queries)
+        return merged
+
+
+class FusionHead(nn.Module):
+    """MP-IQE's head: phrases (P, D) ask the image's tokens (B, N, Wv), brought to D by a linear layer, and an MLP makes
+    one quality (B,) of the mean answer; it may leave [0, 1] a little."""
+
+    def __init__(self, image_width: int, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise InputError(f"model.fusion.heads: {heads} do not divide the CLIP's {width} dimensions")
+        self.reduce = nn.Linear(image_width, width)
+        self.layers = nn.ModuleList(FusionLayer(width, heads) for _ in range(layers))
+        self.score = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+
+    def forward(self, phrases: Tensor, tokens: Tensor) -> Tensor:
+        """(B,)."""
+        queries, tokens = phrases.expand(len(tokens), -1, -1), self.reduce(tokens)
+        for layer in self.layers:
+            queries = layer(queries, tokens)
+        score: Tensor = self.score(queries.mean(dim=1))[:, 0]
+        return score
 
 
 def summarize(embedding: Tensor, patches: Tensor, features: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from ..config import ModelSpec
 from ..errors import InputError
 from ..types import Output, Params
 from .backbone import Backbone
-from .heads import GaussianProcessHead, LinearHead, antonym_quality
+from .heads import FusionHead, GaussianProcessHead, LinearHead, antonym_quality, attend, pool_windows
 from .prompts import TextPrompts, VisualPrompts
 
 PLAIN = ""  # the visual set without prompts
@@ -54,9 +54,11 @@ class QualityModel(nn.Module):
         self.visual: Mapping[str, VisualPrompts] = nn.ModuleDict(  # type: ignore[assignment]
             {name: VisualPrompts(visual, clip) for name, visual in spec.visual.items()}
         )
-        heads = {"antonym": None, "linear": LinearHead, "gp": GaussianProcessHead}
-        kind = heads[spec.head]
-        self.head = kind(clip.summary_width) if kind else None
+        self.head = _head(spec, clip)
+        dense = [
+            branch for name, branch in spec.branches.items() if branch.windows or (spec.fusion and name in spec.asked)
+        ]
+        self.dense = {branch.visual or PLAIN for branch in dense}  # the visual sets of which the patches count too
         mean, std = {
             "clip": (clip.mean, clip.std),
             "imagenet": _IMAGENET,
@@ -80,23 +82,38 @@ class QualityModel(nn.Module):
     ) -> Output:
         """Quality and logits of `images` (B, 3, H, W) or (B, V, 3, H, W), H = W = the tower's size; as in a `Batch`.
 
-        `branches` names the ones to compute besides the quality branch (default: none but it). Without `state` the
+        `branches` names the ones to compute besides those that quality is taken from (default: none). Without `state` the
         prompts are encoded anew, as training needs. Images are encoded once per distinct visual set. Of V views each
         is judged for itself, and the mean returned. A model without visual prompts also takes what `look` made of them.
         """
-        if self.head is not None:
-            output: Output = self.head(self.look(images).mean(dim=1))
-            return output
-        wanted = list(dict.fromkeys([self.spec.quality, *(branches or ())]))
+        if self.head is not None and self.spec.summarized:
+            summary: Output = self.head(self.look(images).mean(dim=1))
+            return summary
+        wanted = list(dict.fromkeys([*self.spec.asked, *(branches or ())]))
         state = state or self.encode_prompts(wanted)
-        seen = {name: self.look(images, name, state) for name in dict.fromkeys(map(self._set, wanted))}
+        tokens, seen = {}, {}
+        for name in dict.fromkeys(map(self._set, wanted)):
+            if name in self.dense:
+                tokens[name] = self._tokens(images, name, state)
+                seen[name] = F.normalize(tokens[name][:, :, 0] @ self.clip.visual.proj, dim=-1)
+            else:
+                seen[name] = self.look(images, name, state)
         scale = self.clip.logit_scale.exp()
         logits = {}
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 would round logits of 30 to eighths
             for name in wanted:
                 text = state.text[name]
-                logits[name] = scale * seen[self._set(name)].to(scale) @ text.to(scale).T
-        quality = antonym_quality(logits[self.spec.quality])
+                if self.spec.branches[name].windows:
+                    similarity = self._similarity(tokens[self._set(name)], name, state)
+                    logits[name] = scale * attend(similarity, self.spec.branches[name].attention)
+                else:
+                    logits[name] = scale * seen[self._set(name)].to(scale) @ text.to(scale).T
+        if self.head is not None:
+            through = tokens[self._set(self.spec.asked[0])]
+            phrases = torch.cat([state.text[name] for name in self.spec.asked])
+            quality = self.head(phrases, through.flatten(0, 1)).unflatten(0, through.shape[:2])
+        else:
+            quality = antonym_quality(logits[self.spec.quality])
         logits, features = ({k: v.mean(dim=1) for k, v in values.items()} for values in (logits, seen))
         return Output(quality.mean(dim=1), logits, features)
 
@@ -105,31 +122,46 @@ class QualityModel(nn.Module):
         visual set of `state`; or (B, V, S) for a head of its own. What it has said already, it only returns."""
         if images.ndim == 3:
             return images
-        views = images.shape[1] if images.ndim == 5 else 1
-        if self.head is not None:
-            said = self._each(images, self.clip.summarize)
-        elif visual == PLAIN:
-            said = F.normalize(self._each(images, lambda pixels: self.clip.encode_image(pixels)[0]), dim=-1)
-        else:
-            assert state is not None
-            prompts, end_norm = state.visual[visual], self.visual[visual].end_norm
-            said = self._each(images, lambda pixels: self.clip.encode_image(pixels, prompts, end_norm)[0])
-            said = F.normalize(said, dim=-1)
-        return said.unflatten(0, (-1, views))
+        if self.spec.summarized:
+            return self._each(images, self.clip.summarize)
+        prompts, end_norm = self._prompts(visual, state)
+        return F.normalize(self._each(images, lambda x: self.clip.encode_image(x, prompts, end_norm)[0]), dim=-1)
+
+    def windows(self, images: Tensor, branch: str, state: PromptState) -> Tensor:
+        """How alike each window of each view and each phrase of a branch with windows are: (B, V, windows², P)."""
+        return self._similarity(self._tokens(images, self._set(branch), state), branch, state)
+
+    def _similarity(self, tokens: Tensor, branch: str, state: PromptState) -> Tensor:
+        count = self.spec.branches[branch].windows
+        assert count is not None
+        patches = pool_windows(tokens[:, :, 1:].flatten(0, 1) @ self.clip.visual.proj, count)
+        return (F.normalize(patches, dim=-1) @ state.text[branch].T).unflatten(0, tokens.shape[:2])
+
+    def _tokens(self, images: Tensor, visual: str, state: PromptState) -> Tensor:
+        """CLS and the patches of each view, (B, V, 1 + G, Wv)."""
+        prompts, end_norm = self._prompts(visual, state)
+        return self._each(images, lambda x: self.clip.encode_tokens(x, prompts, end_norm)).to(self.clip.visual.proj)
+
+    def _prompts(self, visual: str, state: PromptState | None) -> tuple[Tensor | None, nn.Module | None]:
+        if visual == PLAIN:
+            return None, None
+        assert state is not None
+        return state.visual[visual], self.visual[visual].end_norm
 
     def _set(self, branch: str) -> str:
         return self.spec.branches[branch].visual or PLAIN
 
     def _each(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `encode` makes of all views of all pictures, normalised as the tower wants them: (B·V, ...). Without
+        """What `encode` makes of all views of all pictures, normalised as the tower wants them: (B, V, ...). Without
         gradients in pieces, since a large picture may have very many views."""
-        flat = images.flatten(0, -4)
+        flat, views = images.flatten(0, -4), images.shape[1] if images.ndim == 5 else 1
         pieces = (flat,) if torch.is_grad_enabled() else flat.split(AT_ONCE)
-        return torch.cat([encode((_unit(piece) - self.mean) / self.std) for piece in pieces])
+        return torch.cat([encode((_unit(piece) - self.mean) / self.std) for piece in pieces]).unflatten(0, (-1, views))
 
     def looks_the_same(self, globs: Iterable[str]) -> bool:
-        """Whether `look` is that of the plain CLIP, and stays so while `trainable(globs)` learn."""
-        return not self.visual and not any(name.startswith("clip.visual.") for name in self.trainable(globs))
+        """Whether `look` is that of the plain CLIP, stays so while `trainable(globs)` learn, and is all that counts."""
+        tuned = any(name.startswith("clip.visual.") for name in self.trainable(globs))
+        return not self.visual and not self.dense and not tuned
 
     def trainable(self, globs: Iterable[str]) -> Params:
         """The parameters whose names match any of `globs`; InputError for a glob that matches none."""
@@ -150,6 +182,13 @@ class QualityModel(nn.Module):
             value.requires_grad_(name in chosen)
         self.tuned |= {name for name in chosen if name.startswith("clip.")}
         return chosen
+
+
+def _head(spec: ModelSpec, clip: Backbone) -> nn.Module | None:
+    if spec.fusion:
+        return FusionHead(clip.vision_width, clip.visual.output_dim, spec.fusion.layers, spec.fusion.heads)
+    kinds = {"linear": LinearHead, "gp": GaussianProcessHead}
+    return kinds[spec.head](clip.summary_width) if spec.head in kinds else None
 
 
 def _unit(images: Tensor) -> Tensor:

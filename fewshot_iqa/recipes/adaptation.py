@@ -12,7 +12,7 @@ from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..score import Scorer
 from ..types import Scale, Shots
-from .common import METATRAINED, Result, build_model, choose_device, read_all, read_settings
+from .common import METATRAINED, Result, build_model, choose_device, read_all, read_settings, tell_labels
 from .protocol import Cache, Protocol, draw_trials, loader_of, read_rated, run_trial, summary
 
 SHIPPED = resources.asset("grmp")  # where adapt looks for prompts next: meta-trained on synthetic pictures
@@ -60,7 +60,9 @@ def adapt(
     checkpoint.require_room(out)
     parent = start_of(settings, start)
     protocol = Protocol(settings, source, parent, place)
-    drawn = draw_trials(read_rated(source), wanted, range(settings.seed, settings.seed + seeds), folds)
+    rated = read_rated(source)
+    drawn = draw_trials(rated, wanted, range(settings.seed, settings.seed + seeds), folds)
+    tell_labels(settings, rated.records)
     read_all(loader_of(protocol, drawn[0]), [record for draw in drawn for record in (*draw.shots, *draw.test)])
 
     facts = {

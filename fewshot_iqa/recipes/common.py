@@ -1,8 +1,7 @@
 """What the recipes have in common: settings, device, model, one reading of every picture, one honest test."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ import torch
 
 from .. import rng
 from ..config import Config, load_config
+from ..data.labels import classes_of
 from ..data.loading import Loader
 from ..errors import InputError
 from ..evaluate import Report, evaluate
 from ..model import checkpoint
 from ..model.backbone import portable
 from ..model.quality import QualityModel
-from ..progress import track
+from ..progress import say, track
 from ..types import Record
 
 METATRAINED = Path("runs/metatrain")  # where metatrain writes, and adapt looks for prompts, if told nothing
@@ -70,25 +70,24 @@ def read_all(loader: Loader, records: Sequence[Record]) -> None:
             log({})
 
 
-@contextmanager
-def drawn_figure(path: Path) -> Iterator[Any]:
-    """The axes of a figure that is written to `path`; InputError where it cannot be."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    yield axes
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--figure {path}: cannot be drawn ({error})") from None
+def tell_labels(settings: Config, records: Sequence[Record]) -> None:
+    """Say which terms of the loss have nothing to learn from, or little."""
+    for target in settings.labels:
+        labelled = sum(bool(classes_of(record, target)) for record in records)
+        if not labelled:
+            say(f"no picture has a known label of its {target}: learning without that term of the loss")
+        elif labelled < len(records):
+            say(f"{labelled} of {len(records)} pictures have a known label of their {target}")
 
 
 def evaluate_on(
-    model: QualityModel, loader: Loader, records: Sequence[Record], device: str, title: str = "validating"
+    model: QualityModel,
+    loader: Loader,
+    records: Sequence[Record],
+    device: str,
+    title: str = "validating",
+    labels: Mapping[str, str] = {},
 ) -> Report:
     with track(title, -(-len(records) // loader.views.at_once)) as log:
         batches = (batch.to(device) for batch in loader.fixed_batches(records))
-        return evaluate(model, batches, subsets=[record.subset for record in records], log=log)
+        return evaluate(model, batches, subsets=[record.subset for record in records], labels=labels, log=log)

@@ -1,7 +1,7 @@
 """Learning curves: methods side by side over the number of shots, on the same splits, draws and test pictures."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from ..model.backbone import load_clip
 from ..types import Shots
 from . import cells
 from .adaptation import rated_pictures, start_of
-from .common import choose_device, drawn_figure, read_all, read_settings
+from .common import choose_device, read_all, read_settings, tell_labels
+from .figures import drawn_curves
 from .protocol import (
     Cache,
     Draw,
@@ -37,7 +38,7 @@ OF_SOME = ("meta", "adapt", "ridge", "gp")  # sections that a method has or has 
 
 
 def curve(
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | Mapping[str, tuple[str, Sequence[str]]] = METHODS,
     *,
     task: str = "demo",
     shots: Sequence[str | int] = ("10", "20", "50", "20%"),
@@ -53,7 +54,7 @@ def curve(
     **table: Any,
 ) -> dict[str, Any]:
     """Adapt by each of `methods` with each number of `shots`, with `seeds` seeds from `seed` on; `table` is as `adapt`
-    has it.
+    has it. Methods are configurations, or {label: (configuration, overrides of its own)}.
 
     Each result is a file in `out`, and what is there already is not computed again. A method with a meta stage begins
     from `start`, by default as `adapt` does; the others from fresh prompts. `overrides` of the sections meta, adapt,
@@ -63,12 +64,15 @@ def curve(
     folder, place, overrides = Path(out), choose_device(device), list(overrides)
     wanted, order = [Shots.parse(count) for count in shots], range(seed, seed + seeds)
     settings: dict[str, Config] = {}
-    for name in methods:
-        label, own = Path(name).stem, load_config(name)
+    arms = (
+        list(methods.items()) if isinstance(methods, Mapping) else [(Path(name).stem, (name, ())) for name in methods]
+    )
+    for label, (name, changes) in arms:
+        own = load_config(name)
         mine = [text for text in overrides if text.split(".")[0] not in OF_SOME or getattr(own, text.split(".")[0])]
         if label in settings:
             raise InputError(f"--methods {','.join(methods)}: two are named '{label}'")
-        settings[label], for_task = read_settings(name, clip, None, mine)
+        settings[label], for_task = read_settings(name, clip, None, [*changes, *mine])
     if start not in (None, "none") and not any(some.meta for some in settings.values()):
         raise InputError(f"--from {start}: none of these methods begins from meta-trained prompts")
     source = rated_pictures(task, for_task, folds=folds, **table)
@@ -77,6 +81,8 @@ def curve(
         for label, some in settings.items()
     }
     rated = read_rated(source)
+    for protocol in protocols.values():
+        tell_labels(protocol.settings, rated.records)
     drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in order}
     plan = {"task": task, "source": source.model_dump(mode="json"), "folds": folds, "ratings": _hash(rated)}
     about = {label: _identity(protocol) for label, protocol in protocols.items()}
@@ -162,7 +168,7 @@ def tabulate(result: dict[str, Any]) -> pd.DataFrame:
 def draw_curve(result: dict[str, Any], path: Path) -> None:
     """The figure: median SRCC over the number of shots for each method, with a band between its quartiles."""
     every = sorted({cell["count"] for cells_ in result["curve"].values() for cell in cells_.values()})
-    with drawn_figure(path) as axes:
+    with drawn_curves(path) as axes:
         for method, cells_ in result["curve"].items():
             found = sorted(cells_.values(), key=lambda cell: cell["count"])
             counts = [cell["count"] for cell in found]

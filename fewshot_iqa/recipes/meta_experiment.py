@@ -31,7 +31,8 @@ from ..model.quality import QualityModel
 from ..progress import quiet, track
 from ..types import Record, Shots
 from . import cells
-from .common import build_model, choose_device, drawn_figure, evaluate_on
+from .common import build_model, choose_device, evaluate_on
+from .figures import drawn_curves
 from .metatraining import meta_step
 from .protocol import fit_shots
 
@@ -63,7 +64,7 @@ def meta_vs_none(
     {shots: {median, low, high, over_random, over_joint}}}: quartiles, and the medians of the differences from these
     arms within one run; 0 shots are before adaptation.
     """
-    spec, place, folder = load_experiment(config, overrides), choose_device(device), Path(out)
+    spec, place, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
     task = load_task("synthetic")
     assert isinstance(task, SyntheticTask)
     source = revised(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
@@ -212,7 +213,7 @@ def _table(spec: MetaVsNoneSpec, results: list[dict[str, dict[str, float | None]
 def draw_curves(result: dict[str, Any], path: Path) -> None:
     """The figure: median SRCC over shots for each arm, with its quartiles."""
     counts = list(next(iter(result["table"].values())))
-    with drawn_figure(path) as axes:
+    with drawn_curves(path) as axes:
         for i, (arm, rows) in enumerate(result["table"].items()):
             low, middle, high = (
                 np.array([rows[count][key] for count in counts], float) for key in ("low", "median", "high")

@@ -23,7 +23,7 @@ from ..model.quality import QualityModel
 from ..moments import moments, restore_moments
 from ..progress import say, track
 from ..types import Episode, Params, Shots
-from .common import METATRAINED, Result, build_model, choose_device, evaluate_on, read_all, read_settings
+from .common import METATRAINED, Result, build_model, choose_device, evaluate_on, read_all, read_settings, tell_labels
 
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
 
@@ -67,6 +67,7 @@ def metatrain(
         raise InputError(f"--task {task}: hold_out must name some of its distortions, and not all of them")
     validation = draw_shots(unseen, Shots.parse(min(len(unseen), VALIDATION_LIMIT)), seed=seed)
     loader = Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
+    tell_labels(settings, training)
     read_all(loader, [*pool, *held])
     tasks = meta_tasks(training, source, seed=seed)
     model = build_model(settings)

@@ -36,6 +36,8 @@ FIGURES = (
     "krcc",
     "rmse",
     "coverage",
+    "scene_accuracy",
+    "distortion_accuracy",
     "within",
     "zero_step",
     "cosine",
@@ -123,7 +125,7 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
     known = dict(zip(needed, _known(protocol, model, loader, needed, cache, same), strict=True))
     pictures = SeenLoader(loader.views, loader.scale, known) if same else loader
     before = report = None
-    if model.head is None:  # else there is nothing to say before
+    if not model.spec.summarized:  # else there is nothing to say before
         if same:
             before = evaluate_on(model, pictures, draw.test, device, "testing before adaptation")
         else:
@@ -139,8 +141,9 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
         ended = time.monotonic()
         cosines = [told["cosine"] for told in history if "cosine" in told]
         entry |= {"cosine": statistics.median(cosines)} if cosines else {}
-        report = evaluate_on(model, pictures, draw.test, device, "testing after adaptation")
-    elif model.head is not None:
+        title = "testing after adaptation"
+        report = evaluate_on(model, pictures, draw.test, device, title, settings.labels)
+    elif model.spec.summarized:
         started = time.monotonic()
         _solve(model, torch.stack([known[record].mean(dim=0) for record in draw.shots]), draw, settings)
         ended = time.monotonic()
@@ -171,7 +174,7 @@ def reads(protocol: Protocol, label: str) -> str:
     settings = protocol.settings
     if not _looks_the_same(build_model(settings), settings):
         return label
-    kind = "embedding" if settings.model.head == "antonym" else "summary"
+    kind = "summary" if settings.model.summarized else "embedding"
     return f"{kind} {settings.clip} {settings.model.normalize} {settings.views} {protocol.start}"
 
 
@@ -283,7 +286,7 @@ def _needed(model: QualityModel, draw: Draw, same: bool) -> list[Record]:
     """The records of which a trial needs to know something before it learns."""
     if same:
         return [*draw.shots, *draw.test]
-    return draw.test if model.head is None else []
+    return [] if model.spec.summarized else draw.test
 
 
 def _known(

@@ -1,0 +1,17 @@
+"""The classes of scene and of distortion that pictures are labelled with: those of LIQE (Zhang et al., CVPR 2023)."""
+
+SCENES = ("animal", "cityscape", "human", "indoor", "landscape", "night", "plant", "still_life", "others")
+DISTORTIONS = (
+    "blur",
+    "color",
+    "contrast",
+    "jpeg",
+    "jpeg2000",
+    "noise",
+    "overexposure",
+    "quantization",
+    "underexposure",
+    "spatial",
+    "other",
+)
+CLASSES = {"scene": SCENES, "distortion": DISTORTIONS}

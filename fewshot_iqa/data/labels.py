@@ -1,0 +1,79 @@
+"""What a picture shows and what is wrong with it, as targets: a distribution over the classes of `config.labels`."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import CLASSES
+from ..errors import InputError
+from ..types import Record
+
+# LIQE's own words for distortions, and KADID-10k's types, by class
+_KINDS = {
+    "blur": "gblur gaussian_blur lens_blur motion_blur color_shift lens motion shifting realistic_blur",
+    "color": "color_diffusion color_saturation_hsv color_saturation_lab diffusion oversaturation desaturation",
+    "contrast": "high_sharpen contrast_change sharpness realistic_contrast_change",
+    "jpeg": "jpeg_compression",
+    "jpeg2000": "jp2k jpeg2000_compression fastfading",
+    "noise": "wn awgn white_noise white_noise_ycbcr impulse_noise multiplicative_noise denoise white_with_color "
+    "impulse multiplicative white_noise_with_denoise fnoise realistic_noise",
+    "overexposure": "brighten",
+    "quantization": "color_quantization",
+    "underexposure": "darken",
+    "spatial": "jitter non_eccentricity_patch pixelate color_block noneccentricity_patch color_blocking",
+    "other": "mean_shift shifting_the_mean other_realistic",
+}
+_CLASS = {kind: name for name, kinds in _KINDS.items() for kind in kinds.split()}
+
+
+def classes_of(record: Record, target: str) -> list[int]:
+    """The indices of the classes of `target` (scene or distortion) that a picture is labelled with; none that are
+    unknown. A compound ("jpeg+darken") is of two."""
+    given = record.scene if target == "scene" else (record.distortion or "").split("+")
+    names = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in given]
+    known = [_CLASS.get(name, name) if target == "distortion" else name for name in names]
+    return [CLASSES[target].index(name) for name in dict.fromkeys(known) if name in CLASSES[target]]
+
+
+def distributions(records: Sequence[Record], target: str) -> Tensor:
+    """(R, P): even over the classes of each picture, all zero where it has none."""
+    rows = torch.zeros(len(records), len(CLASSES[target]))
+    for row, record in zip(rows, records, strict=True):
+        if of := classes_of(record, target):
+            row[of] = 1 / len(of)
+    return rows
+
+
+class Annotations:
+    """What LIQE's annotation files say of pictures: tab-separated path, score, distortion and three scenes, of which
+    some are `invalid`."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._of: dict[str, dict[str, dict[str, str]]] = {}
+        for path in paths:
+            for name, distortion, scenes in _rows(path):
+                said = {"distortion": distortion, "scene": ";".join(scenes)}
+                self._of.setdefault(Path(name).name, {})[name] = said
+
+    def __getitem__(self, file: Path) -> Mapping[str, str]:
+        """{"distortion", "scene"}, scenes joined as in a table's column; {} for a picture that is not annotated. Where
+        several have this name, folders tell which it is."""
+        named = self._of.get(file.name, {})
+        if len(named) == 1:
+            return next(iter(named.values()))
+        return next((said for path, said in named.items() if file.as_posix().endswith(f"/{path}")), {})
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, list[str]]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"annotations {path}: cannot be read ({error})") from None
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 6:
+            raise InputError(f"{path}, row {number}: expected path, score, distortion and three scenes between tabs")
+        yield row[0], row[2], [scene for scene in row[3:] if scene != "invalid"]

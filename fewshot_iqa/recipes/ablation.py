@@ -1,0 +1,28 @@
+"""The recipe of an ablation: one method with parts taken away or changed, on the same draws."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..config import AblationSpec, load_experiment
+from .curve import curve
+
+
+def ablation(plan: str, *, shots: str | int = "20%", overrides: Sequence[str] = (), **options: Any) -> dict[str, Any]:
+    """Adapt by each variant of a plan; `overrides` are for all of them, `options` as `curve` has them.
+
+    Each result is a file, and what is there already is not computed again. In what is returned, `tables` is {table:
+    {variant: {"median", "iqr", "trials", "count"}}}; variants that are the same are computed once.
+    """
+    spec = load_experiment(plan, kind=AblationSpec)
+    label_of: dict[tuple[str, ...], str] = {}
+    for table, variants in spec.tables.items():
+        for variant, changes in variants.items():
+            label_of.setdefault(tuple(changes), f"{table}, {variant}")
+    arms = {label: (spec.config, changes) for changes, label in label_of.items()}
+    result = curve(arms, shots=[shots], overrides=overrides, **options)
+    (count,) = next(iter(result["curve"].values()))
+    tables = {
+        table: {variant: result["curve"][label_of[tuple(changes)]][count] for variant, changes in variants.items()}
+        for table, variants in spec.tables.items()
+    }
+    return {"tables": tables} | {name: result[name] for name in ("task", "plan", "methods", "versions")}
