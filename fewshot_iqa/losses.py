@@ -51,16 +51,20 @@ class WeightedSum:
 
 
 def _term(term: "LossTerm", output: Output, targets: Mapping[str, Tensor]) -> Tensor:
-    quality = targets["quality"]
+    wanted = targets[term.target or "quality"]
     if term.branch is None:
         measure = F.mse_loss if term.kind == "mse" else F.smooth_l1_loss
-        return measure(output.quality, quality)
+        return measure(output.quality, wanted)
     logits = output.logits[term.branch]
-    if term.target is not None:
-        return label_cross_entropy(logits, targets[term.target])
+    if term.kind == "cross_entropy":
+        return label_cross_entropy(logits, wanted)
+    known = wanted.isfinite()  # nan where a picture has no such rating
+    if not known.any():
+        return logits.sum() * 0
+    logits, wanted = logits[known], wanted[known]
     if term.kind == "soft_cross_entropy":
-        return soft_cross_entropy(logits, quality)
-    return F.mse_loss(logits.softmax(dim=-1)[:, 0], quality)
+        return soft_cross_entropy(logits, wanted)
+    return F.mse_loss(logits.softmax(dim=-1)[:, 0], wanted)
 
 
 def gradients_by_name(loss: Tensor, params: Params, *, retain_graph: bool = False) -> Params:

@@ -22,7 +22,8 @@ class Record:
     `rating` is what the file said; `Scale` maps it to a quality in [0, 1], higher is better. `group` is what must
     not straddle a split: the reference photograph, or the generation prompt. `apply` lists (distortion, level)
     pairs still to be applied to the decoded picture, in order; `distortion` and `level` are labels. `subset` is a part
-    of the data set within which agreement is told as well.
+    of the data set within which agreement is told as well. `alignment`, in [0, 1], is how well the picture matches its
+    prompt.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Record:
     level: float | None = None
     scene: tuple[str, ...] = ()
     prompt: str | None = None
+    alignment: float | None = None
     subset: str | None = None
     apply: tuple[tuple[str, float], ...] = ()
 

@@ -1,7 +1,7 @@
-"""GRMP-IQA as its authors released it, number by number, on weights drawn from their own names.
+"""GRMP-IQA and CLIP-AGIQA as their authors released them, number by number, on weights drawn from their own names.
 
-The reference numbers lie in the folder named by the environment variable FSIQA_GOLDEN: every `grmp_*.npz` there, and
-`weights.py`, which draws the weights. Without the variable these tests are skipped.
+The reference numbers lie in the folder named by the environment variable FSIQA_GOLDEN: every `grmp_*.npz` and
+`agiqa_*.npz` there, and `weights.py`, which draws the weights. Without the variable these tests are skipped.
 """
 
 import importlib.util
@@ -21,8 +21,8 @@ from fewshot_iqa.regularize import remove_component
 from fewshot_iqa.types import Batch
 
 GOLDEN = os.environ.get("FSIQA_GOLDEN")
-FILES = sorted(Path(GOLDEN).glob("grmp_*.npz")) if GOLDEN else []
-assert FILES or not GOLDEN, f"FSIQA_GOLDEN={GOLDEN} holds no grmp_*.npz"
+FILES, AGIQA = ([*Path(GOLDEN).glob(f"{name}_*.npz")] if GOLDEN else [] for name in ("grmp", "agiqa"))
+assert (FILES and AGIQA) or not GOLDEN, f"FSIQA_GOLDEN={GOLDEN} holds no grmp_*.npz or no agiqa_*.npz"
 
 pytestmark = pytest.mark.skipif(not GOLDEN, reason="FSIQA_GOLDEN names no folder of reference numbers")
 
@@ -208,3 +208,83 @@ def test_bilevel_steps(model, golden, batch):
     with torch.no_grad():
         after = torch.func.functional_call(model, adapted, (batch.images,))
     close(after.logits["quality"], golden["logits_after_bilevel"], 2e-2)
+
+
+BRANCHES = {"quality": ("main", "prompt_learner_tar."), "alignment": ("align", "prompt_learner_aux.")}
+
+
+def their_prompts(model):
+    """{our parameter: their tensors, one or a list of one per layer}; the maps of the link are apart, in both."""
+    found = {}
+    for branch, (visual, learner) in BRANCHES.items():
+        found[f"text.{branch}.context"] = f"{learner}ctx"
+        found[f"text.{branch}.deeper"] = [f"{learner}prompts_text.{i}" for i in range(11)]
+        found[f"visual.{visual}.tokens"] = [f"{learner}prompts_vis.{i}" for i in range(12)]
+    for i in range(12):
+        theirs = "proj" if i == 0 else f"compound_prompt_projections.{i - 1}"
+        found |= {f"visual.main.link.{i}.{leaf}": f"prompt_learner_tar.{theirs}.{leaf}" for leaf in ("weight", "bias")}
+    return found
+
+
+@pytest.fixture(params=AGIQA, ids=lambda path: path.stem)
+def agiqa(request):
+    return np.load(request.param)
+
+
+@pytest.fixture
+def generated(draw):
+    """CLIP-AGIQA on the stand-in weights."""
+    config = load_config("clip_agiqa", ["model.normalize=none"])
+    clip = create_clip("ViT-B-32-quickgelu").eval().requires_grad_(False)
+    clip.load_state_dict({name: draw(name, value.shape) for name, value in clip.state_dict().items()})
+    model = QualityModel(config.model, clip).eval()
+    params = model.train_only(config.adapt.trainable)
+    assert set(params) == set(their_prompts(model))
+    with torch.no_grad():
+        for name, theirs in their_prompts(model).items():
+            one, shape = isinstance(theirs, str), params[name].shape
+            parts = [draw(f"agiqa.{each}", shape if one else shape[1:]) for each in ([theirs] if one else theirs)]
+            params[name].copy_(parts[0] if one else torch.stack(parts))
+    return model, params, WeightedSum(config.loss)
+
+
+def agiqa_batch(agiqa):
+    targets = {"quality": torch.from_numpy(agiqa["y"])[:, 0], "alignment": torch.from_numpy(agiqa["y_align"])[:, 0]}
+    return Batch(images_of(int(agiqa["seed"])), targets)
+
+
+def test_agiqa_tokens_and_scores(generated, agiqa):
+    model, _, _ = generated
+    for branch, expected in (("quality", agiqa["tokens_quality"]), ("alignment", agiqa["tokens_align"])):
+        tokens = model.text[branch].tokens.numpy()
+        assert (expected[:, : tokens.shape[1]] == tokens).all()
+        assert not expected[:, tokens.shape[1] :].any()
+    with torch.no_grad():
+        output = model(agiqa_batch(agiqa).images, branches=["alignment"])
+    close(output.quality, agiqa["score"][:, 0], 1e-5)
+    close(output.logits["alignment"].softmax(-1)[:, 0], agiqa["alignment"][:, 0], 1e-5)
+
+
+def test_agiqa_losses_gradients_and_a_step(generated, agiqa):
+    model, params, loss = generated
+    batch = agiqa_batch(agiqa)
+    output = model(batch.images, branches=loss.branches)
+    for branch, expected in (("quality", agiqa["loss"]), ("alignment", agiqa["aux_loss"])):
+        value = torch.nn.functional.mse_loss(output.logits[branch].softmax(-1)[:, 0], batch.targets[branch])
+        close(value, expected, 1e-5)
+    total = loss(output, batch.targets)
+    close(total, agiqa["loss"] + 0.1 * agiqa["aux_loss"], 1e-5)
+    total.backward()
+    for name, theirs in their_prompts(model).items():
+        one = isinstance(theirs, str)
+        gradients = [params[name].grad] if one else params[name].grad
+        for key, gradient in zip([theirs] if one else theirs, gradients, strict=True):
+            norm, first, last, _ = agiqa[f"grad/{key}"]
+            assert gradient.norm().item() == pytest.approx(norm, rel=1e-3), key
+            ends = torch.stack([gradient.flatten()[0], gradient.flatten()[-1]])
+            close(ends, [first, last], 1e-3 * norm)
+    torch.optim.Adam(params.values(), lr=1e-4).step()
+    with torch.no_grad():
+        output = model(batch.images, branches=["alignment"])
+    close(output.quality, agiqa["score_after_step"][:, 0], 2e-2)
+    close(output.logits["alignment"].softmax(-1)[:, 0], agiqa["alignment_after_step"][:, 0], 2e-2)

@@ -10,10 +10,17 @@ from .spec import Spec, laid_over
 
 
 class VisualSpec(Spec):
-    """A set of visual prompts: `length` tokens after CLS at each of the first `depth` layers (default: every)."""
+    """A set of visual prompts: `length` tokens at each of the first `depth` layers (default: every).
+
+    They stand behind CLS and enter after the first normalisation (VPT), or `at_end`, behind the patches, and enter
+    before it (MaPLe). With a `link`, another set guides them: a layer's prompts are linear in its own tokens and that
+    set's.
+    """
 
     length: int = Field(gt=0)
     depth: int | None = Field(None, gt=0)
+    at_end: bool = False
+    link: str | None = None
     project: bool = False  # one linear map shared by all layers
     dropout: float = Field(0.0, ge=0, lt=1)
     end_norm: bool = False  # a LayerNorm over all tokens after the last layer
@@ -21,6 +28,7 @@ class VisualSpec(Spec):
 
 class BranchSpec(Spec):
     """A text branch: its phrases, how many learned context tokens precede them, which visual set it looks through.
+    The context is learned anew for each of the first `depth` layers.
 
     With `windows` w it compares its phrases with w x w windows of the image, and each phrase attends to its own by a
     softmax of temperature `attention` (MP-IQE's distortion alignment), instead of with the image as a whole.
@@ -28,6 +36,7 @@ class BranchSpec(Spec):
 
     phrases: list[str] = Field(min_length=2)
     context: int = Field(0, ge=0)
+    depth: int = Field(1, gt=0)
     visual: str | None = None
     windows: int | None = Field(None, gt=0)
     attention: float = Field(0.05, gt=0)
@@ -78,6 +87,14 @@ class ModelSpec(Spec):
         for name, branch in self.branches.items():
             if branch.visual is not None and branch.visual not in self.visual:
                 raise InputError(f"model.branches.{name}.visual: no visual set is named '{branch.visual}'")
+        for name, visual in self.visual.items():
+            linked = self.visual.get(visual.link) if visual.link is not None else visual
+            if linked is None:
+                raise InputError(f"model.visual.{name}.link: no visual set is named '{visual.link}'")
+            if linked.link not in (None, visual.link):
+                raise InputError(f"model.visual.{name}.link: '{visual.link}' is itself linked to '{linked.link}'")
+            if (linked.length, linked.depth) != (visual.length, visual.depth):
+                raise InputError(f"model.visual.{name}.link: '{visual.link}' has other lengths or depths")
         if (self.head == "fusion") != (self.fusion is not None):
             raise InputError("model.fusion: goes with model.head=fusion, and the head with it")
         for name in self.asked:
@@ -89,18 +106,21 @@ class ModelSpec(Spec):
 
 class LossTerm(Spec):
     """A term towards the quality: on the antonym pair `branch`, or without one (`mse`, `smooth_l1`) on the quality that
-    the model returns. Or, with a `target`, towards what a picture is labelled with, one class for each phrase."""
+    the model returns. Or, with a `target`, towards what a picture is labelled with: its classes, one for each phrase of
+    the branch (`cross_entropy`), or how well it matches its prompt (`alignment`)."""
 
     kind: Literal["soft_cross_entropy", "mse", "smooth_l1", "cross_entropy"]
     branch: str | None = None
-    target: Literal["scene", "distortion"] | None = None
+    target: Literal["scene", "distortion", "alignment"] | None = None
     weight: float = Field(1.0, gt=0)
 
     def model_post_init(self, _: Any) -> None:
         if self.branch is None and self.kind not in ("mse", "smooth_l1"):
             raise InputError(f"loss: {self.kind} needs a branch")
-        if (self.kind == "cross_entropy") != (self.target is not None):
-            raise InputError("loss: cross_entropy needs a target (scene or distortion), and no other kind has one")
+        if (self.kind == "cross_entropy") != (self.target in CLASSES):
+            raise InputError(
+                "loss: cross_entropy needs a target of classes (scene or distortion), and no other kind does"
+            )
         if self.kind == "smooth_l1" and self.branch:
             raise InputError("loss: smooth_l1 is on the quality, not on a branch")
 
@@ -232,8 +252,8 @@ class Config(Spec):
 
     @property
     def labels(self) -> dict[str, str]:
-        """{what pictures are labelled with: the branch that learns it}."""
-        return {term.target: term.branch for term in self.loss if term.target and term.branch}
+        """{classes that pictures are labelled with: the branch that learns them}."""
+        return {term.target: term.branch for term in self.loss if term.target in CLASSES and term.branch}
 
     def model_post_init(self, _: Any) -> None:
         learns = [name for name in ("adapt", "ridge", "gp") if getattr(self, name)]
@@ -252,7 +272,8 @@ class Config(Spec):
             raise InputError("loss: meta and adapt need at least one term")
         for i, term in enumerate(self.loss):
             if term.branch:
-                self._check_branch(f"loss.{i}.branch", term.branch, len(CLASSES[term.target]) if term.target else 2)
+                phrases = len(CLASSES[term.target]) if term.target in CLASSES else 2
+                self._check_branch(f"loss.{i}.branch", term.branch, phrases)
         if self.model.quality in self.model.branches:
             self._check_branch("model.quality", self.model.quality, 2)
         for spec in [self.adapt, *self.adapt.candidates()] if self.adapt else []:

@@ -17,6 +17,7 @@ class Columns(Spec):
     score: str = "score"
     group: str = "group"
     prompt: str = "prompt"
+    alignment: str = "alignment"
     scene: str = "scene"
     distortion: str = "distortion"
     subset: str = "subset"
@@ -37,6 +38,7 @@ class TableTask(Spec):
     images: str = "."  # folder of the pictures inside root
     columns: Columns = Columns()
     range: tuple[float, float] | None = None
+    alignment_range: tuple[float, float] | None = None  # without it the column alignment is not read
     lower_is_better: bool = False
     subset: str | None = None
     annotations: list[Path] = Field([])  # LIQE's files of scenes and distortions

@@ -1,6 +1,7 @@
 """What a picture shows and what is wrong with it, as targets: a distribution over the classes of `config.labels`."""
 
 import csv
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -45,6 +46,17 @@ def distributions(records: Sequence[Record], target: str) -> Tensor:
         if of := classes_of(record, target):
             row[of] = 1 / len(of)
     return rows
+
+
+def labelled(record: Record, target: str) -> bool:
+    """Whether anything is known of a picture's scene, distortion or alignment."""
+    return record.alignment is not None if target == "alignment" else bool(classes_of(record, target))
+
+
+def label_targets(records: Sequence[Record]) -> dict[str, Tensor]:
+    """`distributions` of scene and distortion, and `alignment` (R,), nan where it is not known."""
+    alignment = torch.tensor([math.nan if record.alignment is None else record.alignment for record in records])
+    return {"alignment": alignment} | {target: distributions(records, target) for target in CLASSES}
 
 
 class Annotations:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..config import CLASSES, ViewSpec
+from ..config import ViewSpec
 from ..distortions import distort
 from ..images import fixed_views, prepare, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator
 from ..types import Batch, Record, Scale
-from .labels import distributions
+from .labels import label_targets
 from .synthetic import distortable
 
 
@@ -81,7 +81,7 @@ class Loader:
 
     def _targets(self, records: Sequence[Record]) -> dict[str, Tensor]:
         quality = torch.tensor([self.scale.quality(record.rating) for record in records]).float()
-        return {"quality": quality} | {target: distributions(records, target) for target in CLASSES}
+        return {"quality": quality, **label_targets(records)}
 
 
 class SeenLoader(Loader):

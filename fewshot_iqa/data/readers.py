@@ -12,7 +12,7 @@ from ..errors import InputError, nearest
 from ..types import Record
 from .labels import Annotations
 
-OPTIONAL = ("group", "prompt", "scene", "distortion", "subset")
+OPTIONAL = ("group", "prompt", "alignment", "scene", "distortion", "subset")
 
 
 def read_table(task: TableTask) -> list[Record]:
@@ -55,10 +55,20 @@ def read_table(task: TableTask) -> list[Record]:
                 distortion=texts.get("distortion"),
                 scene=tuple(part.strip() for part in texts.get("scene", "").split(";") if part.strip()),
                 prompt=texts.get("prompt"),
+                alignment=_alignment(task, path, row, texts.get("alignment")),
                 subset=texts.get("subset") or _subset(task, file),
             )
         )
     return records
+
+
+def _alignment(task: TableTask, path: Path, row: int, text: str | None) -> float | None:
+    if task.alignment_range is None or text is None:
+        return None
+    low, high = task.alignment_range
+    if not low <= _number(text) <= high:
+        raise InputError(f"{path}, row {row}: the alignment '{text}' is not a number from {low:g} to {high:g}")
+    return (_number(text) - low) / (high - low)
 
 
 def _subset(task: TableTask, file: Path) -> str | None:

@@ -62,35 +62,52 @@ class Backbone(nn.Module):
         images: Tensor,
         prompts: Tensor | None = None,
         end_norm: nn.Module | None = None,
+        at_end: bool = False,
         corner: tuple[int, int] = (0, 0),
         features: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """CLS features (B, D) and patch features (B, patches, Wv), not normalised, of `images` (B, 3, H, W).
 
-        `prompts` (depth, N, Wv) enter after CLS, behind `ln_pre`, and are replaced at each of the first `depth`
-        layers; `end_norm` acts on all tokens after the last, and patch features are those behind it. Images smaller
-        than the tower take their positional embeddings from a window of its grid, whose upper left patch is `corner`
-        (row, column). `features` are those of the stem, where they are known already.
+        `prompts` (depth, N, Wv) enter after CLS, behind `ln_pre`, or `at_end`, after the patches and before it, and are
+        replaced at each of the first `depth` layers; `end_norm` acts on all tokens after the last, and patch features
+        are those behind it. Images smaller than the tower take their positional embeddings from a window of its grid,
+        whose upper left patch is `corner` (row, column). `features` are those of the stem, where they are known.
         """
-        x = self._walk(self._embed(images, corner, features), prompts, end_norm)
+        x = self._walk(self._embed(images, corner, features), prompts, end_norm, at_end)
         pooled, _ = self.visual._pool(x)
         return pooled @ self.visual.proj, x[:, 1:]
 
-    def encode_tokens(self, images: Tensor, prompts: Tensor | None = None, end_norm: nn.Module | None = None) -> Tensor:
+    def encode_tokens(
+        self,
+        images: Tensor,
+        prompts: Tensor | None = None,
+        end_norm: nn.Module | None = None,
+        at_end: bool = False,
+    ) -> Tensor:
         """CLS and the patches behind `ln_post` (B, 1 + patches, Wv); times `visual.proj`, CLS is what `encode_image`
-        gives."""
-        return self.visual.ln_post(self._walk(self._embed(images, (0, 0), None), prompts, end_norm))
+        gives with the same prompts."""
+        return self.visual.ln_post(self._walk(self._embed(images, (0, 0), None), prompts, end_norm, at_end))
 
-    def _walk(self, x: Tensor, prompts: Tensor | None, end_norm: nn.Module | None) -> Tensor:
-        """CLS and the patches after the last layer."""
-        n = 0 if prompts is None else prompts.shape[1]
+    def _walk(self, x: Tensor, prompts: Tensor | None, end_norm: nn.Module | None, at_end: bool) -> Tensor:
+        """CLS and the patches after the last layer, from the two before `ln_pre`."""
+        count = x.shape[1]
+        if prompts is None:
+            prompts = x.new_zeros(1, 0, x.shape[-1])
+        first = prompts[0].expand(len(x), -1, -1)
+        if at_end:
+            x = self.visual.ln_pre(torch.cat([x, first], dim=1))
+        else:
+            x = self.visual.ln_pre(x)
+            x = torch.cat([x[:, :1], first.to(x.dtype), x[:, 1:]], dim=1)
         for i, block in enumerate(self.visual.transformer.resblocks):
-            if prompts is not None and i < len(prompts):
-                patches = x[:, 1:] if i == 0 else x[:, 1 + n :]
-                x = torch.cat([x[:, :1], prompts[i].expand(len(x), -1, -1).to(x.dtype), patches], dim=1)
+            if 0 < i < len(prompts):
+                if at_end:
+                    x = torch.cat([x[:, :count], prompts[i].expand(len(x), -1, -1).to(x.dtype)], dim=1)
+                else:
+                    x = _replaced(x, prompts[i])
             x = block(x)
-        if n:
-            x = torch.cat([x[:, :1], x[:, 1 + n :]], dim=1)
+        n = prompts.shape[1]
+        x = x[:, :count] if at_end else torch.cat([x[:, :1], x[:, 1 + n :]], dim=1)
         return end_norm(x) if end_norm is not None else x
 
     def summarize(self, images: Tensor) -> Tensor:
@@ -106,22 +123,23 @@ class Backbone(nn.Module):
         positions = tower.positional_embedding[1:].unflatten(0, tower.grid_size)
         window = positions[top : top + rows, left : left + columns].flatten(0, 1)
         cls = (tower.class_embedding + tower.positional_embedding[0]).expand(len(images), 1, -1)
-        return tower.ln_pre(torch.cat([cls, patches.flatten(2).mT + window], dim=1))
+        return torch.cat([cls, patches.flatten(2).mT + window], dim=1)
 
-    def encode_text(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
+    def encode_text(self, tokens: Tensor, context: Tensor | None = None, deeper: Tensor | None = None) -> Tensor:
         """Features (P, D), not normalised, of `tokens` (P, length), read at each row's end-of-text token.
 
-        `context` (L, Wt) replaces the embeddings of the L tokens after start-of-text. The causal mask lets `length`
-        stop at the last end-of-text.
+        `context` (L, Wt) replaces the embeddings of the L tokens after start-of-text, and `deeper` (depth, L, Wt) what
+        stands there at the next layers. The causal mask lets `length` stop at the last end-of-text.
         """
         x = self.token_embedding(tokens)
         if context is not None:
-            n = len(context)
-            x = torch.cat([x[:, :1], context.expand(len(x), -1, -1), x[:, 1 + n :]], dim=1)
+            x = _replaced(x, context)
         length = tokens.shape[1]
         x = x + self.positional_embedding[:length]
         mask = self.attn_mask[:length, :length]
-        for block in self.transformer.resblocks:
+        for i, block in enumerate(self.transformer.resblocks):
+            if deeper is not None and 0 < i <= len(deeper):
+                x = _replaced(x, deeper[i - 1])
             x = block(x, attn_mask=mask)
         x = self.ln_final(x)[torch.arange(len(x)), tokens.argmax(dim=-1)]
         return x @ self.text_projection
@@ -140,6 +158,11 @@ class Backbone(nn.Module):
                     f"this CLIP reads {self.context_length}"
                 )
         return pad_tokens(rows)
+
+
+def _replaced(x: Tensor, tokens: Tensor) -> Tensor:
+    """`x` (B, length, W) with `tokens` (N, W) in the place of those that follow the first."""
+    return torch.cat([x[:, :1], tokens.expand(len(x), -1, -1).to(x.dtype), x[:, 1 + len(tokens) :]], dim=1)
 
 
 def _fingerprint(module: nn.Module) -> str:

@@ -13,7 +13,8 @@ class VisualPrompts(nn.Module):
     """Deep visual prompts (Jia et al., VPT, 2022): `tokens` (depth, N, Wv), replaced at every layer.
 
     With `project`, one linear map shared by all layers, then dropout, is applied to the tokens; `end_norm` is a
-    LayerNorm for all tokens of the tower after its last layer (None without).
+    LayerNorm for all tokens of the tower after its last layer (None without). With `link`, a layer's prompts are linear
+    in [its tokens ; those of another set], each layer by a map of its own (CLIP-AGIQA).
     """
 
     def __init__(self, spec: VisualSpec, backbone: Backbone) -> None:
@@ -22,6 +23,7 @@ class VisualPrompts(nn.Module):
         depth = min(spec.depth or backbone.vision_layers, backbone.vision_layers)
         bound = math.sqrt(6 / (3 * patch**2 + width))  # VPT: Xavier over patch pixels and width
         self.tokens = nn.Parameter(torch.empty(depth, spec.length, width).uniform_(-bound, bound))
+        self.link = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth)) if spec.link else None
         self.project = nn.Linear(width, width) if spec.project else None
         self.dropout = nn.Dropout(spec.dropout)
         self.end_norm = nn.LayerNorm(width, eps=1e-6) if spec.end_norm else None
@@ -29,16 +31,23 @@ class VisualPrompts(nn.Module):
             nn.init.kaiming_normal_(self.project.weight, a=0, mode="fan_out")
             nn.init.zeros_(self.project.bias)
 
-    def forward(self) -> Tensor:
-        """The prompts as they enter the tower, (depth, N, Wv)."""
-        tokens = self.tokens if self.project is None else self.project(self.tokens)
+    def forward(self, guide: Tensor | None = None) -> Tensor:
+        """The prompts as they enter the tower, (depth, N, Wv); `guide`, alike, are those of the linked set."""
+        tokens: Tensor = self.tokens
+        if self.link is not None:
+            assert guide is not None
+            both = torch.cat([tokens, guide], dim=-1)
+            tokens = torch.stack([linear(layer) for linear, layer in zip(self.link, both, strict=True)])
+        if self.project is not None:
+            tokens = self.project(tokens)
         return self.dropout(tokens)
 
 
 class TextPrompts(nn.Module):
     """A branch's phrases behind L learned context vectors (CoOp, Zhou et al., 2022); L = 0 is the plain phrase.
 
-    `context` (L, Wt) or None; `tokens` (P, length).
+    `context` (L, Wt) or None; `deeper` (depth - 1, L, Wt), what stands in its place at the next layers (MaPLe, Khattak
+    et al., 2023), or None; `tokens` (P, length).
     """
 
     tokens: Tensor
@@ -48,3 +57,6 @@ class TextPrompts(nn.Module):
         self.register_buffer("tokens", backbone.tokenize(spec.phrases, spec.context), persistent=False)
         context = torch.empty(spec.context, backbone.text_width).normal_(std=0.02)
         self.context = nn.Parameter(context) if spec.context else None
+        layers = min(spec.depth, len(backbone.transformer.resblocks))
+        deeper = torch.empty(layers - 1, spec.context, backbone.text_width).normal_(std=0.02)
+        self.deeper = nn.Parameter(deeper) if deeper.numel() else None

@@ -73,16 +73,22 @@ class QualityModel(nn.Module):
         text = {}
         for name in names:
             prompts = self.text[name]
-            text[name] = F.normalize(self.clip.encode_text(prompts.tokens, prompts.context), dim=-1)
+            encoded = self.clip.encode_text(prompts.tokens, prompts.context, prompts.deeper)
+            text[name] = F.normalize(encoded, dim=-1)
         sets = {self.spec.branches[name].visual for name in names}
-        return PromptState(text, {name: prompts() for name, prompts in self.visual.items() if name in sets})
+        return PromptState(text, {name: self._visual_prompts(name) for name in self.visual if name in sets})
+
+    def _visual_prompts(self, name: str) -> Tensor:
+        link = self.spec.visual[name].link
+        prompts: Tensor = self.visual[name](self._visual_prompts(link) if link else None)
+        return prompts
 
     def forward(
         self, images: Tensor, state: PromptState | None = None, branches: Sequence[str] | None = None
     ) -> Output:
         """Quality and logits of `images` (B, 3, H, W) or (B, V, 3, H, W), H = W = the tower's size; as in a `Batch`.
 
-        `branches` names the ones to compute besides those that quality is taken from (default: none). Without `state` the
+        `branches` names the ones to compute besides those that quality is taken from (default: none). Without `state`
         prompts are encoded anew, as training needs. Images are encoded once per distinct visual set. Of V views each
         is judged for itself, and the mean returned. A model without visual prompts also takes what `look` made of them.
         """
@@ -124,8 +130,8 @@ class QualityModel(nn.Module):
             return images
         if self.spec.summarized:
             return self._each(images, self.clip.summarize)
-        prompts, end_norm = self._prompts(visual, state)
-        return F.normalize(self._each(images, lambda x: self.clip.encode_image(x, prompts, end_norm)[0]), dim=-1)
+        prompted = self._prompted(visual, state)
+        return F.normalize(self._each(images, lambda x: self.clip.encode_image(x, *prompted)[0]), dim=-1)
 
     def windows(self, images: Tensor, branch: str, state: PromptState) -> Tensor:
         """How alike each window of each view and each phrase of a branch with windows are: (B, V, windows², P)."""
@@ -139,14 +145,15 @@ class QualityModel(nn.Module):
 
     def _tokens(self, images: Tensor, visual: str, state: PromptState) -> Tensor:
         """CLS and the patches of each view, (B, V, 1 + G, Wv)."""
-        prompts, end_norm = self._prompts(visual, state)
-        return self._each(images, lambda x: self.clip.encode_tokens(x, prompts, end_norm)).to(self.clip.visual.proj)
+        prompted = self._prompted(visual, state)
+        return self._each(images, lambda x: self.clip.encode_tokens(x, *prompted)).to(self.clip.visual.proj)
 
-    def _prompts(self, visual: str, state: PromptState | None) -> tuple[Tensor | None, nn.Module | None]:
+    def _prompted(self, visual: str, state: PromptState | None) -> tuple[Tensor | None, nn.Module | None, bool]:
+        """How the tower takes up a set: `prompts`, `end_norm` and `at_end` of `Backbone.encode_image`."""
         if visual == PLAIN:
-            return None, None
+            return None, None, False
         assert state is not None
-        return state.visual[visual], self.visual[visual].end_norm
+        return state.visual[visual], self.visual[visual].end_norm, self.spec.visual[visual].at_end
 
     def _set(self, branch: str) -> str:
         return self.spec.branches[branch].visual or PLAIN

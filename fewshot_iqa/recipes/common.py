@@ -10,7 +10,7 @@ import torch
 
 from .. import rng
 from ..config import Config, load_config
-from ..data.labels import classes_of
+from ..data.labels import labelled
 from ..data.loading import Loader
 from ..errors import InputError
 from ..evaluate import Report, evaluate
@@ -72,12 +72,12 @@ def read_all(loader: Loader, records: Sequence[Record]) -> None:
 
 def tell_labels(settings: Config, records: Sequence[Record]) -> None:
     """Say which terms of the loss have nothing to learn from, or little."""
-    for target in settings.labels:
-        labelled = sum(bool(classes_of(record, target)) for record in records)
-        if not labelled:
+    for target in dict.fromkeys(term.target for term in settings.loss if term.target):
+        count = sum(labelled(record, target) for record in records)
+        if not count:
             say(f"no picture has a known label of its {target}: learning without that term of the loss")
-        elif labelled < len(records):
-            say(f"{labelled} of {len(records)} pictures have a known label of their {target}")
+        elif count < len(records):
+            say(f"{count} of {len(records)} pictures have a known label of their {target}")
 
 
 def evaluate_on(
