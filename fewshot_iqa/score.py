@@ -47,12 +47,13 @@ class Attention:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model ready to score files."""
+    """A model ready to score files; `explaining` are the branches whose likeliest phrase it can tell."""
 
     model: "QualityModel"
     views: "ViewSpec"
     scale: Scale | None
     device: str
+    explaining: Sequence[str] = ()
 
     def score(self, images: str | Path | Sequence[str | Path]) -> float | list[float]:
         """The quality of one image file, or of each of several (folders are searched).
@@ -71,16 +72,11 @@ class Scorer:
                 warnings.warn(f"{result.path}: {result.note}", stacklevel=2)
         return [float("nan") if result.quality is None else result.quality for result in results]
 
-    @property
-    def explaining(self) -> list[str]:
-        """The branches whose likeliest phrase can be told: all but the pair of good and bad."""
-        return [name for name in self.model.spec.branches if name != self.model.spec.quality]
-
     def stream(self, paths: Iterable[Path], *, explain: bool = False) -> Iterator[Score]:
         """A score per path, in order, as soon as it is known; with `explain`, also what the picture likely shows."""
         branches = self.explaining if explain else []
         if explain and not branches:
-            raise InputError("--explain: this method compares pictures with no phrases but good and bad")
+            raise InputError("--explain: this method has learned no phrases but good and bad")
         with torch.inference_mode():
             state = self.model.encode_prompts()
         remaining = iter(paths)
@@ -100,9 +96,9 @@ class Scorer:
         """Where the first branch with windows saw its likeliest phrase, in windows that cover the whole picture:
         the weights of MP-IQE's equation 10 over all of them. InputError where no branch has windows."""
         spec = self.model.spec
-        branch = next((name for name, each in spec.branches.items() if each.windows), None)
+        branch = next((name for name in self.explaining if spec.branches[name].windows), None)
         if branch is None:
-            raise InputError("--map: no branch of this method has windows")
+            raise InputError("--map: this method has learned no phrases that look at windows of a picture")
         count, views = spec.branches[branch].windows or 0, self.views.model_copy(update={"stride": self.views.crop})
         image = prepare(read_image(path), views)
         with torch.inference_mode():

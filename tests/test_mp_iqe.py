@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import CLASSES, AblationSpec, ViewSpec, load_config, load_experiment, load_task, revised
-from fewshot_iqa.data.labels import distributions
+from fewshot_iqa.data.labels import _rows, classes_of, distributions
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.synthetic import synthetic_records
@@ -294,6 +296,8 @@ def test_it_is_meta_trained_like_any_method(fsiqa, overrides, photographs, tmp_p
     assert result.code == 0, result.error
     result = fsiqa("score", out, photographs, "--explain")
     assert result.code == 0, result.error
+    assert "distortion" in result.output
+    assert "scene" not in result.output  # it had no labels to learn from
 
 
 def test_what_other_methods_cannot_explain(fsiqa, miniature, rated, tmp_path):
@@ -304,9 +308,9 @@ def test_what_other_methods_cannot_explain(fsiqa, miniature, rated, tmp_path):
         == 0
     )
     result = fsiqa("score", out, tmp_path / "photo0.png", "--explain")
-    assert "--explain: this method compares pictures with no phrases" in result.error
+    assert "--explain: this method has learned no phrases" in result.error
     result = fsiqa("score", out, tmp_path / "photo0.png", "--map", tmp_path / "map.png")
-    assert "--map: no branch of this method has windows" in result.error
+    assert "--map: this method has learned no phrases that look at windows" in result.error
 
 
 @pytest.mark.parametrize(
@@ -384,3 +388,31 @@ def test_the_plan_of_the_ablation_is_sound():
         for changes in variants.values():
             settings = load_config(spec.config, changes)
             build(settings).train_only(settings.adapt.trainable)
+
+
+@pytest.mark.skipif(not os.environ.get("FSIQA_DATA"), reason="FSIQA_DATA names no folder of label files")
+def test_liqes_own_files_have_known_words_only():
+    files = sorted((Path(os.environ["FSIQA_DATA"]) / "labels" / "liqe").glob("*.txt"))
+    assert len(files) == 18
+    for file in files:
+        for name, distortion, scenes in _rows(file):
+            record = Record(Path(name), 0, "", distortion=distortion, scene=tuple(scenes))
+            assert len(classes_of(record, "distortion")) == 1, (name, distortion)
+            assert len(classes_of(record, "scene")) == len(scenes) > 0, (name, scenes)
+
+
+def test_released_tables_with_annotations(tmp_path):
+    (tmp_path / "images").mkdir()
+    for i in (1, 2):
+        photograph(i).save(tmp_path / "images" / f"I0{i}_01_05.png")
+    rows = [f"I0{i}_01_05.png,I0{i}.png,{i}.5,0.1" for i in (1, 2)]
+    (tmp_path / "dmos.csv").write_text("\n".join(["dist_img,ref_img,dmos,var", *rows]) + "\n")
+    (tmp_path / "liqe.txt").write_text("images/I01_01_05.png\t1.5\tgaussian blur\tplant\tinvalid\tinvalid\n")
+    records = read_table(revised(load_task("kadid10k"), root=tmp_path, annotations=[tmp_path / "liqe.txt"]))
+    assert [record.group for record in records] == ["I01.png", "I02.png"]
+    assert [classes_of(record, "distortion") for record in records] == [[0], []]
+    (tmp_path / "1024x768").mkdir()
+    photograph(0).save(tmp_path / "1024x768" / "7.jpg")
+    (tmp_path / "koniq10k_scores_and_distributions.csv").write_text("image_name,c1,MOS\n7.jpg,0,3.5\n")
+    (record,) = read_table(revised(load_task("koniq10k"), root=tmp_path))
+    assert (record.path.name, record.rating) == ("7.jpg", 3.5)

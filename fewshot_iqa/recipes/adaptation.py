@@ -12,7 +12,7 @@ from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..score import Scorer
 from ..types import Scale, Shots
-from .common import METATRAINED, Result, build_model, choose_device, read_all, read_settings, tell_labels
+from .common import METATRAINED, Result, build_model, choose_device, count_labels, read_all, read_settings
 from .protocol import Cache, Protocol, draw_trials, loader_of, read_rated, run_trial, summary
 
 SHIPPED = resources.asset("grmp")  # where adapt looks for prompts next: meta-trained on synthetic pictures
@@ -62,13 +62,15 @@ def adapt(
     protocol = Protocol(settings, source, parent, place)
     rated = read_rated(source)
     drawn = draw_trials(rated, wanted, range(settings.seed, settings.seed + seeds), folds)
-    tell_labels(settings, rated.records)
     read_all(loader_of(protocol, drawn[0]), [record for draw in drawn for record in (*draw.shots, *draw.test)])
 
+    counts = count_labels(settings, rated.records)
+    earlier = checkpoint.facts(parent).get("labels", {}) if parent else {}
     facts = {
         "stage": "adapt",
         "task": task,
         "source": source.model_dump(mode="json"),
+        "labels": {target: count + earlier.get(target, 0) for target, count in counts.items()},
         "start": str(parent.resolve()) if parent else "fresh prompts" if settings.model.learned else "the CLIP alone",
     }
     trials: list[dict[str, Any]] = []
@@ -128,7 +130,10 @@ def load(folder: str | Path = SHIPPED, *, device: str | None = None) -> Scorer:
     place = choose_device(device)
     model, settings, facts = checkpoint.load(Path(folder))
     scale = Scale(*facts["scale"]) if "scale" in facts else None
-    return Scorer(model.to(place), settings.views, scale, place)
+    labels = facts.get("labels", {})
+    unlearned = {branch for target, branch in settings.labels.items() if not labels.get(target)}
+    explaining = [name for name in settings.model.branches if name not in {settings.model.quality, *unlearned}]
+    return Scorer(model.to(place), settings.views, scale, place, explaining)
 
 
 def start_of(settings: Config, start: str | Path | None) -> Path | None:

@@ -70,14 +70,19 @@ def read_all(loader: Loader, records: Sequence[Record]) -> None:
             log({})
 
 
-def tell_labels(settings: Config, records: Sequence[Record]) -> None:
-    """Say which terms of the loss have nothing to learn from, or little."""
-    for target in dict.fromkeys(term.target for term in settings.loss if term.target):
-        count = sum(labelled(record, target) for record in records)
+def count_labels(settings: Config, records: Sequence[Record]) -> dict[str, int]:
+    """{target: how many pictures have it}, of the terms of the loss that need labels; says what is missing."""
+    counts: dict[str, int] = {
+        target: sum(labelled(record, target) for record in records)
+        for target in (term.target for term in settings.loss)
+        if target
+    }
+    for target, count in counts.items():
         if not count:
             say(f"no picture has a known label of its {target}: learning without that term of the loss")
         elif count < len(records):
             say(f"{count} of {len(records)} pictures have a known label of their {target}")
+    return counts
 
 
 def evaluate_on(

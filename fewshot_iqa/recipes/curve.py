@@ -17,7 +17,7 @@ from ..model.backbone import load_clip
 from ..types import Shots
 from . import cells
 from .adaptation import rated_pictures, start_of
-from .common import choose_device, read_all, read_settings, tell_labels
+from .common import choose_device, count_labels, read_all, read_settings
 from .figures import drawn_curves
 from .protocol import (
     Cache,
@@ -82,7 +82,7 @@ def curve(
     }
     rated = read_rated(source)
     for protocol in protocols.values():
-        tell_labels(protocol.settings, rated.records)
+        count_labels(protocol.settings, rated.records)
     drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in order}
     plan = {"task": task, "source": source.model_dump(mode="json"), "folds": folds, "ratings": _hash(rated)}
     about = {label: _identity(protocol) for label, protocol in protocols.items()}

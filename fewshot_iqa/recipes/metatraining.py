@@ -23,7 +23,7 @@ from ..model.quality import QualityModel
 from ..moments import moments, restore_moments
 from ..progress import say, track
 from ..types import Episode, Params, Shots
-from .common import METATRAINED, Result, build_model, choose_device, evaluate_on, read_all, read_settings, tell_labels
+from .common import METATRAINED, Result, build_model, choose_device, count_labels, evaluate_on, read_all, read_settings
 
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
 
@@ -67,11 +67,11 @@ def metatrain(
         raise InputError(f"--task {task}: hold_out must name some of its distortions, and not all of them")
     validation = draw_shots(unseen, Shots.parse(min(len(unseen), VALIDATION_LIMIT)), seed=seed)
     loader = Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
-    tell_labels(settings, training)
     read_all(loader, [*pool, *held])
     tasks = meta_tasks(training, source, seed=seed)
     model = build_model(settings)
     facts: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
+    facts |= {"labels": count_labels(settings, training)}
     facts |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}
     if resume:
         checkpoint.recover(last)

@@ -121,11 +121,11 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
     wanted, subsets = _qualities(draw.test, draw.scale).tolist(), [record.subset for record in draw.test]
     entry: dict[str, Any] = {"seed": draw.seed} | ({} if draw.fold is None else {"fold": draw.fold})
     same = _looks_the_same(model, settings)
-    needed = _needed(model, draw, same)
+    needed = _needed(protocol, model, draw, same)
     known = dict(zip(needed, _known(protocol, model, loader, needed, cache, same), strict=True))
     pictures = SeenLoader(loader.views, loader.scale, known) if same else loader
     before = report = None
-    if not model.spec.summarized:  # else there is nothing to say before
+    if not _untaught(protocol, model):
         if same:
             before = evaluate_on(model, pictures, draw.test, device, "testing before adaptation")
         else:
@@ -164,7 +164,7 @@ def precompute(protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -> None:
         same = _looks_the_same(model, settings)
         if _fresh(protocol, same):
             return
-        records = dict.fromkeys(record for draw in mine for record in _needed(model, draw, same))
+        records = dict.fromkeys(record for draw in mine for record in _needed(protocol, model, draw, same))
         _known(protocol, model, loader, list(records), cache, same)
 
 
@@ -282,11 +282,16 @@ def _looks_the_same(model: QualityModel, settings: Config) -> bool:
     return model.looks_the_same(glob for spec in specs for glob in spec.trainable)
 
 
-def _needed(model: QualityModel, draw: Draw, same: bool) -> list[Record]:
+def _untaught(protocol: Protocol, model: QualityModel) -> bool:
+    """Whether the model has a head that has seen no rating yet, so that it has nothing to say before the shots."""
+    return model.head is not None and (model.spec.summarized or protocol.start is None)
+
+
+def _needed(protocol: Protocol, model: QualityModel, draw: Draw, same: bool) -> list[Record]:
     """The records of which a trial needs to know something before it learns."""
     if same:
         return [*draw.shots, *draw.test]
-    return [] if model.spec.summarized else draw.test
+    return [] if _untaught(protocol, model) else draw.test
 
 
 def _known(
