@@ -3,6 +3,7 @@
 import math
 import re
 import warnings
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -78,17 +79,17 @@ def _subset(task: TableTask, file: Path) -> str | None:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a comma at the end of each row
-            header = file.readline()
-            file.seek(0)
-            table = pd.read_csv(
-                file, sep=max(",;\t", key=header.count), dtype=str, keep_default_na=False, index_col=False,
-                skipinitialspace=True, skip_blank_lines=False,
-            )  # fmt: skip
+        table = _read_excel(path) if path.suffix.lower() == ".xlsx" else _read_text(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        OSError,
+    ) as error:
         raise InputError(f"{path}: not readable as a table ({error})") from None
     table = table.fillna("").rename(columns=lambda name: str(name).strip())
     table.index += 2  # row numbers as an editor shows them, the header being row 1
@@ -96,6 +97,22 @@ def _read(path: Path) -> pd.DataFrame:
     if table.empty:
         raise InputError(f"{path}: the table holds no rows")
     return table
+
+
+def _read_excel(path: Path) -> pd.DataFrame:
+    """The first sheet."""
+    return pd.read_excel(path, dtype=str, keep_default_na=False)
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    with path.open(encoding="utf-8-sig", errors="replace") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a comma at the end of each row
+        header = file.readline()
+        file.seek(0)
+        return pd.read_csv(
+            file, sep=max(",;\t", key=header.count), dtype=str, keep_default_na=False, index_col=False,
+            skipinitialspace=True, skip_blank_lines=False,
+        )  # fmt: skip
 
 
 def _ratings(path: Path, column: "pd.Series[str]") -> dict[int, float]:

@@ -1,0 +1,211 @@
+"""CLIP-AGIQA: guided prompts, ratings of alignment, and the released tables of AI-generated images."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from fewshot_iqa import rng
+from fewshot_iqa.config import ViewSpec, load_config, load_task, revised
+from fewshot_iqa.data.loading import Loader
+from fewshot_iqa.data.readers import read_table
+from fewshot_iqa.data.splits import split_by_group
+from fewshot_iqa.errors import InputError
+from fewshot_iqa.finetune import fit
+from fewshot_iqa.losses import WeightedSum
+from fewshot_iqa.model.backbone import load_clip
+from fewshot_iqa.model.checkpoint import build
+from fewshot_iqa.types import Batch, Scale
+from tests.conftest import photograph, seeded, sets
+
+DATA = os.environ.get("FSIQA_DATA")
+
+
+@pytest.fixture
+def overrides(miniature):
+    return [f"clip={miniature}", "views={crop: 32, count: 1}", "adapt.steps=3", "adapt.batch=4"]
+
+
+@pytest.fixture
+def model(overrides):
+    with rng.scoped(0, "model"):
+        return build(load_config("clip_agiqa", overrides))
+
+
+def test_what_is_learned(model):
+    layers, width, vision = 12, model.clip.text_width, model.clip.vision_width
+    shapes = {name: tuple(value.shape) for name, value in model.trainable(["text.*", "visual.*"]).items()}
+    expected = {}
+    for branch, visual in (("quality", "main"), ("alignment", "align")):
+        expected[f"text.{branch}.context"] = (8, width)
+        expected[f"text.{branch}.deeper"] = (layers - 1, 8, width)
+        expected[f"visual.{visual}.tokens"] = (layers, 8, vision)
+    for i in range(layers):
+        expected[f"visual.main.link.{i}.weight"] = (vision, 2 * vision)
+        expected[f"visual.main.link.{i}.bias"] = (vision,)
+    assert shapes == expected
+
+
+def test_quality_looks_through_what_alignment_guides(model):
+    images = seeded(2, 3, 32, 32)
+    with torch.no_grad():
+        before = model(images, branches=["alignment"])
+        model.visual["align"].tokens.copy_(seeded(12, 8, 16))
+        after = model(images, branches=["alignment"])
+        model.visual["main"].tokens.copy_(seeded(12, 8, 16) - 1)
+        last = model(images, branches=["alignment"])
+    assert not torch.allclose(before.quality, after.quality, atol=1e-5)
+    assert not torch.allclose(before.logits["alignment"], after.logits["alignment"], atol=1e-5)
+    assert not torch.allclose(after.quality, last.quality, atol=1e-5)
+    assert torch.equal(after.logits["alignment"], last.logits["alignment"])  # nothing leads back
+
+
+def test_deeper_context_replaces_it_at_its_layer(model):
+    prompts = model.text["quality"]
+    with torch.no_grad():
+        whole = model.clip.encode_text(prompts.tokens, prompts.context, prompts.deeper)
+        one = model.clip.encode_text(prompts.tokens, prompts.context, prompts.deeper[:1])
+        x = model.clip.token_embedding(prompts.tokens)
+        length, mask = x.shape[1], model.clip.attn_mask
+        x[:, 1:9] = prompts.context
+        x = x + model.clip.positional_embedding[:length]
+        for i, block in enumerate(model.clip.transformer.resblocks):
+            if i:
+                x[:, 1:9] = prompts.deeper[i - 1]
+            x = block(x, attn_mask=mask[:length, :length])
+        x = model.clip.ln_final(x)[torch.arange(2), prompts.tokens.argmax(-1)] @ model.clip.text_projection
+    torch.testing.assert_close(whole, x)
+    assert not torch.allclose(whole, one)
+
+
+def test_prompts_behind_the_patches_against_a_plain_walk(model):
+    tower, images = model.clip.visual, seeded(2, 3, 32, 32)
+    with torch.no_grad():
+        prompts = model.visual["align"]()
+        found, patches = model.clip.encode_image(images, prompts, at_end=True)
+        x = tower.conv1(images).flatten(2).mT
+        x = torch.cat([tower.class_embedding.expand(2, 1, -1), x], dim=1) + tower.positional_embedding
+        x = tower.ln_pre(torch.cat([x, prompts[0].expand(2, -1, -1)], dim=1))
+        for i, block in enumerate(tower.transformer.resblocks):
+            if i:
+                x[:, -8:] = prompts[i]
+            x = block(x)
+    torch.testing.assert_close(found, tower.ln_post(x[:, 0]) @ tower.proj)
+    torch.testing.assert_close(patches, x[:, 1:-8])
+
+
+def test_what_has_no_rating_of_alignment_teaches_quality_only(model, overrides):
+    loss = WeightedSum(load_config("clip_agiqa", overrides).loss)
+    params = model.train_only(["text.*", "visual.*"])
+    images, quality = seeded(3, 3, 32, 32), seeded(3)
+
+    def gradient(alignment):
+        output = model(images, branches=loss.branches)
+        value = loss(output, {"quality": quality, "alignment": torch.tensor(alignment)})
+        return value.item(), torch.autograd.grad(value, [params["text.alignment.context"]], allow_unused=True)[0]
+
+    nan = float("nan")
+    none, untouched = gradient([nan] * 3)
+    assert not untouched.any()
+    one, moved = gradient([nan, 0.9, nan])
+    assert moved.any()
+    with torch.no_grad():
+        told = model(images[1:2], branches=["alignment"]).logits["alignment"].softmax(-1)[0, 0].item()
+    assert one - none == pytest.approx(0.1 * (told - 0.9) ** 2, rel=1e-3)
+
+
+def test_it_learns_and_leaves_the_towers_alone(miniature, model, overrides):
+    settings = load_config("clip_agiqa", overrides)
+    images = seeded(6, 3, 32, 32) * seeded(6, 3, 1, 1)
+    batch = Batch(images, {"quality": torch.linspace(0.2, 0.8, 6), "alignment": torch.linspace(0.7, 0.3, 6)})
+    told, spec = [], settings.adapt.model_copy(update={"steps": 150, "lr": 5e-3})
+    params, loss = model.train_only(spec.trainable), WeightedSum(settings.loss)
+    fit(model, params, [batch] * spec.steps, loss, spec, log=lambda one: told.append(one["loss"]))
+    assert told[-1] < told[0] / 5
+    after = model.clip.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in load_clip(miniature).state_dict().items())
+
+
+def test_the_commands(fsiqa, overrides, table, tmp_path):
+    rows = [{"image": f"photo{i}.png", "score": i, "alignment": 5 - i, "prompt": f"a {i // 2}"} for i in range(6)]
+    out, labels = tmp_path / "out", table(rows)
+    command = ("adapt", "--config", "clip_agiqa", "--task", "csv", "--labels", labels, "--shots", 3, "--out", out)
+    result = fsiqa(*command, "--set", "task.alignment_range=[0, 5]", *sets(overrides))
+    assert result.code == 0, result.error
+    assert "alignment" not in result.error
+    result = fsiqa("score", out, tmp_path / "photo0.png", "--csv", tmp_path / "scores.csv")
+    assert result.code == 0, result.error
+    with (tmp_path / "scores.csv").open() as file:
+        assert 0 <= float(next(csv.DictReader(file))["quality"]) <= 1
+    result = fsiqa(*command, *sets(overrides))  # without its range the column says nothing
+    assert result.code == 0, result.error
+    assert result.error.count("no picture has a known label of its alignment") == 1
+
+
+def test_ratings_of_alignment(table):
+    labels = table(
+        [{"image": "photo0.png", "score": 1, "alignment": 4}, {"image": "photo1.png", "score": 2, "alignment": ""}]
+    )
+    task = revised(load_task("csv"), labels=labels, alignment_range=[0, 5])
+    records = read_table(task)
+    assert [record.alignment for record in records] == [0.8, None]
+    targets = next(iter(Loader(ViewSpec(crop=32), Scale(0, 2)).fixed_batches(records))).targets["alignment"]
+    assert targets[0] == pytest.approx(0.8)
+    assert targets[1].isnan()
+    with pytest.raises(InputError, match="row 2: the alignment '4' is not a number from 0 to 3"):
+        read_table(revised(task, alignment_range=[0, 3]))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.visual.main.link=other", "no visual set is named 'other'"),
+        ("model.visual.align.link=main", "is itself linked"),
+        ("model.visual.main.length=4", "other lengths or depths"),
+        ("loss=[{kind: cross_entropy, branch: alignment, target: alignment}]", "needs a target of classes"),
+    ],
+)
+def test_wrong_settings(overrides, override, message):
+    with pytest.raises(InputError, match=message):
+        load_config("clip_agiqa", [*overrides, override])
+
+
+def test_a_table_of_excel(tmp_path):
+    for i in range(2):
+        photograph(i).save(tmp_path / f"{i}.png")
+    frame = pd.DataFrame({"image": ["0.png", "1.png"], "score": [1.5, 2.25]})
+    frame.to_excel(tmp_path / "t.xlsx", index=False)
+    records = read_table(revised(load_task("csv"), labels=tmp_path / "t.xlsx"))
+    assert [record.rating for record in records] == [1.5, 2.25]
+    (tmp_path / "t.xlsx").write_text("image,score\n")
+    with pytest.raises(InputError, match=r"t\.xlsx: not readable as a table"):
+        read_table(revised(load_task("csv"), labels=tmp_path / "t.xlsx"))
+
+
+@pytest.mark.skipif(not DATA, reason="FSIQA_DATA names no folder of label files")
+@pytest.mark.parametrize(
+    ("name", "file", "column", "count", "prompts"),
+    [
+        ("agiqa3k", "agiqa3k_data.csv", "name", 2982, 300),
+        ("agiqa1k", "agiqa1k_AIGC_MOS_Zscore.xlsx", "Image", 1080, 720),
+    ],
+)
+def test_released_tables(tmp_path, name, file, column, count, prompts):
+    task, source = load_task(name), Path(DATA) / "labels" / file
+    shutil.copy(source, tmp_path / task.labels)
+    frame = pd.read_csv(source) if source.suffix == ".csv" else pd.read_excel(source)
+    photograph(0).save(tmp_path / "one.png")
+    for picture in set(frame[column]):
+        os.link(tmp_path / "one.png", tmp_path / picture)
+    records = read_table(revised(task, root=tmp_path))
+    assert len(records) == count
+    assert len({record.group for record in records}) == prompts
+    pool, test = split_by_group(records, task.test, seed=0)
+    assert not {record.prompt for record in pool} & {record.prompt for record in test}
+    rated = [record.alignment for record in records if record.alignment is not None]
+    assert len(rated) == (count if name == "agiqa3k" else 0)
+    assert all(0 <= value <= 1 for value in rated)
