@@ -1,5 +1,6 @@
 """One honest pass over rated pictures."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ class Report:
     """Qualities of each picture, `predicted` and `rated`, and their agreement: `metrics` of all (srcc, plcc,
     plcc_logistic, krcc, rmse; `coverage`, the share of ratings within the predicted 90 % intervals, where the model
     has such; `scene_accuracy` and the like, the share of labelled pictures whose likeliest phrase is a label of
-    theirs), and `within` each subset."""
+    theirs; `alignment_srcc` where alignment is told and rated), and `within` each subset."""
 
     predicted: list[float]
     rated: list[float]
@@ -33,11 +34,14 @@ def compare(
     rated: Sequence[float],
     subsets: Sequence[str | None] = (),
     right: Mapping[str, Sequence[bool | None]] = {},
+    alignment: Sequence[float] = (),
 ) -> Report:
     """The report of predictions; `subsets` says which one each picture is of, where there are such, and `right` for
-    each kind of label whether the likeliest phrase of a picture is one of its labels, None where it has none."""
+    each kind of label whether the likeliest phrase of a picture is one of its labels, None where it has none.
+    `alignment` is as rated, nan where it is not."""
     predicted = output.quality.tolist()
     spread = None if output.std is None else output.std.tolist()
+    matching = [] if output.alignment is None else output.alignment.tolist()
 
     def agreement(rows: Sequence[int]) -> dict[str, float | None]:
         found = metrics.report([predicted[i] for i in rows], [rated[i] for i in rows])
@@ -47,6 +51,10 @@ def compare(
         for name, each in right.items():
             if labelled := [each[i] for i in rows if each[i] is not None]:
                 found[f"{name}_accuracy"] = labelled.count(True) / len(labelled)
+        both = [i for i in rows if matching and math.isfinite(matching[i]) and math.isfinite(alignment[i])]
+        if both:
+            order = metrics.srcc([matching[i] for i in both], [alignment[i] for i in both])
+            found["alignment_srcc"] = None if math.isnan(order) else order
         return found
 
     within = {
@@ -57,11 +65,14 @@ def compare(
 
 
 class Judge(Protocol):
-    """What can be evaluated: it encodes its prompts once, then judges images (B, ...), also by further branches."""
+    """What can be evaluated: it encodes its prompts once, then judges images (B, ...), also by further branches, and
+    with the prompts that they were made from."""
 
     def encode_prompts(self) -> Any: ...
 
-    def __call__(self, images: Tensor, state: Any, branches: Sequence[str], /) -> Output: ...
+    def __call__(
+        self, images: Tensor, state: Any, branches: Sequence[str], prompts: Sequence[str | None], /
+    ) -> Output: ...
 
 
 @torch.inference_mode()
@@ -71,25 +82,36 @@ def evaluate(
     *,
     subsets: Sequence[str | None] = (),
     labels: Mapping[str, str] = {},
+    alignment: Sequence[str] = (),
     log: Callable[[Mapping[str, float]], None] = lambda _: None,
 ) -> Report:
     """Score every picture and compare with the ratings, and the likeliest phrase of a branch with the target of
-    `labels` {target: branch}. `log` is called once a batch."""
+    `labels` {target: branch}; `alignment` names the branches that tell it. `log` is called once a batch."""
     outputs: list[Output] = []
     rated: list[float] = []
+    matching: list[float] = []
     right: dict[str, list[bool | None]] = {target: [] for target in labels}
     state = model.encode_prompts()
     for batch in batches:
-        outputs.append(model(batch.images, state, list(labels.values())))
+        outputs.append(model(batch.images, state, [*labels.values(), *alignment], batch.prompts))
         rated += batch.targets["quality"].tolist()
+        matching += batch.targets["alignment"].tolist() if alignment else []
         for target, branch in labels.items():
             likeliest, wanted = outputs[-1].logits[branch].argmax(dim=1), batch.targets[target]
             found = wanted.gather(1, likeliest[:, None])[:, 0] > 0
             right[target] += [bool(hit) if row.any() else None for hit, row in zip(found, wanted, strict=True)]
         log({})
-    spread = [output.std for output in outputs if output.std is not None]
-    whole = Output(torch.cat([output.quality for output in outputs]), std=torch.cat(spread) if spread else None)
-    return compare(whole, rated, subsets, right)
+    whole = Output(
+        torch.cat([output.quality for output in outputs]),
+        std=_joined([output.std for output in outputs]),
+        alignment=_joined([output.alignment for output in outputs]),
+    )
+    return compare(whole, rated, subsets, right, matching)
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
 
 
 def over_trials(entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -109,11 +109,11 @@ def _gradients(
     """What to tell of a step, and its gradient."""
     regularizer = spec.regularizer
     if regularizer is None or regularizer.strength == 0:
-        task_loss = loss(model(batch.images, branches=loss.branches), batch.targets)
+        task_loss = loss(model(batch.images, branches=loss.branches, prompts=batch.prompts), batch.targets)
         return {"loss": task_loss.item()}, gradients_by_name(task_loss, params)
     assert anchor is not None
     branch, temperature = regularizer.branch, regularizer.temperature
-    output = model(batch.images, branches=[*loss.branches, branch])
+    output = model(batch.images, branches=[*loss.branches, branch], prompts=batch.prompts)
     task_loss = loss(output, batch.targets)
     with torch.no_grad():
         target = (anchor(batch.images).logits[branch] / temperature).softmax(dim=-1)

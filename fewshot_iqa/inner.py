@@ -40,12 +40,12 @@ class Learner:
 
     def __call__(self, batch: Batch, params: Params | None = None, form: nn.Module | None = None) -> Tensor:
         """The loss on `batch`, with `params` in the place of the model's own, or of another `form` of the model."""
-        branches = {"branches": self.loss.branches}
+        further = {"branches": self.loss.branches, "prompts": batch.prompts}
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
             if params is not None:
-                output = functional_call(self.model, params, (batch.images,), branches)
+                output = functional_call(self.model, params, (batch.images,), further)
             else:
-                output = (form or self.model)(batch.images, **branches)
+                output = (form or self.model)(batch.images, **further)
             return self.loss(output, batch.targets)
 
 

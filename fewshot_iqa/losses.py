@@ -58,9 +58,9 @@ def _term(term: "LossTerm", output: Output, targets: Mapping[str, Tensor]) -> Te
     logits = output.logits[term.branch]
     if term.kind == "cross_entropy":
         return label_cross_entropy(logits, wanted)
-    known = wanted.isfinite()  # nan where a picture has no such rating
+    known = wanted.isfinite() & logits.isfinite().all(dim=-1)  # nan where a picture has no such rating or no prompt
     if not known.any():
-        return logits.sum() * 0
+        return logits.nansum() * 0
     logits, wanted = logits[known], wanted[known]
     if term.kind == "soft_cross_entropy":
         return soft_cross_entropy(logits, wanted)

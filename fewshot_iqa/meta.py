@@ -81,7 +81,7 @@ def _together(episode: Episode) -> Batch:
     """Support and query as one batch."""
     support, query = episode.support, episode.query
     targets = {name: torch.cat([value, query.targets[name]]) for name, value in support.targets.items()}
-    return Batch(torch.cat([support.images, query.images]), targets)
+    return Batch(torch.cat([support.images, query.images]), targets, [*support.prompts, *query.prompts])
 
 
 def make_optimizer(params: Params, spec: "MetaSpec") -> torch.optim.Optimizer:

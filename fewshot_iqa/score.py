@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Score:
     """`quality` in [0, 1], higher is better; `rating` on the scale of the ratings it was adapted to, if any; the
-    standard deviation of each, if the method tells it. `likeliest` {branch: phrase}, where it was asked for.
+    standard deviation of each, if the method tells it. `alignment` in [0, 1] is how well the image matches its prompt,
+    where prompts are given; `likeliest` {branch: phrase}, where that was asked for.
 
     Where the image could not be scored all are None and `note` says why; a note beside a score is a caution.
     """
@@ -33,6 +34,7 @@ class Score:
     rating_sd: float | None = None
     note: str = ""
     likeliest: Mapping[str, str] = field(default_factory=dict)
+    alignment: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,25 +74,45 @@ class Scorer:
                 warnings.warn(f"{result.path}: {result.note}", stacklevel=2)
         return [float("nan") if result.quality is None else result.quality for result in results]
 
-    def stream(self, paths: Iterable[Path], *, explain: bool = False) -> Iterator[Score]:
-        """A score per path, in order, as soon as it is known; with `explain`, also what the picture likely shows."""
-        branches = self.explaining if explain else []
-        if explain and not branches:
+    def stream(
+        self, paths: Iterable[Path], *, explain: bool = False, prompts: Mapping[str, str] | None = None
+    ) -> Iterator[Score]:
+        """A score per path, in order, as soon as it is known; with `explain`, also what the picture likely shows; with
+        `prompts` {file name: prompt}, also how well it matches its own."""
+        if explain and not self.explaining:
             raise InputError("--explain: this method has learned no phrases but good and bad")
+        matching = self.model.spec.alignment if prompts is not None else []
+        if prompts is not None and not matching:
+            raise InputError("--prompts: this method does not tell how well an image matches its prompt")
+        branches = [*(self.explaining if explain else []), *matching]
         with torch.inference_mode():
             state = self.model.encode_prompts()
         remaining = iter(paths)
         while chunk := list(islice(remaining, self.views.at_once)):
             decoded = [self._views(path) for path in chunk]
             views = [view for view, _ in decoded if view is not None]
-            told: Iterator[tuple[float, float | None, Mapping[str, str]]] = iter(())
+            scores: Iterator[Score] = iter(())
             if views:
+                readable = [path for path, (view, _) in zip(chunk, decoded, strict=True) if view is not None]
+                own = [prompts.get(path.name) for path in readable] if prompts is not None else ()
                 with torch.inference_mode():
-                    output = self.model(torch.stack(views).to(self.device), state, branches)
-                spread = [None] * len(views) if output.std is None else output.std.tolist()
-                told = zip(output.quality.clamp(0, 1).tolist(), spread, self._likeliest(output, branches), strict=True)
+                    output = self.model(torch.stack(views).to(self.device), state, branches, own)
+                scores = self._scores(readable, output, explain)
             for path, (view, note) in zip(chunk, decoded, strict=True):
-                yield Score(path, note=note) if view is None else self._score(path, *next(told), note)
+                yield Score(path, note=note) if view is None else replace(next(scores), note=note)
+
+    def _scores(self, paths: Sequence[Path], output: Output, explain: bool) -> Iterator[Score]:
+        likeliest = {name: output.logits[name].argmax(dim=-1).tolist() for name in (self.explaining if explain else [])}
+        for i, path in enumerate(paths):
+            quality = float(output.quality[i].clamp(0, 1))
+            spread = None if output.std is None else float(output.std[i])
+            said = {name: self._phrase(name, row[i]) for name, row in likeliest.items()}
+            matching = None if output.alignment is None or output.alignment[i].isnan() else float(output.alignment[i])
+            score = Score(path, quality, spread, likeliest=said, alignment=matching)
+            if self.scale is not None:
+                rating_sd = None if spread is None else spread * abs(self.scale.best - self.scale.worst)
+                score = replace(score, rating=self.scale.rating(quality), rating_sd=rating_sd)
+            yield score
 
     def attention(self, path: Path) -> Attention:
         """Where the first branch with windows saw its likeliest phrase, in windows that cover the whole picture:
@@ -110,20 +132,8 @@ class Scorer:
         weights = assemble(weights.view(-1, count, count).cpu(), image, views)
         return Attention(image, branch, self._phrase(branch, phrase), weights / weights.sum())
 
-    def _likeliest(self, output: Output, branches: Sequence[str]) -> list[dict[str, str]]:
-        best = {name: output.logits[name].argmax(dim=-1).tolist() for name in branches}
-        return [{name: self._phrase(name, row[i]) for name, row in best.items()} for i in range(len(output.quality))]
-
     def _phrase(self, branch: str, index: int) -> str:
         return self.model.spec.branches[branch].phrases[index].rstrip(".")
-
-    def _score(
-        self, path: Path, quality: float, spread: float | None, likeliest: Mapping[str, str], note: str
-    ) -> Score:
-        if self.scale is None:
-            return Score(path, quality, spread, note=note, likeliest=likeliest)
-        rating_sd = None if spread is None else spread * abs(self.scale.best - self.scale.worst)
-        return Score(path, quality, spread, self.scale.rating(quality), rating_sd, note, likeliest)
 
     def _views(self, path: Path) -> tuple[torch.Tensor | None, str]:
         try:

@@ -4,7 +4,7 @@ Shape letters: B batch, H W height and width, P phrases of a branch, L learned c
 D embedding, Wv Wt widths of the image and text towers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,13 +62,16 @@ class Scale:
 @dataclass(frozen=True)
 class Batch:
     """`images` (B, 3, H, W), or (B, V, 3, H, W) where each picture has V views, uint8, or float in [0, 1]: not
-    normalised; or (B, V, S), what an image tower has said of V views already. `targets` {name: (B,)}."""
+    normalised; or (B, V, S), what an image tower has said of V views already. `targets` {name: (B,)}. `prompts` are
+    those that B pictures were generated from, None where one is not known; or there are none.
+    """
 
     images: Tensor
     targets: Mapping[str, Tensor] = field(default_factory=dict)
+    prompts: Sequence[str | None] = ()
 
     def to(self, device: str) -> "Batch":
-        return Batch(self.images.to(device), {k: v.to(device) for k, v in self.targets.items()})
+        return Batch(self.images.to(device), {k: v.to(device) for k, v in self.targets.items()}, self.prompts)
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,15 @@ class Output:
 
     `quality` (B,) in [0, 1]; `logits` {branch: (B, P)}; `features` {visual set: (B, D)} L2-normalised, the key
     "" standing for the image without visual prompts; `std` (B,), the standard deviation of a rating around the
-    quality, where the head can tell.
+    quality, where the head can tell; `alignment` (B,) in [0, 1], how well the picture matches its prompt, where
+    branches for it were asked for.
     """
 
     quality: Tensor
     logits: dict[str, Tensor] = field(default_factory=dict)
     features: dict[str, Tensor] = field(default_factory=dict)
     std: Tensor | None = None
+    alignment: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """CLIP-AGIQA: guided prompts, ratings of alignment, and the released tables of AI-generated images."""
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import ViewSpec, load_config, load_task, revised
@@ -144,6 +146,72 @@ def test_the_commands(fsiqa, overrides, table, tmp_path):
     result = fsiqa(*command, *sets(overrides))  # without its range the column says nothing
     assert result.code == 0, result.error
     assert result.error.count("no picture has a known label of its alignment") == 1
+
+
+@pytest.fixture
+def matching(overrides):
+    with rng.scoped(0, "model"):
+        return build(load_config("clip_agiqa_prompt", overrides))
+
+
+def test_a_picture_meets_its_own_prompt(matching):
+    images, prompts = seeded(3, 2, 3, 32, 32), ["a cat on a mat", None, "word " * 200]
+    with torch.no_grad():
+        output = matching(images, branches=["alignment", "match"], prompts=prompts)
+        alone = matching(images[:1], branches=["match"], prompts=prompts[:1])
+        image = F.normalize(matching.look(images[:1], "align", matching.encode_prompts())[0], dim=-1)
+        learned = matching.text["match"]
+        tokens = matching.clip.tokenize(prompts[:1], 8)
+        text = F.normalize(matching.clip.encode_text(tokens, learned.context, learned.deeper), dim=-1)
+    scale = matching.clip.logit_scale.exp()
+    expected = torch.stack([scale * (image @ text[0]).mean(), scale * learned.threshold])
+    torch.testing.assert_close(alone.logits["match"][0], expected)
+    torch.testing.assert_close(output.logits["match"][0], expected)
+    assert output.logits["match"][1].isnan().all()
+    assert output.logits["match"][2].isfinite().all()  # cut to what the text tower reads
+    both = output.logits["alignment"][1].softmax(-1)[0]
+    assert output.alignment[1].item() == pytest.approx(both.item(), abs=1e-3)  # the other branch alone
+    assert output.alignment.isfinite().all()
+
+
+def test_prompts_learn_where_there_are_some(matching, overrides):
+    loss = WeightedSum(load_config("clip_agiqa_prompt", overrides).loss)
+    params = matching.train_only(["text.*", "visual.*"])
+    images, alignment = seeded(3, 3, 32, 32), torch.tensor([0.9, 0.1, 0.5])
+    targets = {"quality": seeded(3), "alignment": alignment}
+
+    def gradient(prompts):
+        value = loss(matching(images, branches=loss.branches, prompts=prompts), targets)
+        found = torch.autograd.grad(value, list(params.values()), allow_unused=True)
+        assert all(one is None or one.isfinite().all() for one in found)
+        return dict(zip(params, found, strict=True))
+
+    some = gradient(["a cat", None, "a dog"])
+    assert some["text.match.context"].any()
+    assert some["text.match.threshold"] != 0
+    none = gradient([None] * 3)
+    assert none["text.match.context"] is None or not none["text.match.context"].any()
+
+
+def test_scores_with_prompts(fsiqa, overrides, table, tmp_path):
+    rows = [{"image": f"photo{i}.png", "score": i, "alignment": 5 - i, "prompt": f"a {i // 2}"} for i in range(6)]
+    out, labels, report = tmp_path / "out", table(rows), tmp_path / "report.json"
+    result = fsiqa(
+        "adapt", "--config", "clip_agiqa_prompt", "--task", "csv", "--labels", labels, "--shots", 2, "--out", out,
+        "--json", report, "--set", "task.alignment_range=[0, 5]", "--test", "0.5", *sets(overrides),
+    )  # fmt: skip
+    assert result.code == 0, result.error
+    assert -1 <= json.loads(report.read_text())["median"]["alignment_srcc"] <= 1
+    (tmp_path / "prompts.csv").write_text("image,prompt\nphoto0.png,a cat\nphoto1.png,\n")
+    images, found = [tmp_path / f"photo{i}.png" for i in range(2)], tmp_path / "scores.csv"
+    result = fsiqa("score", out, *images, "--prompts", tmp_path / "prompts.csv", "--csv", found)
+    assert result.code == 0, result.error
+    assert "1 of 2 images have no prompt" in result.output
+    with found.open() as file:
+        assert all(0 <= float(row["alignment"]) <= 1 for row in csv.DictReader(file))
+    (tmp_path / "prompts.csv").write_text("picture,prompt\n")
+    result = fsiqa("score", out, *images, "--prompts", tmp_path / "prompts.csv")
+    assert "prompts.csv" in result.error
 
 
 def test_ratings_of_alignment(table):

@@ -173,7 +173,7 @@ def test_the_rate_rises_and_falls(settings, model):
         params = {"w": torch.nn.Parameter(torch.zeros(()))}
 
         class One(torch.nn.Module):
-            def forward(self, images, branches=()):
+            def forward(self, images, branches=(), prompts=()):
                 return type("O", (), {"quality": params["w"] + images.mean(dim=(1, 2, 3)), "logits": {}})
 
         quality = load_config("coop").loss

@@ -31,15 +31,23 @@ class BranchSpec(Spec):
     The context is learned anew for each of the first `depth` layers.
 
     With `windows` w it compares its phrases with w x w windows of the image, and each phrase attends to its own by a
-    softmax of temperature `attention` (MP-IQE's distortion alignment), instead of with the image as a whole.
+    softmax of temperature `attention` (MP-IQE's distortion alignment), instead of with the image as a whole. With
+    `own_prompt` it has no phrases: it compares a picture with the prompt that it was generated from.
     """
 
-    phrases: list[str] = Field(min_length=2)
+    phrases: list[str] = Field([])
+    own_prompt: bool = False
     context: int = Field(0, ge=0)
     depth: int = Field(1, gt=0)
     visual: str | None = None
     windows: int | None = Field(None, gt=0)
     attention: float = Field(0.05, gt=0)
+
+    def model_post_init(self, _: Any) -> None:
+        if self.own_prompt and (self.phrases or self.windows):
+            raise InputError("model.branches: a branch with own_prompt has no phrases and no windows")
+        if not self.own_prompt and len(self.phrases) < 2:
+            raise InputError("model.branches: a branch needs two phrases or more, or own_prompt")
 
 
 class FusionSpec(Spec):
@@ -60,6 +68,7 @@ class ModelSpec(Spec):
     visual: dict[str, VisualSpec] = Field({})
     branches: dict[str, BranchSpec] = Field({})
     quality: str = "quality"
+    alignment: list[str] = Field([])  # the branches whose mean tells how well a picture matches its prompt
     head: Literal["antonym", "linear", "gp", "fusion"] = "antonym"
     fusion: FusionSpec | None = None
     normalize: Literal["clip", "imagenet", "none"] = "clip"
@@ -87,6 +96,11 @@ class ModelSpec(Spec):
         for name, branch in self.branches.items():
             if branch.visual is not None and branch.visual not in self.visual:
                 raise InputError(f"model.branches.{name}.visual: no visual set is named '{branch.visual}'")
+        for name in self.alignment:
+            if name not in self.branches or not (
+                self.branches[name].own_prompt or len(self.branches[name].phrases) == 2
+            ):
+                raise InputError(f"model.alignment: '{name}' is no branch of two phrases or of own_prompt")
         for name, visual in self.visual.items():
             linked = self.visual.get(visual.link) if visual.link is not None else visual
             if linked is None:
@@ -285,6 +299,7 @@ class Config(Spec):
             raise InputError(f"{key}: no branch is named '{name}'")
         if self.model.summarized:
             raise InputError(f"{key}: a head of its own ({self.model.head}) compares with no phrases")
-        if phrases is not None and len(self.model.branches[name].phrases) != phrases:
+        pair = self.model.branches[name].own_prompt and key.startswith("loss.") and phrases == 2
+        if phrases is not None and len(self.model.branches[name].phrases) != phrases and not pair:
             wanted = "two phrases, good and bad" if phrases == 2 else f"{phrases} phrases"
             raise InputError(f"{key}: '{name}' has not {wanted}")

@@ -65,13 +65,13 @@ class Loader:
     def random_batch(self, records: Sequence[Record], noise: torch.Generator) -> Batch:
         """`views.random` random views of each record, one after the other, each for itself."""
         records = [record for record in records for _ in range(self.views.random)]
-        return Batch(torch.stack([self._any_view(record, noise) for record in records]), self._targets(records))
+        return self._batch([self._any_view(record, noise) for record in records], records)
 
     def fixed_batches(self, records: Sequence[Record]) -> Iterator[Batch]:
         """The fixed test views of a few records at a time: images (R, V, 3, crop, crop), targets (R,)."""
         for start in range(0, len(records), self.views.at_once):
             chunk = records[start : start + self.views.at_once]
-            yield Batch(torch.stack([self._fixed_views(record) for record in chunk]), self._targets(chunk))
+            yield self._batch([self._fixed_views(record) for record in chunk], chunk)
 
     def _any_view(self, record: Record, noise: torch.Generator) -> Tensor:
         return random_view(self.picture(record), self.views.crop, noise)
@@ -79,9 +79,10 @@ class Loader:
     def _fixed_views(self, record: Record) -> Tensor:
         return fixed_views(self.picture(record), self.views)
 
-    def _targets(self, records: Sequence[Record]) -> dict[str, Tensor]:
+    def _batch(self, views: Sequence[Tensor], records: Sequence[Record]) -> Batch:
         quality = torch.tensor([self.scale.quality(record.rating) for record in records]).float()
-        return {"quality": quality, **label_targets(records)}
+        targets = {"quality": quality, **label_targets(records)}
+        return Batch(torch.stack(list(views)), targets, [record.prompt for record in records])
 
 
 class SeenLoader(Loader):

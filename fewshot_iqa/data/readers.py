@@ -63,6 +63,16 @@ def read_table(task: TableTask) -> list[Record]:
     return records
 
 
+def read_prompts(path: Path) -> dict[str, str]:
+    """{file name: prompt} of a table with the columns image and prompt."""
+    table = _read(path)
+    for name in ("image", "prompt"):
+        if name not in table:
+            raise InputError(f"{path}: no column '{name}'. Columns: {', '.join(map(str, table.columns))}")
+    rows = zip(table["image"], table["prompt"], strict=True)
+    return {Path(image.strip()).name: prompt.strip() for image, prompt in rows if prompt.strip()}
+
+
 def _alignment(task: TableTask, path: Path, row: int, text: str | None) -> float | None:
     if task.alignment_range is None or text is None:
         return None

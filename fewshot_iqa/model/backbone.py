@@ -144,13 +144,16 @@ class Backbone(nn.Module):
         x = self.ln_final(x)[torch.arange(len(x)), tokens.argmax(dim=-1)]
         return x @ self.text_projection
 
-    def tokenize(self, phrases: Sequence[str], context: int = 0) -> Tensor:
+    def tokenize(self, phrases: Sequence[str], context: int = 0, *, truncate: bool = False) -> Tensor:
         """Token ids (P, length), cut behind the longest phrase's end-of-text.
 
-        `context` placeholder tokens stand before each phrase. InputError where a phrase does not fit.
+        `context` placeholder tokens stand before each phrase. Where one does not fit, InputError, or with `truncate` it
+        loses its end.
         """
         placeholders = [PLACEHOLDER] * context
         rows = [_tokenizer().encode(" ".join([*placeholders, phrase])) for phrase in phrases]
+        if truncate:
+            rows = [row[: self.context_length - 2] for row in rows]
         for phrase, row in zip(phrases, rows, strict=True):
             if len(row) + 2 > self.context_length:
                 raise InputError(

@@ -47,14 +47,17 @@ class TextPrompts(nn.Module):
     """A branch's phrases behind L learned context vectors (CoOp, Zhou et al., 2022); L = 0 is the plain phrase.
 
     `context` (L, Wt) or None; `deeper` (depth - 1, L, Wt), what stands in its place at the next layers (MaPLe, Khattak
-    et al., 2023), or None; `tokens` (P, length).
+    et al., 2023), or None; `tokens` (P, length). Where pictures are compared with their own prompts, it is None, and a
+    `threshold` () is learned, the cosine at which a picture matches its prompt no more than it does not.
     """
 
-    tokens: Tensor
+    tokens: Tensor | None
 
     def __init__(self, spec: BranchSpec, backbone: Backbone) -> None:
         super().__init__()
-        self.register_buffer("tokens", backbone.tokenize(spec.phrases, spec.context), persistent=False)
+        tokens = None if spec.own_prompt else backbone.tokenize(spec.phrases, spec.context)
+        self.register_buffer("tokens", tokens, persistent=False)
+        self.threshold = nn.Parameter(torch.tensor(0.2)) if spec.own_prompt else None
         context = torch.empty(spec.context, backbone.text_width).normal_(std=0.02)
         self.context = nn.Parameter(context) if spec.context else None
         layers = min(spec.depth, len(backbone.transformer.resblocks))

@@ -1,5 +1,6 @@
 """The one model of every variant: text branches looking at an image through sets of visual prompts."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -70,13 +71,13 @@ class QualityModel(nn.Module):
     def encode_prompts(self, branches: Iterable[str] | None = None) -> PromptState:
         """The text features of `branches` (default: all) and the visual prompts that they look through."""
         names = list(self.spec.branches if branches is None else branches)
-        text = {}
-        for name in names:
-            prompts = self.text[name]
-            encoded = self.clip.encode_text(prompts.tokens, prompts.context, prompts.deeper)
-            text[name] = F.normalize(encoded, dim=-1)
+        text = {name: self._text(name, tokens) for name in names if (tokens := self.text[name].tokens) is not None}
         sets = {self.spec.branches[name].visual for name in names}
         return PromptState(text, {name: self._visual_prompts(name) for name in self.visual if name in sets})
+
+    def _text(self, name: str, tokens: Tensor) -> Tensor:
+        prompts = self.text[name]
+        return F.normalize(self.clip.encode_text(tokens, prompts.context, prompts.deeper), dim=-1)
 
     def _visual_prompts(self, name: str) -> Tensor:
         link = self.spec.visual[name].link
@@ -84,13 +85,18 @@ class QualityModel(nn.Module):
         return prompts
 
     def forward(
-        self, images: Tensor, state: PromptState | None = None, branches: Sequence[str] | None = None
+        self,
+        images: Tensor,
+        state: PromptState | None = None,
+        branches: Sequence[str] | None = None,
+        prompts: Sequence[str | None] = (),
     ) -> Output:
         """Quality and logits of `images` (B, 3, H, W) or (B, V, 3, H, W), H = W = the tower's size; as in a `Batch`.
 
         `branches` names the ones to compute besides those that quality is taken from (default: none). Without `state`
         prompts are encoded anew, as training needs. Images are encoded once per distinct visual set. Of V views each
         is judged for itself, and the mean returned. A model without visual prompts also takes what `look` made of them.
+        `prompts` are those of B pictures, as in a `Batch`; logits of a branch with `own_prompt` are nan without one.
         """
         if self.head is not None and self.spec.summarized:
             summary: Output = self.head(self.look(images).mean(dim=1))
@@ -108,20 +114,24 @@ class QualityModel(nn.Module):
         logits = {}
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 would round logits of 30 to eighths
             for name in wanted:
-                text = state.text[name]
-                if self.spec.branches[name].windows:
+                branch, image = self.spec.branches[name], seen[self._set(name)].to(scale)
+                if branch.own_prompt:
+                    logits[name] = scale * self._matches(image, name, prompts)
+                elif branch.windows:
                     similarity = self._similarity(tokens[self._set(name)], name, state)
-                    logits[name] = scale * attend(similarity, self.spec.branches[name].attention)
+                    logits[name] = scale * attend(similarity, branch.attention)
                 else:
-                    logits[name] = scale * seen[self._set(name)].to(scale) @ text.to(scale).T
+                    logits[name] = scale * image @ state.text[name].to(scale).T
         if self.head is not None:
             through = tokens[self._set(self.spec.asked[0])]
             phrases = torch.cat([state.text[name] for name in self.spec.asked])
             quality = self.head(phrases, through.flatten(0, 1)).unflatten(0, through.shape[:2])
         else:
             quality = antonym_quality(logits[self.spec.quality])
+        told = [antonym_quality(logits[name]).mean(dim=1) for name in self.spec.alignment if name in logits]
+        alignment = torch.stack(told).nanmean(dim=0) if told else None
         logits, features = ({k: v.mean(dim=1) for k, v in values.items()} for values in (logits, seen))
-        return Output(quality.mean(dim=1), logits, features)
+        return Output(quality.mean(dim=1), logits, features, alignment=alignment)
 
     def look(self, images: Tensor, visual: str = PLAIN, state: PromptState | None = None) -> Tensor:
         """What the image tower says of each view of `images`, as for `forward`: (B, V, D), L2-normalised, through a
@@ -142,6 +152,19 @@ class QualityModel(nn.Module):
         assert count is not None
         patches = pool_windows(tokens[:, :, 1:].flatten(0, 1) @ self.clip.visual.proj, count)
         return (F.normalize(patches, dim=-1) @ state.text[branch].T).unflatten(0, tokens.shape[:2])
+
+    def _matches(self, seen: Tensor, branch: str, prompts: Sequence[str | None]) -> Tensor:
+        """The cosine of each view of a picture (B, V, D) and its own prompt, and the threshold: (B, V, 2)."""
+        pair = seen.new_full((*seen.shape[:2], 2), math.nan)
+        having = [i for i, prompt in enumerate(prompts) if prompt]
+        if not having:
+            return pair
+        threshold = self.text[branch].threshold
+        assert threshold is not None
+        texts = [prompts[i] or "" for i in having]
+        tokens = self.clip.tokenize(texts, self.spec.branches[branch].context, truncate=True).to(seen.device)
+        cosine = (seen[having] * self._text(branch, tokens)[:, None].to(seen)).sum(dim=-1)
+        return pair.index_put((torch.tensor(having),), torch.stack([cosine, threshold.expand_as(cosine)], dim=-1))
 
     def _tokens(self, images: Tensor, visual: str, state: PromptState) -> Tensor:
         """CLS and the patches of each view, (B, V, 1 + G, Wv)."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import resources
 from ..config import Config, SyntheticTask, TableTask, load_task, revised
+from ..data.readers import read_prompts as read_prompts
 from ..errors import InputError
 from ..model import checkpoint
 from ..model.quality import QualityModel
@@ -132,7 +133,8 @@ def load(folder: str | Path = SHIPPED, *, device: str | None = None) -> Scorer:
     scale = Scale(*facts["scale"]) if "scale" in facts else None
     labels = facts.get("labels", {})
     unlearned = {branch for target, branch in settings.labels.items() if not labels.get(target)}
-    explaining = [name for name in settings.model.branches if name not in {settings.model.quality, *unlearned}]
+    pairs = {settings.model.quality, *settings.model.alignment}
+    explaining = [name for name in settings.model.branches if name not in pairs | unlearned]
     return Scorer(model.to(place), settings.views, scale, place, explaining)
 
 

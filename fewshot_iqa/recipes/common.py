@@ -92,7 +92,9 @@ def evaluate_on(
     device: str,
     title: str = "validating",
     labels: Mapping[str, str] = {},
+    alignment: Sequence[str] = (),
 ) -> Report:
     with track(title, -(-len(records) // loader.views.at_once)) as log:
         batches = (batch.to(device) for batch in loader.fixed_batches(records))
-        return evaluate(model, batches, subsets=[record.subset for record in records], labels=labels, log=log)
+        subsets = [record.subset for record in records]
+        return evaluate(model, batches, subsets=subsets, labels=labels, alignment=alignment, log=log)

@@ -38,6 +38,7 @@ FIGURES = (
     "coverage",
     "scene_accuracy",
     "distortion_accuracy",
+    "alignment_srcc",
     "within",
     "zero_step",
     "cosine",
@@ -142,7 +143,7 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
         cosines = [told["cosine"] for told in history if "cosine" in told]
         entry |= {"cosine": statistics.median(cosines)} if cosines else {}
         title = "testing after adaptation"
-        report = evaluate_on(model, pictures, draw.test, device, title, settings.labels)
+        report = evaluate_on(model, pictures, draw.test, device, title, settings.labels, settings.model.alignment)
     elif model.spec.summarized:
         started = time.monotonic()
         _solve(model, torch.stack([known[record].mean(dim=0) for record in draw.shots]), draw, settings)
