@@ -1,0 +1,166 @@
+"""The commands that learn: metatrain, adapt, curve, pretrain."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..printing import decimals, open_text, print_metrics, print_table, write_json
+from .options import (
+    CLIP,
+    CONFIG,
+    DEVICE,
+    FOLDS,
+    IMAGE_COLUMN,
+    JSON,
+    LABELS,
+    LOWER_IS_BETTER,
+    RESUME,
+    ROOT,
+    SCORE_COLUMN,
+    SEED,
+    SET,
+    START,
+    TEST,
+    words,
+)
+
+
+def metatrain(
+    config: CONFIG = "grmp",
+    task: Annotated[str, typer.Option(help="Source of synthetic pictures.")] = "synthetic",
+    images: Annotated[Path | None, typer.Option(help="Your folder of clean photographs.")] = None,
+    clip: CLIP = None,
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("runs/metatrain"),
+    seed: SEED = None,
+    device: DEVICE = None,
+    overrides: SET = None,
+    resume: RESUME = False,
+    json_file: JSON = None,
+) -> None:
+    """Meta-train prompts on synthetic distortion tasks."""
+    from ..recipes.metatraining import metatrain as run
+
+    result = run(
+        config, task=task, images=images, clip=clip, out=out, seed=seed, device=device,
+        overrides=overrides or (), resume=resume,
+    )  # fmt: skip
+    history = result.facts["history"]
+    rows = {f"step {entry['step']}": entry for entry in history}
+    print_metrics("held-out distortions of held-out photographs, before any adaptation", rows)
+    typer.echo(f"prompts of step {result.facts['step']} kept in {result.out}")
+    write_json(json_file, result.facts)
+
+
+def adapt(
+    config: Annotated[
+        str | None, typer.Option(help="Method. Default: that of --from or runs/metatrain, else grmp.")
+    ] = None,
+    task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
+    shots: Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")] = "20%",
+    start: START = None,
+    root: ROOT = None,
+    labels: LABELS = None,
+    image_column: IMAGE_COLUMN = None,
+    score_column: SCORE_COLUMN = None,
+    lower_is_better: LOWER_IS_BETTER = False,
+    test: TEST = None,
+    folds: FOLDS = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots, from --seed on; --out keeps the first.")] = 1,
+    clip: CLIP = None,
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("runs/adapt"),
+    seed: SEED = None,
+    device: DEVICE = None,
+    overrides: SET = None,
+    json_file: JSON = None,
+) -> None:
+    """Adapt to a few rated pictures, and test once on others."""
+    from ..recipes.adaptation import adapt as run
+
+    result = run(
+        config, task=task, shots=shots, start=start, root=root, labels=labels, image_column=image_column,
+        score_column=score_column, lower_is_better=lower_is_better, test=test, folds=folds, seeds=seeds, clip=clip,
+        out=out, seed=seed, device=device, overrides=overrides or (),
+    )  # fmt: skip
+    facts, first = result.facts, result.facts["seeds"][0]
+    several = len(facts["seeds"]) > 1
+    title = f"{task}: {first['shots']} shots of {first['pool']}, tested on {first['test']} pictures"
+    if several:
+        title += f"; median of {len(facts['seeds'])} trials (interquartile range)"
+    print_metrics(title, _stages(facts["median"]), _stages(facts["iqr"]) if several else None)
+    if (coverage := facts["median"].get("coverage")) is not None:
+        typer.echo(f"{coverage:.0%} of the test ratings lie within the predicted 90 % intervals")
+    for target in ("scene", "distortion"):
+        if (accuracy := facts["median"].get(f"{target}_accuracy")) is not None:
+            typer.echo(f"the likeliest {target} is right in {accuracy:.0%} of the test pictures that have one")
+    typer.echo(f"started from {facts['start']}; saved{' the first' if several else ''} in {result.out}")
+    write_json(json_file, facts)
+
+
+def _stages(found: dict[str, Any]) -> dict[str, Any]:
+    """What is printed of a trial: before, after, and that within each subset."""
+    before = {"before adaptation": found["zero_step"]} if found["zero_step"] else {}
+    return before | {"after adaptation": found} | {f"  within {name}": row for name, row in found["within"].items()}
+
+
+def curve(
+    task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
+    methods: Annotated[str, typer.Option(help="Configs between commas.")] = "grmp,coop,ridge,clip_iqa",
+    shots: Annotated[str, typer.Option(help="Numbers or shares, between commas.")] = "10,20,50,20%",
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="The first of their seeds.")] = 0,
+    start: START = None,
+    root: ROOT = None,
+    labels: LABELS = None,
+    image_column: IMAGE_COLUMN = None,
+    score_column: SCORE_COLUMN = None,
+    lower_is_better: LOWER_IS_BETTER = False,
+    test: TEST = None,
+    folds: FOLDS = None,
+    clip: CLIP = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")] = Path("runs/curve"),
+    workers: Annotated[int, typer.Option(min=1, help="Trials at a time, in processes of their own.")] = 1,
+    device: DEVICE = None,
+    overrides: SET = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table here.")] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves.")] = None,
+    json_file: JSON = None,
+) -> None:
+    """Compare methods over the number of shots, on the same draws and tests."""
+    from ..recipes.curve import curve as run
+    from ..recipes.curve import draw_curve, tabulate
+
+    result = run(
+        words(methods), task=task, shots=words(shots), seeds=seeds, seed=seed, start=start, root=root, labels=labels,
+        image_column=image_column, score_column=score_column, lower_is_better=lower_is_better, test=test, folds=folds,
+        clip=clip, out=out, workers=workers, device=device, overrides=overrides or (),
+    )  # fmt: skip
+    table = tabulate(result)
+    within = [name for name in map(str, table.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
+    shown = ["srcc", "srcc_iqr", "plcc", "rmse", *within]
+    columns = ("method", "shots", "srcc", "IQR", "plcc", "rmse", *(name.removeprefix("srcc_") for name in within))
+    rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in table.to_dict("records")]
+    trials = table["trials"].iloc[0]
+    print_table(f"{task}: medians of {trials} trials; SRCC within each subset", columns, rows)
+    if csv_file:
+        with open_text(csv_file) as file:
+            table.to_csv(file, index=False, float_format="%.5g")
+    write_json(json_file, result)
+    if figure:
+        draw_curve(result, figure)
+
+
+def pretrain(
+    root: Annotated[Path, typer.Option(help="Folder that holds the sources of the configuration.")],
+    config: Annotated[str, typer.Option(help="Recipe: a name, or a .yaml file.")] = "pretrain",
+    out: Annotated[Path, typer.Option(help="Folder of the weights and the training state.")] = Path("runs/pretrain"),
+    seed: SEED = None,
+    device: DEVICE = None,
+    overrides: SET = None,
+    resume: RESUME = False,
+) -> None:
+    """Train the embedded CLIP anew (an hour on two cores)."""
+    from ..recipes.pretraining import pretrain as run
+
+    weights = run(root, config, out=out, seed=seed, device=device, overrides=overrides or (), resume=resume)
+    typer.echo(f"weights in {weights}")

@@ -1,0 +1,68 @@
+"""The commands that make pictures: distort, synthesize."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from .options import numbers, words
+
+
+def distort(
+    photo: Annotated[Path, typer.Argument(help="The photograph.")],
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="A name or id, as `jpeg`, 10 or tid2013/jpeg; several are applied in their order."),
+    ] = None,
+    levels: Annotated[
+        list[float] | None, typer.Option("--level", help="1 to 5, whole or between; one for all types, or one each.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="The result, a .png.")] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw all types (or each --type; also kadid10k, tid2013) at all levels."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of what is random.")] = 0,
+) -> None:
+    """Distort a photograph, or draw a sheet of all distortions of it."""
+    from ..recipes.pictures import distort_file, draw_sheet
+
+    if (out is None) == (sheet is None):
+        raise InputError("say what to make: -o FILE for a distorted picture, or --sheet FILE for all of them")
+    if sheet is not None:
+        if levels:
+            raise InputError("--level does not go with --sheet, which shows every level")
+        draw_sheet(photo, sheet, types or ("kadid10k",), seed=seed)
+        typer.echo(f"sheet in {sheet}")
+    elif out is not None:
+        if not types or not levels or len(levels) not in (1, len(types)):
+            raise InputError("give --type and --level: one level for all types, or one for each")
+        steps = list(zip(types, levels * len(types) if len(levels) == 1 else levels, strict=True))
+        applied = distort_file(photo, out, steps, seed=seed)
+        typer.echo(f"{' -> '.join(f'{name} {level:g}' for name, level in applied)} in {out}")
+
+
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help="Folder of clean photographs.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the data set.")],
+    types: Annotated[
+        str, typer.Option(help="Names or ids between commas, or a whole set: kadid10k, tid2013.")
+    ] = "kadid10k",
+    levels: Annotated[str, typer.Option(help="Levels between commas, 1 to 5, whole or between.")] = "1,2,3,4,5",
+    short_side: Annotated[
+        int, typer.Option(help="Reduce photographs to this shorter side first, as KADID's are; 0 keeps their size.")
+    ] = 384,
+    seed: Annotated[int, typer.Option(help="Seed of what is random.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Make a data set in the manner of KADID-10k from clean photographs. Repeat the command to go on."""
+    from ..recipes.pictures import synthesize as run
+
+    result = run(
+        folder, out, types=words(types), levels=numbers("--levels", levels), short_side=short_side or None, seed=seed,
+        workers=workers,
+    )  # fmt: skip
+    for line in result.failed:
+        typer.echo(line, err=True)
+    typer.echo(f"{result.pictures} pictures in {out}, labels in {result.labels}")
