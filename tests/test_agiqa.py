@@ -6,10 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.io import savemat
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import ViewSpec, load_config, load_task, revised
@@ -277,3 +279,48 @@ def test_released_tables(tmp_path, name, file, column, count, prompts):
     rated = [record.alignment for record in records if record.alignment is not None]
     assert len(rated) == (count if name == "agiqa3k" else 0)
     assert all(0 <= value <= 1 for value in rated)
+
+
+def test_aigciqa2023(tmp_path):
+    (tmp_path / "DATA" / "MOS").mkdir(parents=True)
+    (tmp_path / "Image" / "allimg").mkdir(parents=True)
+    photograph(0).save(tmp_path / "one.png")
+    for i in range(2400):
+        os.link(tmp_path / "one.png", tmp_path / "Image" / "allimg" / f"{i}.png")
+    for which, offset in ((1, 0.0), (3, 1.0)):
+        values = np.linspace(20, 80, 2400)[:, None] + offset
+        savemat(tmp_path / "DATA" / "MOS" / f"mosz{which}.mat", {"MOSz": values})
+    task = revised(load_task("aigciqa2023"), root=tmp_path)
+    records = read_table(task)
+    assert len(records) == 2400
+    assert records[0].rating == pytest.approx(20)
+    assert records[-1].alignment == pytest.approx(0.81)
+    assert len({record.group for record in records}) == 100
+    assert records[5].group == records[405].group != records[8].group
+    frame = pd.DataFrame({"a": range(100), "b": "x", "c": [f"prompt {i}" for i in range(100)]})
+    frame.to_excel(tmp_path / "AIGCIQA2023_Prompts.xlsx", index=False)
+    records = read_table(task)
+    assert records[5].prompt == records[405].prompt == "prompt 1"
+    by_model = read_table(revised(task, columns={"group": "model"}))
+    assert [len({record.group for record in by_model[i : i + 400]}) for i in range(0, 2400, 400)] == [1] * 6
+    savemat(tmp_path / "DATA" / "MOS" / "mosz1.mat", {"MOSz": values[:9]})
+    with pytest.raises(InputError, match=r"mosz1\.mat: not readable as a table \(9 scores, not the 2400"):
+        read_table(task)
+
+
+def test_unseen_generators(fsiqa, overrides, tmp_path):
+    names = [f"{model}_{i}.jpg" for model in ("glide", "sd1.5", "xl2.2") for i in range(3)]
+    for i, name in enumerate(names):
+        photograph(i).save(tmp_path / name)
+    rows = [f"{name},a {i % 3},,,,{i / 2},0.1,{i / 3},0.1" for i, name in enumerate(names)]
+    (tmp_path / "data.csv").write_text("name,prompt,adj1,adj2,style,mos_quality,s,mos_align,t\n" + "\n".join(rows))
+    report = tmp_path / "report.json"
+    command = ("adapt", "--config", "ridge", "--task", "agiqa3k", "--root", tmp_path, "--shots", 3, "--json", report)
+    quick = sets([text for text in overrides if not text.startswith("adapt")])
+    result = fsiqa(*command, "--out", tmp_path / "out", "--test", "0.3", "--group", "model", *quick)
+    assert result.code == 0, result.error
+    entry = json.loads(report.read_text())["seeds"][0]
+    assert (entry["pool"], entry["test"]) == (6, 3)
+    result = fsiqa(*command, "--out", tmp_path / "other", "--group", "maker", *quick)
+    assert "no column 'maker'" in result.error
+    assert "--group COLUMN" in result.error

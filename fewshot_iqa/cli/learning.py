@@ -11,6 +11,7 @@ from .options import (
     CONFIG,
     DEVICE,
     FOLDS,
+    GROUP,
     IMAGE_COLUMN,
     JSON,
     LABELS,
@@ -63,6 +64,7 @@ def adapt(
     labels: LABELS = None,
     image_column: IMAGE_COLUMN = None,
     score_column: SCORE_COLUMN = None,
+    group: GROUP = None,
     lower_is_better: LOWER_IS_BETTER = False,
     test: TEST = None,
     folds: FOLDS = None,
@@ -79,8 +81,8 @@ def adapt(
 
     result = run(
         config, task=task, shots=shots, start=start, root=root, labels=labels, image_column=image_column,
-        score_column=score_column, lower_is_better=lower_is_better, test=test, folds=folds, seeds=seeds, clip=clip,
-        out=out, seed=seed, device=device, overrides=overrides or (),
+        score_column=score_column, group=group, lower_is_better=lower_is_better, test=test, folds=folds, seeds=seeds,
+        clip=clip, out=out, seed=seed, device=device, overrides=overrides or (),
     )  # fmt: skip
     facts, first = result.facts, result.facts["seeds"][0]
     several = len(facts["seeds"]) > 1
@@ -114,6 +116,7 @@ def curve(
     labels: LABELS = None,
     image_column: IMAGE_COLUMN = None,
     score_column: SCORE_COLUMN = None,
+    group: GROUP = None,
     lower_is_better: LOWER_IS_BETTER = False,
     test: TEST = None,
     folds: FOLDS = None,
@@ -132,8 +135,8 @@ def curve(
 
     result = run(
         words(methods), task=task, shots=words(shots), seeds=seeds, seed=seed, start=start, root=root, labels=labels,
-        image_column=image_column, score_column=score_column, lower_is_better=lower_is_better, test=test, folds=folds,
-        clip=clip, out=out, workers=workers, device=device, overrides=overrides or (),
+        image_column=image_column, score_column=score_column, group=group, lower_is_better=lower_is_better, test=test,
+        folds=folds, clip=clip, out=out, workers=workers, device=device, overrides=overrides or (),
     )  # fmt: skip
     table = tabulate(result)
     within = [name for name in map(str, table.columns) if name.startswith("srcc_") and name != "srcc_iqr"]

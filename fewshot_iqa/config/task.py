@@ -27,7 +27,8 @@ class TableTask(Spec):
     """A table of rated pictures. Without `range`, the lowest and highest of the *shots* span the scale.
 
     `test_labels` is a second table whose rows are the test, as some data sets are released; else a share `test` is.
-    `subset` is a pattern: its first group in a picture's file name is the subset of the picture, where no column is.
+    `subset` and `model` are patterns: their first group in a picture's file name is its subset, or the model that made
+    it (a column `model`), where no column says so.
     """
 
     kind: Literal["table"]
@@ -41,10 +42,11 @@ class TableTask(Spec):
     alignment_range: tuple[float, float] | None = None  # without it the column alignment is not read
     lower_is_better: bool = False
     subset: str | None = None
+    model: str | None = None
     annotations: list[Path] = Field([])  # LIQE's files of scenes and distortions
     test: float = Field(0.2, gt=0, lt=1)
 
-    @field_validator("subset")
+    @field_validator("subset", "model")
     @classmethod
     def _has_a_group(cls, pattern: str | None) -> str | None:
         try:

@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..config import TableTask
@@ -26,12 +27,14 @@ def read_table(task: TableTask) -> list[Record]:
     path = task.labels if task.labels.is_file() else root / task.labels
     table = _read(path)
     columns = {name: getattr(task.columns, name) for name in ("image", "score", *OPTIONAL)}
-    for name in ("image", "score"):
+    if task.model and "model" not in table and columns["image"] in table:
+        table["model"] = table[columns["image"]].str.extract(task.model, expand=False).fillna("")
+    for name in ("image", "score", *(["group"] if columns["group"] != "group" else [])):
         if columns[name] not in table:
             known = [str(column) for column in table]
             raise InputError(
                 f"{path}: no column '{columns[name]}'.{nearest(columns[name], known)} Columns: {', '.join(known)}; "
-                f"name yours with --{name}-column COLUMN"
+                f"name yours with --{'group' if name == 'group' else f'{name}-column'} COLUMN"
             )
     annotated = Annotations([each if each.is_file() else root / each for each in task.annotations])
     ratings = _ratings(path, table[columns["score"]])
@@ -89,7 +92,7 @@ def _subset(task: TableTask, file: Path) -> str | None:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = _read_excel(path) if path.suffix.lower() == ".xlsx" else _read_text(path)
+        table = {".xlsx": _read_excel, ".mat": _read_aigciqa2023}.get(path.suffix.lower(), _read_text)(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table") from None
     except (
@@ -112,6 +115,25 @@ def _read(path: Path) -> pd.DataFrame:
 def _read_excel(path: Path) -> pd.DataFrame:
     """The first sheet."""
     return pd.read_excel(path, dtype=str, keep_default_na=False)
+
+
+def _read_aigciqa2023(path: Path) -> pd.DataFrame:
+    """AIGCIQA2023 as released: one of DATA/MOS/mosz1.mat (quality), mosz2.mat (authenticity) and mosz3.mat
+    (correspondence) as `score`, the last as `alignment`; 6 models made 4 pictures of each of 100 prompts, numbered in
+    this order. The prompts are in the third column of AIGCIQA2023_Prompts.xlsx beside DATA, where that is."""
+    from scipy.io import loadmat
+
+    score, alignment = (loadmat(file)["MOSz"].ravel() for file in (path, path.with_name("mosz3.mat")))
+    if len(score) != 2400:
+        raise ValueError(f"{len(score)} scores, not the 2400 of AIGCIQA2023")
+    number = np.arange(2400)
+    table = {"image": [f"{i}.png" for i in number], "model": number // 400, "group": number % 400 // 4}
+    frame = pd.DataFrame(table | {"score": score, "alignment": alignment}).astype(str)
+    prompts = path.resolve().parents[2] / "AIGCIQA2023_Prompts.xlsx"
+    if prompts.is_file():
+        column = pd.read_excel(prompts, header=None, dtype=str).iloc[-100:, 2]
+        frame["prompt"] = column.str.strip().to_numpy()[number % 400 // 4]
+    return frame
 
 
 def _read_text(path: Path) -> pd.DataFrame:

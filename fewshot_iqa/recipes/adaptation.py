@@ -29,6 +29,7 @@ def adapt(
     labels: str | Path | None = None,
     image_column: str | None = None,
     score_column: str | None = None,
+    group: str | None = None,
     lower_is_better: bool = False,
     test: float | None = None,
     folds: int | None = None,
@@ -55,7 +56,7 @@ def adapt(
     settings, task_overrides = read_settings(config, clip, seed, overrides)
     source = rated_pictures(
         task, task_overrides, root=root, labels=labels, image_column=image_column, score_column=score_column,
-        lower_is_better=lower_is_better, test=test, folds=folds,
+        group=group, lower_is_better=lower_is_better, test=test, folds=folds,
     )  # fmt: skip
     place, out = choose_device(device), Path(out).resolve()
     checkpoint.require_room(out)
@@ -106,12 +107,14 @@ def rated_pictures(
     labels: str | Path | None = None,
     image_column: str | None = None,
     score_column: str | None = None,
+    group: str | None = None,
     lower_is_better: bool = False,
     test: float | None = None,
     folds: int | None = None,
 ) -> TableTask | SyntheticTask:
     """A task with the options of a command; InputError where they do not go together."""
-    table = {"columns.image": image_column, "columns.score": score_column, "lower_is_better": lower_is_better or None}
+    columns = {"columns.image": image_column, "columns.score": score_column, "columns.group": group}
+    table = columns | {"lower_is_better": lower_is_better or None}
     changes = [f"{key}={json.dumps(value)}" for key, value in table.items() if value is not None]
     source = load_task(task, [*overrides, *changes])
     if labels is not None and isinstance(source, SyntheticTask):
