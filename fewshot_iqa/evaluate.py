@@ -21,7 +21,8 @@ class Report:
     """Qualities of each picture, `predicted` and `rated`, and their agreement: `metrics` of all (srcc, plcc,
     plcc_logistic, krcc, rmse; `coverage`, the share of ratings within the predicted 90 % intervals, where the model
     has such; `scene_accuracy` and the like, the share of labelled pictures whose likeliest phrase is a label of
-    theirs; `alignment_srcc` where alignment is told and rated), and `within` each subset."""
+    theirs; `alignment_srcc`, or `alignment_auc` for ratings of yes and no, where alignment is told and rated), and
+    `within` each subset."""
 
     predicted: list[float]
     rated: list[float]
@@ -53,8 +54,10 @@ def compare(
                 found[f"{name}_accuracy"] = labelled.count(True) / len(labelled)
         both = [i for i in rows if matching and math.isfinite(matching[i]) and math.isfinite(alignment[i])]
         if both:
-            order = metrics.srcc([matching[i] for i in both], [alignment[i] for i in both])
-            found["alignment_srcc"] = None if math.isnan(order) else order
+            told, wanted = ([side[i] for i in both] for side in (matching, alignment))
+            name, measure = ("auc", metrics.auc) if set(wanted) == {0.0, 1.0} else ("srcc", metrics.srcc)
+            value = measure(told, wanted)
+            found[f"alignment_{name}"] = None if math.isnan(value) else value
         return found
 
     within = {

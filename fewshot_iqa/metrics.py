@@ -10,6 +10,14 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
 
+def auc(predicted: ArrayLike, positive: ArrayLike) -> float:
+    """Area under the ROC curve: how often a positive (1) has the higher prediction than a negative (0); ties count
+    half."""
+    from sklearn.metrics import roc_auc_score  # takes a second to import
+
+    return float(roc_auc_score(positive, predicted))
+
+
 def srcc(predicted: ArrayLike, rated: ArrayLike) -> float:
     """Spearman's rank correlation; nan where either side is constant."""
     return _quiet(stats.spearmanr, predicted, rated)

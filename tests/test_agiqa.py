@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from scipy.io import savemat
 
 from fewshot_iqa import rng
-from fewshot_iqa.config import ViewSpec, load_config, load_task, revised
+from fewshot_iqa.config import SourceSpec, ViewSpec, load_config, load_task, revised
+from fewshot_iqa.data.captions import held_out
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import split_by_group
+from fewshot_iqa.data.standin import photographs, standin_rows
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.finetune import fit
 from fewshot_iqa.losses import WeightedSum
@@ -324,3 +326,54 @@ def test_unseen_generators(fsiqa, overrides, tmp_path):
     result = fsiqa(*command, "--out", tmp_path / "other", "--group", "maker", *quick)
     assert "no column 'maker'" in result.error
     assert "--group COLUMN" in result.error
+
+
+@pytest.fixture
+def captioned_photographs(tmp_path):
+    """Photographs of which some test, each with captions of its own."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = [f"photo{i}.png" for i in range(200)]
+    test = [name for name in names if held_out(Path(name))][:3]
+    training = [name for name in names if not held_out(Path(name))][:5]
+    for i, name in enumerate(test + training):
+        photograph(i).save(folder / name)
+    rows = [f"{name},{words} {name}" for name in test + training for words in ("a view of", "some")]
+    (tmp_path / "captions.txt").write_text("image,caption\n" + "\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_the_stand_in_pairs_pictures_with_captions(captioned_photographs):
+    source = SourceSpec(images="photos", captions="captions.txt")
+    training, test = photographs(captioned_photographs, source, 5)
+    assert (len(training), len(test)) == (5, 3)
+    rows = list(standin_rows(training, captioned_photographs))
+    assert [row["alignment"] for row in rows] == [1, 0, 0, 1, 1, 0, 0, 1, 1, 0]
+    for row in rows:
+        assert (f"{row['group']}.png" in row["prompt"]) == bool(row["alignment"])
+        assert 1 <= row["score"] <= 5
+    assert list(standin_rows(training, captioned_photographs)) == rows
+    assert all(held_out(path) for path, _ in test)
+    with pytest.raises(InputError, match="too few"):
+        photographs(captioned_photographs, source, 6)
+
+
+def test_the_stand_in_experiment(fsiqa, miniature, captioned_photographs, tmp_path):
+    report, out = tmp_path / "report.json", tmp_path / "out"
+    quick = sets([f"clip={miniature}", "views={crop: 32, count: 1}", "adapt.steps=2", "adapt.batch=4"])
+    command = (
+        "experiment", "agiqa-standin", "--root", captioned_photographs, "--images", "photos", "--captions",
+        "captions.txt", "--training", 5, "--seeds", 2, "--out", out, "--json", report, *quick,
+    )  # fmt: skip
+    result = fsiqa(*command)
+    assert result.code == 0, result.error
+    arms = json.loads(report.read_text())["tables"]["branches"]
+    assert len(arms) == 4
+    for name, arm in arms.items():
+        auc = arm["median"].get("alignment_auc")
+        assert auc is None if name == "none" else 0 <= auc <= 1
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    assert len(before) == 2 * (5 + 3)
+    again = fsiqa(*command)
+    assert again.output == result.output
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before

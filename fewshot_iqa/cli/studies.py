@@ -1,14 +1,14 @@
 """The commands that measure: speed, and the project's experiments."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..printing import decimals, print_table, write_json
 from .options import CLIP, CONFIG, DEVICE, JSON, LABELS, ROOT, SET, numbers, words
 
-FIGURES = ("srcc", "plcc", "rmse", "scene_accuracy", "distortion_accuracy")
+FIGURES = ("srcc", "plcc", "rmse", "scene_accuracy", "distortion_accuracy", "alignment_auc")
 
 bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 
@@ -130,13 +130,51 @@ def experiment_mp_iqe_ablation(
         plan, task=task, shots=shots, seeds=seeds, root=root, labels=labels, out=out, workers=workers, clip=clip,
         device=device, overrides=overrides or (),
     )  # fmt: skip
+    _print_variants(task, seeds, result)
+    write_json(json_file, result)
+
+
+def _print_variants(task: str, seeds: int, result: dict[str, Any]) -> None:
     for table, variants in result["tables"].items():
         names = [name for name in FIGURES if any(found["median"].get(name) is not None for found in variants.values())]
         rows = [
-            [variant, *(f"{decimals(found['median'][name])} ({decimals(found['iqr'][name])})" for name in names)]
+            [variant, *(_spread(found["median"].get(name), found["iqr"].get(name)) for name in names)]
             for variant, found in variants.items()
         ]
         print_table(f"{task}: {table}; medians of {seeds} draws (interquartile range)", ("", *names), rows)
+
+
+def _spread(median: float | None, iqr: float | None) -> str:
+    return "-" if median is None else f"{decimals(median)} ({decimals(iqr)})"
+
+
+@experiment.command("agiqa-standin")
+def experiment_agiqa_standin(
+    root: Annotated[Path, typer.Option(help="Folder that holds --images and --captions.")],
+    images: Annotated[str, typer.Option(help="Folder of photographs inside root.")] = "semantic/flickr",
+    captions: Annotated[
+        str, typer.Option(help="Table inside root, with the columns image and caption.")
+    ] = "semantic/flickr_captions.txt",
+    training: Annotated[int, typer.Option(min=2, help="Photographs to train on.")] = 200,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of prompts and batches.")] = 5,
+    plan: Annotated[str, typer.Option(help="The plan, a .yaml file.")] = "experiments/agiqa_standin",
+    out: Annotated[Path, typer.Option(help="Folder of pictures and results; repeat the command to go on.")] = Path(
+        "runs/agiqa_standin"
+    ),
+    workers: Annotated[int, typer.Option(min=1, help="Trials at a time, in processes of their own.")] = 1,
+    clip: CLIP = None,
+    device: DEVICE = None,
+    overrides: SET = None,
+    json_file: JSON = None,
+) -> None:
+    """CLIP-AGIQA on captioned photographs, distorted, half of them with a caption that is not theirs."""
+    from ..recipes.standin import standin as run
+
+    result = run(
+        root, images=images, captions=captions, training=training, seeds=seeds, plan=plan, out=out, workers=workers,
+        clip=clip, device=device, overrides=tuple(overrides or ()),
+    )  # fmt: skip
+    _print_variants("captioned photographs", seeds, result)
     write_json(json_file, result)
 
 

@@ -39,6 +39,7 @@ FIGURES = (
     "scene_accuracy",
     "distortion_accuracy",
     "alignment_srcc",
+    "alignment_auc",
     "within",
     "zero_step",
     "cosine",

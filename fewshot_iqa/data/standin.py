@@ -1,0 +1,65 @@
+"""A stand-in for rated AI-generated images: captioned photographs, distorted, some with another's caption."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import SourceSpec, human_means
+from ..distortions import distort
+from ..errors import InputError
+from ..images import read_image, shrink, to_float, to_uint8, write_png
+from ..rng import generator, permutation
+from .captions import captioned, held_out
+from .synthetic import distortable, human_opinion
+
+SHORT_SIDE = 384  # human means are of pictures of this size
+Photograph = tuple[Path, list[str]]  # with its captions
+
+
+def photographs(
+    root: Path, source: SourceSpec, training: int, *, seed: int = 0
+) -> tuple[list[Photograph], list[Photograph]]:
+    """`training` photographs, and for the test all those that the embedded CLIP never saw."""
+    every = captioned(root, source)
+    test, seen = [one for one in every if held_out(one[0])], [one for one in every if not held_out(one[0])]
+    if len(test) < 2 or len(seen) < max(2, training):
+        raise InputError(
+            f"{root / source.images}: {len(seen)} photographs to train on and {len(test)} to test: too few"
+        )
+    return [seen[i] for i in permutation(len(seen), seed, "stand-in")[:training]], test
+
+
+def standin_rows(
+    part: Sequence[Photograph], out: Path, *, versions: int = 2, seed: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Write pictures to `out` and give a row of the table for each.
+
+    A photograph appears `versions` times, each time with a distortion and a level of its own: `score` is KADID-10k's
+    mean opinion of them, 1 to 5. In turn its own caption is its `prompt`, with `alignment` 1, and that of another
+    photograph, with 0. `group` is the photograph. Pictures that are there already are kept.
+    """
+    kinds = list(human_means())
+    for i, (path, captions) in enumerate(part):
+        for version in range(versions):
+            noise = generator(seed, "stand-in", path.name, version)
+            kind, level = kinds[_draw(len(kinds), noise)], 1 + _draw(5, noise)
+            matches = (i + version) % 2 == 0
+            texts = captions if matches else part[(i + 1 + _draw(len(part) - 1, noise)) % len(part)][1]
+            name = f"{path.stem}_{version}.png"
+            if not (out / name).is_file():
+                image = to_float(shrink(distortable(read_image(path), path), SHORT_SIDE))
+                distorted = to_uint8(distort(image, kind, level, generator=noise))
+                write_png(out / name, distorted, {"distortion": f"{kind} {level}"})
+            yield {
+                "image": name,
+                "group": path.stem,
+                "score": human_opinion(kind, level),
+                "prompt": texts[_draw(len(texts), generator(seed, "caption", path.name, version))].strip(" ."),
+                "alignment": int(matches),
+            }
+
+
+def _draw(count: int, noise: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=noise))
