@@ -241,9 +241,9 @@ def test_many_windows_of_pictures_of_any_size(small, tmp_path):
 def test_a_setting_is_chosen_inside_the_shots(fsiqa, rows, small, tmp_path, monkeypatch):
     honest, judged = protocol.evaluate_on, []
 
-    def second_is_right(model, loader, records, device, title="validating"):
+    def second_is_right(model, loader, records, device, title="validating", *further):
         """In each fold the second candidate predicts the ratings, the others their opposite."""
-        report = honest(model, loader, records, device, title)
+        report = honest(model, loader, records, device, title, *further)
         if title != "validating":
             return report
         judged.append({record.path.name for record in records})
