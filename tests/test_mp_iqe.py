@@ -316,7 +316,7 @@ def test_what_other_methods_cannot_explain(fsiqa, miniature, rated, tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.fusion.branches=[scene, blur]", "no branch is named 'blur'"),
+        ("model.fusion.branches=[scene, blur]", "no branch with phrases is named 'blur'"),
         ("model.fusion=null", "model.fusion: goes with"),
         ("model.branches.scene.phrases=[a., b.]", "has not 9 phrases"),
         ("model.branches.scene.visual=null", "the same visual set"),

@@ -43,6 +43,11 @@ class BranchSpec(Spec):
     windows: int | None = Field(None, gt=0)
     attention: float = Field(0.05, gt=0)
 
+    @property
+    def logits(self) -> int:
+        """How many logits it has: one for each phrase, or a pair, for and against the own prompt."""
+        return 2 if self.own_prompt else len(self.phrases)
+
     def model_post_init(self, _: Any) -> None:
         if self.own_prompt and (self.phrases or self.windows):
             raise InputError("model.branches: a branch with own_prompt has no phrases and no windows")
@@ -91,15 +96,13 @@ class ModelSpec(Spec):
         return bool(self.visual) or any(branch.context for branch in self.branches.values())
 
     def model_post_init(self, _: Any) -> None:
-        if self.head == "antonym" and self.quality not in self.branches:
-            raise InputError(f"model.quality: no branch is named '{self.quality}'")
+        if self.head == "antonym" and (self.quality not in self.branches or self.branches[self.quality].own_prompt):
+            raise InputError(f"model.quality: no branch with phrases is named '{self.quality}'")
         for name, branch in self.branches.items():
             if branch.visual is not None and branch.visual not in self.visual:
                 raise InputError(f"model.branches.{name}.visual: no visual set is named '{branch.visual}'")
         for name in self.alignment:
-            if name not in self.branches or not (
-                self.branches[name].own_prompt or len(self.branches[name].phrases) == 2
-            ):
+            if name not in self.branches or self.branches[name].logits != 2:
                 raise InputError(f"model.alignment: '{name}' is no branch of two phrases or of own_prompt")
         for name, visual in self.visual.items():
             linked = self.visual.get(visual.link) if visual.link is not None else visual
@@ -112,8 +115,8 @@ class ModelSpec(Spec):
         if (self.head == "fusion") != (self.fusion is not None):
             raise InputError("model.fusion: goes with model.head=fusion, and the head with it")
         for name in self.asked:
-            if name not in self.branches:
-                raise InputError(f"model.fusion.branches: no branch is named '{name}'")
+            if name not in self.branches or self.branches[name].own_prompt:
+                raise InputError(f"model.fusion.branches: no branch with phrases is named '{name}'")
         if len({self.branches[name].visual for name in self.asked}) > 1:
             raise InputError("model.fusion.branches: all must look through the same visual set")
 
@@ -299,7 +302,6 @@ class Config(Spec):
             raise InputError(f"{key}: no branch is named '{name}'")
         if self.model.summarized:
             raise InputError(f"{key}: a head of its own ({self.model.head}) compares with no phrases")
-        pair = self.model.branches[name].own_prompt and key.startswith("loss.") and phrases == 2
-        if phrases is not None and len(self.model.branches[name].phrases) != phrases and not pair:
+        if phrases is not None and self.model.branches[name].logits != phrases:
             wanted = "two phrases, good and bad" if phrases == 2 else f"{phrases} phrases"
             raise InputError(f"{key}: '{name}' has not {wanted}")
