@@ -66,7 +66,7 @@ def adapt(
     drawn = draw_trials(rated, wanted, range(settings.seed, settings.seed + seeds), folds)
     read_all(loader_of(protocol, drawn[0]), [record for draw in drawn for record in (*draw.shots, *draw.test)])
 
-    counts = count_labels(settings, rated.records)
+    counts = count_labels([settings], rated.records)
     earlier = checkpoint.facts(parent).get("labels", {}) if parent else {}
     facts = {
         "stage": "adapt",

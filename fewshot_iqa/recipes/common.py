@@ -70,13 +70,10 @@ def read_all(loader: Loader, records: Sequence[Record]) -> None:
             log({})
 
 
-def count_labels(settings: Config, records: Sequence[Record]) -> dict[str, int]:
-    """{target: how many pictures have it}, of the terms of the loss that need labels; says what is missing."""
-    counts: dict[str, int] = {
-        target: sum(labelled(record, target) for record in records)
-        for target in (term.target for term in settings.loss)
-        if target
-    }
+def count_labels(methods: Iterable[Config], records: Sequence[Record]) -> dict[str, int]:
+    """{target: how many pictures have it}, of the terms of the losses that need labels; says what is missing."""
+    wanted = dict.fromkeys(term.target for settings in methods for term in settings.loss if term.target)
+    counts = {str(target): sum(labelled(record, target) for record in records) for target in wanted}
     for target, count in counts.items():
         if not count:
             say(f"no picture has a known label of its {target}: learning without that term of the loss")

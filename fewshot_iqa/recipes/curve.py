@@ -81,8 +81,7 @@ def curve(
         for label, some in settings.items()
     }
     rated = read_rated(source)
-    for protocol in protocols.values():
-        count_labels(protocol.settings, rated.records)
+    count_labels(settings.values(), rated.records)
     drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in order}
     plan = {"task": task, "source": source.model_dump(mode="json"), "folds": folds, "ratings": _hash(rated)}
     about = {label: _identity(protocol) for label, protocol in protocols.items()}

@@ -71,7 +71,7 @@ def metatrain(
     tasks = meta_tasks(training, source, seed=seed)
     model = build_model(settings)
     facts: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
-    facts |= {"labels": count_labels(settings, training)}
+    facts |= {"labels": count_labels([settings], training)}
     facts |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}
     if resume:
         checkpoint.recover(last)
