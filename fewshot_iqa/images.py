@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from .errors import InputError
 
@@ -146,7 +145,7 @@ def assemble(maps: Tensor, image: Tensor, views: "ViewSpec") -> Tensor:
     overlap, 0 where none is."""
     total, times = torch.zeros(2, *image.shape[-2:])
     crop = views.crop
-    spread = interpolate(maps[:, None].float(), (crop, crop), mode="nearest")[:, 0]
+    spread = F.interpolate(maps[:, None].float(), (crop, crop), mode="nearest")[:, 0]
     for (y, x), each in zip(_places(image, views), spread, strict=True):
         total[y : y + crop, x : x + crop] += each
         times[y : y + crop, x : x + crop] += 1

@@ -18,6 +18,11 @@ def generator(seed: int, *keys: object) -> torch.Generator:
     return torch.Generator().manual_seed(key_seed(seed, *keys))
 
 
+def integer(low: int, high: int, noise: torch.Generator) -> int:
+    """One of `range(low, high)`."""
+    return int(torch.randint(low, high, (), generator=noise))
+
+
 @contextmanager
 def scoped(seed: int, *keys: object) -> Iterator[None]:
     """Seed torch's own generators for modules that accept none (dropout, initialisers), then restore them."""

@@ -23,6 +23,7 @@ from .options import (
     SET,
     START,
     TEST,
+    WORKERS,
     words,
 )
 
@@ -122,7 +123,7 @@ def curve(
     folds: FOLDS = None,
     clip: CLIP = None,
     out: Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")] = Path("runs/curve"),
-    workers: Annotated[int, typer.Option(min=1, help="Trials at a time, in processes of their own.")] = 1,
+    workers: WORKERS = 1,
     device: DEVICE = None,
     overrides: SET = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table here.")] = None,

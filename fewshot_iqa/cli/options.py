@@ -28,6 +28,7 @@ SCORE_COLUMN = Annotated[str | None, typer.Option(help="Default: score.")]
 GROUP = Annotated[
     str | None, typer.Option(help="Column of what must not be on both sides of the split. Default: group, else prompt.")
 ]
+WORKERS = Annotated[int, typer.Option(min=1, help="Trials at a time, in processes of their own.")]
 LOWER_IS_BETTER = Annotated[bool, typer.Option("--lower-is-better", help="For ratings such as DMOS.")]
 TEST = Annotated[float | None, typer.Option(help="Share of the groups kept for the test. Default: 0.2.")]
 FOLDS = Annotated[int | None, typer.Option(min=2, help="Test on each of so many parts of the groups.")]

@@ -76,9 +76,9 @@ def score(
                 table.writerow(rows[-1])
             log({})
     print_table("quality from 0 to 1, higher is better", ("image", "quality", "rating", *more, "note"), shown)
+    write_json(json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(head, r, strict=True)) for r in rows]})
     if map_file:
         draw_attention(scorer.attention(files[0]), map_file)
-    write_json(json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(head, r, strict=True)) for r in rows]})
     without = sum(path.name not in prompts for path in files) if prompts is not None else 0
     if without:
         typer.echo(f"{without} of {len(files)} images have no prompt in {prompts_file}: alignment by phrases alone")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..printing import decimals, print_table, write_json
-from .options import CLIP, CONFIG, DEVICE, JSON, LABELS, ROOT, SET, numbers, words
+from .options import CLIP, CONFIG, DEVICE, JSON, LABELS, ROOT, SET, WORKERS, numbers, words
 
 FIGURES = ("srcc", "plcc", "rmse", "scene_accuracy", "distortion_accuracy", "alignment_auc")
 
@@ -83,7 +83,7 @@ def experiment_meta_vs_none(
         "runs/meta_vs_none"
     ),
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, in processes of their own.")] = 1,
+    workers: WORKERS = 1,
     device: DEVICE = None,
     overrides: SET = None,
     json_file: JSON = None,
@@ -117,7 +117,7 @@ def experiment_mp_iqe_ablation(
     out: Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")] = Path(
         "runs/mp_iqe_ablation"
     ),
-    workers: Annotated[int, typer.Option(min=1, help="Trials at a time, in processes of their own.")] = 1,
+    workers: WORKERS = 1,
     clip: CLIP = None,
     device: DEVICE = None,
     overrides: SET = None,
@@ -130,11 +130,10 @@ def experiment_mp_iqe_ablation(
         plan, task=task, shots=shots, seeds=seeds, root=root, labels=labels, out=out, workers=workers, clip=clip,
         device=device, overrides=overrides or (),
     )  # fmt: skip
-    _print_variants(task, seeds, result)
-    write_json(json_file, result)
+    _report_variants(task, seeds, result, json_file)
 
 
-def _print_variants(task: str, seeds: int, result: dict[str, Any]) -> None:
+def _report_variants(task: str, seeds: int, result: dict[str, Any], json_file: Path | None) -> None:
     for table, variants in result["tables"].items():
         names = [name for name in FIGURES if any(found["median"].get(name) is not None for found in variants.values())]
         rows = [
@@ -142,6 +141,7 @@ def _print_variants(task: str, seeds: int, result: dict[str, Any]) -> None:
             for variant, found in variants.items()
         ]
         print_table(f"{task}: {table}; medians of {seeds} draws (interquartile range)", ("", *names), rows)
+    write_json(json_file, result)
 
 
 def _spread(median: float | None, iqr: float | None) -> str:
@@ -161,7 +161,7 @@ def experiment_agiqa_standin(
     out: Annotated[Path, typer.Option(help="Folder of pictures and results; repeat the command to go on.")] = Path(
         "runs/agiqa_standin"
     ),
-    workers: Annotated[int, typer.Option(min=1, help="Trials at a time, in processes of their own.")] = 1,
+    workers: WORKERS = 1,
     clip: CLIP = None,
     device: DEVICE = None,
     overrides: SET = None,
@@ -172,10 +172,9 @@ def experiment_agiqa_standin(
 
     result = run(
         root, images=images, captions=captions, training=training, seeds=seeds, plan=plan, out=out, workers=workers,
-        clip=clip, device=device, overrides=tuple(overrides or ()),
+        clip=clip, device=device, overrides=overrides or (),
     )  # fmt: skip
-    _print_variants("captioned photographs", seeds, result)
-    write_json(json_file, result)
+    _report_variants("captioned photographs", seeds, result, json_file)
 
 
 @experiment.command("backbone")

@@ -28,10 +28,11 @@ from .method import (
 )
 from .pretrain import PretrainSpec, SourceSpec
 from .spec import Spec, laid_over
-from .task import EpisodeSpec, SyntheticTask, TableTask, Task
+from .task import KADID_SIDE, EpisodeSpec, SyntheticTask, TableTask, Task
 
 __all__ = [
     "CLASSES",
+    "KADID_SIDE",
     "AblationSpec",
     "AdaptSpec",
     "BranchSpec",

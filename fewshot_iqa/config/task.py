@@ -9,6 +9,8 @@ from pydantic import Discriminator, Field, field_validator
 from ..errors import InputError
 from .spec import Spec
 
+KADID_SIDE = 384  # shorter side of KADID-10k's pictures, of which the human means are
+
 
 class Columns(Spec):
     """Which column of a table holds what; an optional one that is absent is left out."""
@@ -78,7 +80,7 @@ class SyntheticTask(Spec):
     description: str
     root: Path | None = None  # a folder of clean photographs, instead of `photographs`
     photographs: list[str] = Field([])  # names of photographs that ship inside the dependencies
-    short_side: int = Field(384, ge=32)
+    short_side: int = Field(KADID_SIDE, ge=32)
     distortions: list[str] | None = None  # default: all 25 of KADID
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field([1, 2, 3, 4, 5], min_length=1)
     hold_out: list[str] = Field([])  # distortions kept for validation

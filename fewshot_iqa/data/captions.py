@@ -12,7 +12,7 @@ from ..config import PretrainSpec, SourceSpec
 from ..distortions import DISTORTIONS, compose, find
 from ..errors import InputError
 from ..images import photographs_in, random_view, read_image, shrink, to_float, to_uint8
-from ..rng import generator, key_seed
+from ..rng import generator, integer, key_seed
 from .synthetic import IDENTITY, composed_quality
 
 QUALITIES = ("bad", "poor", "fair", "good", "excellent")
@@ -95,14 +95,14 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
     def _distorted(self, photograph: Tensor, noise: torch.Generator) -> tuple[Tensor, list[str], float]:
         """The picture, the names of what was done to it, and its quality: the product of its parts'."""
         low = max(self.spec.min_side, self.stage.crop)
-        side = _integer(low, max(low, self.spec.max_side) + 1, noise)
+        side = integer(low, max(low, self.spec.max_side) + 1, noise)
         image = shrink(photograph, side)
         if float(torch.rand((), generator=noise)) < self.spec.faults and self.faults:
-            parts = self.faults[_integer(0, len(self.faults), noise)]
+            parts = self.faults[integer(0, len(self.faults), noise)]
             steps = [(name, 1 + 3 * float(torch.rand((), generator=noise))) for name in parts]
         else:
-            kind = _integer(0, len(self.kinds), noise)
-            steps = [(self.shown[kind - 1], _integer(1, 6, noise))] if kind else []
+            kind = integer(0, len(self.kinds), noise)
+            steps = [(self.shown[kind - 1], integer(1, 6, noise))] if kind else []
         if steps == [IDENTITY]:
             steps = []
         if not steps:
@@ -134,10 +134,6 @@ def _content(path: Path, pattern: str | None) -> list[str]:
 
 def _caption(contents: list[str], kind: str, quality: float, noise: torch.Generator) -> str:
     grade = QUALITIES[min(4, int(5 * quality))]
-    template = _TEMPLATES[_integer(0, len(_TEMPLATES), noise)]
-    content = contents[_integer(0, len(contents), noise)].strip(" .").lower()
+    template = _TEMPLATES[integer(0, len(_TEMPLATES), noise)]
+    content = contents[integer(0, len(contents), noise)].strip(" .").lower()
     return template.format(content=content, kind=kind, quality=grade)
-
-
-def _integer(low: int, high: int, noise: torch.Generator) -> int:
-    return int(torch.randint(low, high, (), generator=noise))

@@ -4,17 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..config import SourceSpec, human_means
+from ..config import KADID_SIDE, SourceSpec, human_means
 from ..distortions import distort
 from ..errors import InputError
 from ..images import read_image, shrink, to_float, to_uint8, write_png
-from ..rng import generator, permutation
+from ..rng import generator, integer, permutation
 from .captions import captioned, held_out
 from .synthetic import distortable, human_opinion
 
-SHORT_SIDE = 384  # human means are of pictures of this size
 Photograph = tuple[Path, list[str]]  # with its captions
 
 
@@ -44,22 +41,18 @@ def standin_rows(
     for i, (path, captions) in enumerate(part):
         for version in range(versions):
             noise = generator(seed, "stand-in", path.name, version)
-            kind, level = kinds[_draw(len(kinds), noise)], 1 + _draw(5, noise)
+            kind, level = kinds[integer(0, len(kinds), noise)], 1 + integer(0, 5, noise)
             matches = (i + version) % 2 == 0
-            texts = captions if matches else part[(i + 1 + _draw(len(part) - 1, noise)) % len(part)][1]
+            texts = captions if matches else part[(i + 1 + integer(0, len(part) - 1, noise)) % len(part)][1]
             name = f"{path.stem}_{version}.png"
             if not (out / name).is_file():
-                image = to_float(shrink(distortable(read_image(path), path), SHORT_SIDE))
+                image = to_float(shrink(distortable(read_image(path), path), KADID_SIDE))
                 distorted = to_uint8(distort(image, kind, level, generator=noise))
                 write_png(out / name, distorted, {"distortion": f"{kind} {level}"})
             yield {
                 "image": name,
                 "group": path.stem,
                 "score": human_opinion(kind, level),
-                "prompt": texts[_draw(len(texts), generator(seed, "caption", path.name, version))].strip(" ."),
+                "prompt": texts[integer(0, len(texts), generator(seed, "caption", path.name, version))].strip(" ."),
                 "alignment": int(matches),
             }
-
-
-def _draw(count: int, noise: torch.Generator) -> int:
-    return int(torch.randint(count, (), generator=noise))

@@ -1,13 +1,13 @@
 """The recipe of an ablation: one method with parts taken away or changed, on the same draws."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from ..config import AblationSpec, load_experiment
 from .curve import curve
 
 
-def ablation(plan: str, *, shots: str | int = "20%", overrides: Sequence[str] = (), **options: Any) -> dict[str, Any]:
+def ablation(plan: str, *, shots: str | int = "20%", overrides: Iterable[str] = (), **options: Any) -> dict[str, Any]:
     """Adapt by each variant of a plan; `overrides` are for all of them, `options` as `curve` has them.
 
     Each result is a file, and what is there already is not computed again. In what is returned, `tables` is {table:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .. import metrics
-from ..config import BranchSpec, Config, load_config, load_pretrain, load_task, revised
+from ..config import KADID_SIDE, BranchSpec, Config, load_config, load_pretrain, load_task, revised
 from ..data.captions import KINDS, NOTHING, captioned, held_out
 from ..data.loading import Loader
 from ..data.synthetic import OPINION, human_opinion
@@ -29,7 +29,6 @@ from .protocol import Cache, Protocol, Rated, draw_trials, read_rated, run_trial
 SHOTS = (10, 20, 50, 100, 200, 400, 1000, 2000)
 UNSEEN_PHOTOGRAPHS = 24  # of the held-out ones; 125 synthetic pictures of each
 ADAPTED_DRAWS = 3
-SYNTHETIC_SIDE = 384
 
 
 def backbone(
@@ -176,7 +175,7 @@ def _ask(
     model: QualityModel, settings: Config, records: Sequence[Record], branch: str, place: str
 ) -> tuple[list[float], list[int]]:
     """Quality, and the best phrase of `branch`, of each record."""
-    loader = Loader(settings.views, OPINION, source_side=SYNTHETIC_SIDE if records[0].apply else None, cache_bytes=0)
+    loader = Loader(settings.views, OPINION, source_side=KADID_SIDE if records[0].apply else None, cache_bytes=0)
     state = model.encode_prompts()
     qualities: list[float] = []
     best: list[int] = []

@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..config import KADID_SIDE
 from ..data import synthesis
 from ..data.synthetic import human_opinion
 from ..distortions import DISTORTIONS, LEVELS, SMALLEST_SIDE, TID2013, Distortion, compose, distort, find
@@ -103,7 +104,7 @@ def synthesize(
     *,
     types: Sequence[str] = ("kadid10k",),
     levels: Sequence[float] = LEVELS,
-    short_side: int | None = 384,
+    short_side: int | None = KADID_SIDE,
     seed: int = 0,
     workers: int = 1,
 ) -> Synthesized:

@@ -1,8 +1,10 @@
 """The recipe of CLIP-AGIQA's experiment on a stand-in for rated AI-generated images."""
 
-import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from ..config import SourceSpec
 from ..data.standin import photographs, standin_rows
@@ -21,7 +23,7 @@ def standin(
     shots: str | int = "100%",
     plan: str = "experiments/agiqa_standin",
     out: str | Path = "runs/agiqa_standin",
-    overrides: tuple[str, ...] = (),
+    overrides: Iterable[str] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Make captioned, distorted photographs in `out`, and adapt by each variant of the plan on the same draws; what is
@@ -37,10 +39,7 @@ def standin(
                 rows.append(row)
                 log({})
             tables[name] = pictures / f"{name}.csv"
-            with tables[name].open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+            pd.DataFrame(rows).to_csv(tables[name], index=False)
     known = [f"task.test_labels={tables['test'].resolve()}", "task.range=[1, 5]", "task.alignment_range=[0, 1]"]
     return ablation(
         plan, task="csv", root=pictures, labels=tables["train"], shots=shots, out=Path(out) / "cells",
