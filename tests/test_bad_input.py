@@ -114,7 +114,7 @@ def test_unknown_names(refused, fsiqa):
         ("model.branches.quality.phrases=[good, fair, bad]", "not two phrases"),
         ("meta.inner_lr=1e30", "lower meta.inner_lr"),
         ("task.distortions=[jpegg]", "Did you mean 'jpeg'?"),
-        ("ridge={}", "learns by nothing or adapt, not by adapt and ridge"),
+        ("ridge={}", "learns by nothing or adapt, not by ridge and adapt"),
         ("loss=[]", "loss: meta and adapt need"),
         ("task.distortions=[tid2013/jpeg]", "KADID-10k does not have this type"),
     ],

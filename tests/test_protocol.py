@@ -409,3 +409,30 @@ def test_closed_forms_share_only_what_is_the_same(fsiqa, rows, quick, tmp_path):
     both, alone = (json.loads((tmp_path / f"{name}.json").read_text())["curve"] for name in ("both", "alone"))
     assert both["other"]["3"]["median"]["rmse"] == pytest.approx(alone["other"]["3"]["median"]["rmse"], rel=1e-3)
     assert both["ridge"]["3"]["median"]["rmse"] != pytest.approx(alone["other"]["3"]["median"]["rmse"], rel=1e-3)
+
+
+def test_the_tower_learns_under_the_head_of_ridge(fsiqa, rows, quick, tmp_path):
+    """The head is ridge regression's on the same shots; gradients then move what is named, and the scene phrases of
+    the regularizer look at the same embedding as ever."""
+    task = ("--task", "csv", "--labels", rows, "--test", "0.25", "--shots", 5, *quick, "--set", "ridge.penalties=[0.1]")
+    assert fsiqa("adapt", *task, "--config", "ridge", "--out", tmp_path / "ridge").code == 0
+    steps = sets(["adapt.trainable=[clip.visual.ln_post.*]", "adapt.steps=3", "adapt.lr=1e-2"])
+    files = ("--out", tmp_path / "both", "--json", tmp_path / "both.json")
+    result = fsiqa("adapt", *task, "--config", "grmp_ridge", *files, *steps)
+    assert result.code == 0, result.error
+    alone, both = (load_file(tmp_path / name / checkpoint.WEIGHTS) for name in ("ridge", "both"))
+    assert torch.equal(alone["head.weight"], both["head.weight"])
+    assert both.keys() - alone.keys() == {"clip.visual.ln_post.weight", "clip.visual.ln_post.bias"}
+    (trial,) = json.loads((tmp_path / "both.json").read_text())["seeds"]
+    assert -1 <= trial["cosine"] <= 1
+    before, after = (checkpoint.load(tmp_path / name)[0] for name in ("ridge", "both"))
+    view = fixed_views(read_image(rows.parent / "photo0.png"), ViewSpec(crop=32, count=1))[None]
+    with torch.inference_mode():
+        seen, now = after(view, branches=["scene"]), after(view)
+        assert not torch.allclose(before(view).quality, now.quality)
+        text = after.encode_prompts().text["scene"]
+        plain = torch.nn.functional.normalize(
+            after.clip.encode_image((view[0] / 255 - after.mean) / after.std)[0], dim=-1
+        )
+        torch.testing.assert_close(seen.logits["scene"], after.clip.logit_scale.exp() * plain @ text.T)
+    assert torch.equal(seen.quality, now.quality)

@@ -112,6 +112,8 @@ class ModelSpec(Spec):
                 raise InputError(f"model.visual.{name}.link: '{visual.link}' is itself linked to '{linked.link}'")
             if (linked.length, linked.depth) != (visual.length, visual.depth):
                 raise InputError(f"model.visual.{name}.link: '{visual.link}' has other lengths or depths")
+        if self.summarized and (self.visual or any(branch.windows for branch in self.branches.values())):
+            raise InputError(f"model.head {self.head}: sees an image without visual prompts, and no windows of it")
         if (self.head == "fusion") != (self.fusion is not None):
             raise InputError("model.fusion: goes with model.head=fusion, and the head with it")
         for name in self.asked:
@@ -263,9 +265,14 @@ class Config(Spec):
     views: ViewSpec = ViewSpec()
     meta: MetaSpec | None = None  # a method without one has no meta-training
     adapt: AdaptSpec | None = None  # a method without this and the next learns nothing from the shots
-    ridge: RidgeSpec | None = None  # adaptation in closed form, of the linear head
+    ridge: RidgeSpec | None = None  # adaptation in closed form, of the linear head; with adapt, where that begins
     gp: GaussianProcessSpec | None = None  # likewise, of the head gp
     seed: int = 0
+
+    @property
+    def learns(self) -> list[str]:
+        """How it learns from the shots: the sections that say so."""
+        return [name for name in ("ridge", "gp", "adapt") if getattr(self, name)]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -273,17 +280,16 @@ class Config(Spec):
         return {term.target: term.branch for term in self.loss if term.target in CLASSES and term.branch}
 
     def model_post_init(self, _: Any) -> None:
-        learns = [name for name in ("adapt", "ridge", "gp") if getattr(self, name)]
         ways = {
             "antonym": [[], ["adapt"]],
-            "linear": [["adapt"], ["ridge"]],
+            "linear": [["adapt"], ["ridge"], ["ridge", "adapt"]],
             "gp": [["gp"]],
             "fusion": [["adapt"]],
         }[self.model.head]
-        if learns not in ways:
-            known = " or ".join("".join(way) or "nothing" for way in ways)
+        if self.learns not in ways:
+            known = " or ".join(" and ".join(way) or "nothing" for way in ways)
             raise InputError(
-                f"model.head {self.model.head}: learns by {known}, not by {' and '.join(learns) or 'none'}"
+                f"model.head {self.model.head}: learns by {known}, not by {' and '.join(self.learns) or 'none'}"
             )
         if (self.meta or self.adapt) and not self.loss:
             raise InputError("loss: meta and adapt need at least one term")
@@ -300,8 +306,6 @@ class Config(Spec):
     def _check_branch(self, key: str, name: str, phrases: int | None = None) -> None:
         if name not in self.model.branches:
             raise InputError(f"{key}: no branch is named '{name}'")
-        if self.model.summarized:
-            raise InputError(f"{key}: a head of its own ({self.model.head}) compares with no phrases")
         if phrases is not None and self.model.branches[name].logits != phrases:
             wanted = "two phrases, good and bad" if phrases == 2 else f"{phrases} phrases"
             raise InputError(f"{key}: '{name}' has not {wanted}")

@@ -10,7 +10,8 @@ class Spec(BaseModel):
 
 
 def laid_over(below: Any, above: Any) -> Any:
-    """Keys and values with others laid over them, part by part; null takes a part away."""
+    """Keys and values with others laid over them, part by part; null takes away what it is laid over."""
     if not isinstance(below, dict) or not isinstance(above, dict):
         return above
-    return below | {key: laid_over(below.get(key), value) for key, value in above.items()}
+    merged = below | {key: laid_over(below.get(key), value) for key, value in above.items()}
+    return {key: value for key, value in merged.items() if value is not None}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import torch
@@ -98,14 +98,14 @@ class QualityModel(nn.Module):
         is judged for itself, and the mean returned. A model without visual prompts also takes what `look` made of them.
         `prompts` are those of B pictures, as in a `Batch`; logits of a branch with `own_prompt` are nan without one.
         """
-        if self.head is not None and self.spec.summarized:
-            summary: Output = self.head(self.look(images).mean(dim=1))
-            return summary
         wanted = list(dict.fromkeys([*self.spec.asked, *(branches or ())]))
         state = state or self.encode_prompts(wanted)
         tokens, seen = {}, {}
+        summary = self.look(images) if self.spec.summarized else None
         for name in dict.fromkeys(map(self._set, wanted)):
-            if name in self.dense:
+            if summary is not None:
+                seen[name] = summary[:, :, : self.clip.visual.output_dim]
+            elif name in self.dense:
                 tokens[name] = self._tokens(images, name, state)
                 seen[name] = F.normalize(tokens[name][:, :, 0] @ self.clip.visual.proj, dim=-1)
             else:
@@ -122,16 +122,18 @@ class QualityModel(nn.Module):
                     logits[name] = scale * attend(similarity, branch.attention)
                 else:
                     logits[name] = scale * image @ state.text[name].to(scale).T
-        if self.head is not None:
+        if self.head is not None and summary is not None:
+            judged: Output = self.head(summary.mean(dim=1))
+        elif self.head is not None:
             through = tokens[self._set(self.spec.asked[0])]
             phrases = torch.cat([state.text[name] for name in self.spec.asked])
-            quality = self.head(phrases, through.flatten(0, 1)).unflatten(0, through.shape[:2])
+            judged = Output(self.head(phrases, through.flatten(0, 1)).unflatten(0, through.shape[:2]).mean(dim=1))
         else:
-            quality = antonym_quality(logits[self.spec.quality])
+            judged = Output(antonym_quality(logits[self.spec.quality]).mean(dim=1))
         told = [antonym_quality(logits[name]).mean(dim=1) for name in self.spec.alignment if name in logits]
         alignment = torch.stack(told).nanmean(dim=0) if told else None
         logits, features = ({k: v.mean(dim=1) for k, v in values.items()} for values in (logits, seen))
-        return Output(quality.mean(dim=1), logits, features, alignment=alignment)
+        return replace(judged, logits=logits, features=features, alignment=alignment)
 
     def look(self, images: Tensor, visual: str = PLAIN, state: PromptState | None = None) -> Tensor:
         """What the image tower says of each view of `images`, as for `forward`: (B, V, D), L2-normalised, through a

@@ -34,7 +34,7 @@ from . import cells
 from .common import build_model, choose_device, evaluate_on
 from .figures import drawn_curves
 from .metatraining import meta_step
-from .protocol import fit_shots
+from .protocol import learn
 
 BASELINES = ("random", "joint")
 
@@ -181,7 +181,7 @@ def _arm(
     for count in spec.shots:
         for name, value in params.items():
             value.data.copy_(start[name])
-        fit_shots(model, loader, draw_shots(pictures.pool, Shots.parse(count), seed=settings.seed), settings, place)
+        learn(model, loader, draw_shots(pictures.pool, Shots.parse(count), seed=settings.seed), settings, place)
         found[str(count)] = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
     return found
 

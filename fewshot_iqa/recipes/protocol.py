@@ -134,22 +134,17 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
             before = compare(Output(torch.stack([known[record] for record in draw.test])), wanted, subsets)
         report = before
     started = ended = time.monotonic()
-    if settings.adapt:
-        if candidates := settings.adapt.candidates():
-            best = _choose(protocol, draw, pictures, candidates, settings.adapt.folds)
-            entry["chosen"] = settings.adapt.choose[best]
-            settings = settings.model_copy(update={"adapt": candidates[best]})
-        history = fit_shots(model, pictures, draw.shots, settings, device)
+    if settings.adapt and (candidates := settings.adapt.candidates()):
+        best = _choose(protocol, draw, pictures, candidates, settings.adapt.folds)
+        entry["chosen"] = settings.adapt.choose[best]
+        settings = settings.model_copy(update={"adapt": candidates[best]})
+    if settings.learns:
+        history = learn(model, pictures, draw.shots, settings, device)
         ended = time.monotonic()
         cosines = [told["cosine"] for told in history if "cosine" in told]
         entry |= {"cosine": statistics.median(cosines)} if cosines else {}
         title = "testing after adaptation"
         report = evaluate_on(model, pictures, draw.test, device, title, settings.labels, settings.model.alignment)
-    elif model.spec.summarized:
-        started = time.monotonic()
-        _solve(model, torch.stack([known[record].mean(dim=0) for record in draw.shots]), draw, settings)
-        ended = time.monotonic()
-        report = evaluate_on(model, pictures, draw.test, device, "testing")
     assert report is not None
     entry |= {"shots": len(draw.shots), "pool": draw.pool, "test": len(draw.test)} | figures(report)
     entry |= {"zero_step": figures(before) if before else None}
@@ -231,12 +226,30 @@ def _ready(protocol: Protocol, draw: Draw) -> tuple[QualityModel, Loader, Config
     return model.to(protocol.device), loader_of(protocol, draw), settings
 
 
-def fit_shots(
+def learn(
     model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str
 ) -> list[Mapping[str, float]]:
-    """Adapt `model` in place by gradients, as `settings.adapt` says; returns what is told of each step."""
-    spec, seed = settings.adapt, settings.seed
-    assert spec is not None
+    """Adapt `model` in place: its head in closed form, then by gradients, as far as the method has these; returns what
+    is told of each step."""
+    if settings.ridge or settings.gp:
+        _solve(model, loader, shots, settings, device)
+    return _descend(model, loader, shots, settings.adapt, settings, device) if settings.adapt else []
+
+
+def _solve(model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str) -> None:
+    with torch.no_grad():
+        features = [model.look(batch.images.to(device)).mean(dim=1) for batch in loader.fixed_batches(shots)]
+    quality = _qualities(shots, loader.scale)
+    if settings.ridge:
+        ridge(model, torch.cat(features), quality, settings.ridge, [record.group for record in shots])
+    elif settings.gp:
+        gaussian_process(model, torch.cat(features), quality, settings.gp)
+
+
+def _descend(
+    model: QualityModel, loader: Loader, shots: Sequence[Record], spec: AdaptSpec, settings: Config, device: str
+) -> list[Mapping[str, float]]:
+    seed = settings.seed
     anchor, params = _anchor(settings, spec, device), model.train_only(spec.trainable)
     history: list[Mapping[str, float]] = []
     with track("adapting", spec.steps) as show, rng.scoped(seed, "dropout"):
@@ -261,20 +274,12 @@ def _choose(protocol: Protocol, draw: Draw, pictures: Loader, candidates: Sequen
             for rest, fold in splits:
                 model, _, settings = _ready(protocol, draw)
                 with quiet():
-                    fit_shots(model, pictures, rest, settings.model_copy(update={"adapt": candidate}), protocol.device)
+                    learn(model, pictures, rest, settings.model_copy(update={"adapt": candidate}), protocol.device)
                     reports.append(evaluate_on(model, pictures, fold, protocol.device))
                 log({})
             predicted, rated = ([v for r in reports for v in getattr(r, side)] for side in ("predicted", "rated"))
             merits.append(metrics.merit(metrics.report(predicted, rated)))
     return merits.index(max(merits))
-
-
-def _solve(model: QualityModel, features: Tensor, draw: Draw, settings: Config) -> None:
-    quality = _qualities(draw.shots, draw.scale)
-    if settings.ridge:
-        ridge(model, features, quality, settings.ridge, [record.group for record in draw.shots])
-    elif settings.gp:
-        gaussian_process(model, features, quality, settings.gp)
 
 
 def _looks_the_same(model: QualityModel, settings: Config) -> bool:
