@@ -382,8 +382,9 @@ def test_the_ablation_prints_its_tables(fsiqa, overrides, table, tmp_path):
     assert tables["components"]["full"]["median"]["distortion_accuracy"] in (0, 0.5, 1)
 
 
-def test_the_plan_of_the_ablation_is_sound():
-    spec = load_experiment("experiments/mp_iqe_ablation", kind=AblationSpec)
+@pytest.mark.parametrize("plan", ["mp_iqe_ablation", "qgr", "agiqa_standin"])
+def test_the_plans_of_ablations_are_sound(plan):
+    spec = load_experiment(f"experiments/{plan}", kind=AblationSpec)
     for variants in spec.tables.values():
         for changes in variants.values():
             settings = load_config(spec.config, changes)

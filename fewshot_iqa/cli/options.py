@@ -17,6 +17,7 @@ SET = Annotated[
 ]
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here as well.")]
 RESUME = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")]
+RESULTS = Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")]
 START = Annotated[
     str | None,
     typer.Option("--from", help="Checkpoint, or none. Default: runs/metatrain, else the shipped one, if it fits."),

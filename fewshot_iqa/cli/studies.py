@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from ..printing import decimals, print_table, write_json
-from .options import CLIP, CONFIG, DEVICE, JSON, LABELS, ROOT, SET, WORKERS, numbers, words
+from .options import CLIP, CONFIG, DEVICE, JSON, LABELS, RESULTS, ROOT, SET, WORKERS, numbers, words
 
-FIGURES = ("srcc", "plcc", "rmse", "scene_accuracy", "distortion_accuracy", "alignment_auc")
+FIGURES = ("srcc", "plcc", "rmse", "cosine", "scene_accuracy", "distortion_accuracy", "alignment_auc")
 
 bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 
@@ -79,9 +79,7 @@ experiment = typer.Typer(help="Repeat the project's experiments.", no_args_is_he
 def experiment_meta_vs_none(
     images: Annotated[Path, typer.Option(help="Folder of clean photographs.")],
     config: Annotated[str, typer.Option(help="The plan, a .yaml file.")] = "experiments/meta_vs_none",
-    out: Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")] = Path(
-        "runs/meta_vs_none"
-    ),
+    out: RESULTS = Path("runs/meta_vs_none"),
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves.")] = None,
     workers: WORKERS = 1,
     device: DEVICE = None,
@@ -106,31 +104,35 @@ def experiment_meta_vs_none(
         draw_curves(result, figure)
 
 
-@experiment.command("mp-iqe-ablation")
-def experiment_mp_iqe_ablation(
-    task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
-    shots: Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")] = "20%",
-    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 5,
-    root: ROOT = None,
-    labels: LABELS = None,
-    plan: Annotated[str, typer.Option(help="The plan, a .yaml file.")] = "experiments/mp_iqe_ablation",
-    out: Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")] = Path(
-        "runs/mp_iqe_ablation"
-    ),
-    workers: WORKERS = 1,
-    clip: CLIP = None,
-    device: DEVICE = None,
-    overrides: SET = None,
-    json_file: JSON = None,
-) -> None:
-    """MP-IQE without its parts, and with prompts of other lengths."""
-    from ..recipes.ablation import ablation as run
+def _ablation(name: str, told: str) -> None:
+    """Make the command of an ablation, whose plan has its name."""
 
-    result = run(
-        plan, task=task, shots=shots, seeds=seeds, root=root, labels=labels, out=out, workers=workers, clip=clip,
-        device=device, overrides=overrides or (),
-    )  # fmt: skip
-    _report_variants(task, seeds, result, json_file)
+    @experiment.command(name, help=told)
+    def command(
+        task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
+        shots: Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")] = "20%",
+        seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 5,
+        root: ROOT = None,
+        labels: LABELS = None,
+        plan: Annotated[str, typer.Option(help="The plan, a .yaml file.")] = f"experiments/{name.replace('-', '_')}",
+        out: RESULTS = Path("runs", name),
+        workers: WORKERS = 1,
+        clip: CLIP = None,
+        device: DEVICE = None,
+        overrides: SET = None,
+        json_file: JSON = None,
+    ) -> None:
+        from ..recipes.ablation import ablation as run
+
+        result = run(
+            plan, task=task, shots=shots, seeds=seeds, root=root, labels=labels, out=out, workers=workers, clip=clip,
+            device=device, overrides=overrides or (),
+        )  # fmt: skip
+        _report_variants(task, seeds, result, json_file)
+
+
+_ablation("mp-iqe-ablation", "MP-IQE without its parts, and with prompts of other lengths.")
+_ablation("qgr", "GRMP-IQA with other strengths and scopes of its regularisation, and other parameters.")
 
 
 def _report_variants(task: str, seeds: int, result: dict[str, Any], json_file: Path | None) -> None:
