@@ -12,7 +12,7 @@ from torch import Tensor
 from . import metrics
 from .types import Batch, Output
 
-CORRELATIONS = ("srcc", "plcc", "krcc")
+CORRELATIONS = ("srcc", "plcc", "plcc_logistic", "krcc", "alignment_srcc")
 NINETY = 1.6449  # standard deviations on either side of the mean that hold 90 % of a normal distribution
 
 

@@ -115,6 +115,8 @@ def _gradients(
     branch, temperature = regularizer.branch, regularizer.temperature
     output = model(batch.images, branches=[*loss.branches, branch], prompts=batch.prompts)
     task_loss = loss(output, batch.targets)
+    if not output.logits[branch].requires_grad:  # nothing that learns has a part in what is to be kept
+        return {"loss": task_loss.item()}, gradients_by_name(task_loss, params)
     with torch.no_grad():
         target = (anchor(batch.images).logits[branch] / temperature).softmax(dim=-1)
     semantic_loss = distribution_cross_entropy(output.logits[branch], target, temperature)

@@ -57,6 +57,12 @@ class Scorer:
     device: str
     explaining: Sequence[str] = ()
 
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether it compares images with prompts of their own."""
+        spec = self.model.spec
+        return any(spec.branches[name].own_prompt for name in spec.alignment)
+
     def score(self, images: str | Path | Sequence[str | Path]) -> float | list[float]:
         """The quality of one image file, or of each of several (folders are searched).
 
@@ -78,12 +84,15 @@ class Scorer:
         self, paths: Iterable[Path], *, explain: bool = False, prompts: Mapping[str, str] | None = None
     ) -> Iterator[Score]:
         """A score per path, in order, as soon as it is known; with `explain`, also what the picture likely shows; with
-        `prompts` {file name: prompt}, also how well it matches its own."""
+        `prompts` {file name: prompt}, also how well it matches its own. InputError where the method tells no such."""
         if explain and not self.explaining:
             raise InputError("--explain: this method has learned no phrases but good and bad")
-        matching = self.model.spec.alignment if prompts is not None else []
-        if prompts is not None and not matching:
+        if prompts is not None and not self.model.spec.alignment:
             raise InputError("--prompts: this method does not tell how well an image matches its prompt")
+        return self._stream(paths, explain, prompts)
+
+    def _stream(self, paths: Iterable[Path], explain: bool, prompts: Mapping[str, str] | None) -> Iterator[Score]:
+        matching = self.model.spec.alignment if prompts is not None else []
         branches = [*(self.explaining if explain else []), *matching]
         with torch.inference_mode():
             state = self.model.encode_prompts()

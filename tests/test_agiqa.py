@@ -21,11 +21,12 @@ from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import split_by_group
 from fewshot_iqa.data.standin import photographs, standin_rows
 from fewshot_iqa.errors import InputError
+from fewshot_iqa.evaluate import compare
 from fewshot_iqa.finetune import fit
 from fewshot_iqa.losses import WeightedSum
 from fewshot_iqa.model.backbone import load_clip
 from fewshot_iqa.model.checkpoint import build
-from fewshot_iqa.types import Batch, Scale
+from fewshot_iqa.types import Batch, Output, Scale
 from tests.conftest import photograph, seeded, sets
 
 DATA = os.environ.get("FSIQA_DATA")
@@ -147,6 +148,9 @@ def test_the_commands(fsiqa, overrides, table, tmp_path):
     assert result.code == 0, result.error
     with (tmp_path / "scores.csv").open() as file:
         assert 0 <= float(next(csv.DictReader(file))["quality"]) <= 1
+    (tmp_path / "prompts.csv").write_text("image,prompt\nphoto0.png,a cat\n")
+    result = fsiqa("score", out, tmp_path / "photo0.png", "--prompts", tmp_path / "prompts.csv")
+    assert "this method does not read prompts" in result.output
     result = fsiqa(*command, *sets(overrides))  # without its range the column says nothing
     assert result.code == 0, result.error
     assert result.error.count("no picture has a known label of its alignment") == 1
@@ -180,7 +184,7 @@ def test_a_picture_meets_its_own_prompt(matching):
 
 def test_prompts_learn_where_there_are_some(matching, overrides):
     loss = WeightedSum(load_config("clip_agiqa_prompt", overrides).loss)
-    params = matching.train_only(["text.*", "visual.*"])
+    params = matching.train_only(["text.*", "visual.*", "clip.logit_scale"])
     images, alignment = seeded(3, 3, 32, 32), torch.tensor([0.9, 0.1, 0.5])
     targets = {"quality": seeded(3), "alignment": alignment}
 
@@ -208,11 +212,17 @@ def test_scores_with_prompts(fsiqa, overrides, table, tmp_path):
     assert -1 <= json.loads(report.read_text())["median"]["alignment_srcc"] <= 1
     (tmp_path / "prompts.csv").write_text("image,prompt\nphoto0.png,a cat\nphoto1.png,\n")
     images, found = [tmp_path / f"photo{i}.png" for i in range(2)], tmp_path / "scores.csv"
+    result = fsiqa("score", out, *images, "--explain", "--csv", found)
+    assert "has learned no phrases" in result.error
+    assert not found.exists()  # nor would one that was there be lost
     result = fsiqa("score", out, *images, "--prompts", tmp_path / "prompts.csv", "--csv", found)
     assert result.code == 0, result.error
     assert "1 of 2 images have no prompt" in result.output
     with found.open() as file:
         assert all(0 <= float(row["alignment"]) <= 1 for row in csv.DictReader(file))
+    (tmp_path / "prompts.csv").write_text("image,prompt\nsd/0.png,a cat\nglide/0.png,a dog\n")
+    result = fsiqa("score", out, *images, "--prompts", tmp_path / "prompts.csv")
+    assert "two prompts for images named 0.png" in result.error
     (tmp_path / "prompts.csv").write_text("picture,prompt\n")
     result = fsiqa("score", out, *images, "--prompts", tmp_path / "prompts.csv")
     assert "prompts.csv" in result.error
@@ -230,6 +240,23 @@ def test_ratings_of_alignment(table):
     assert targets[1].isnan()
     with pytest.raises(InputError, match="row 2: the alignment '4' is not a number from 0 to 3"):
         read_table(revised(task, alignment_range=[0, 3]))
+    with pytest.raises(InputError, match=r"alignment_range.*the lowest and the highest are needed"):
+        load_task("agiqa3k", ["alignment_range=[5, 5]"])
+
+
+def test_figures_of_alignment():
+    told = torch.tensor([0.9, 0.2, 0.6, float("nan"), 0.1])
+    output = Output(torch.zeros(5), alignment=told)
+
+    def figures(*rated):
+        return compare(output, [0.0] * 5, alignment=rated).metrics
+
+    nan = float("nan")
+    assert figures(1.0, 0.0, 0.0, 1.0, nan)["alignment_auc"] == 1
+    assert figures(0.0, 0.0, 1.0, 1.0, 0.0)["alignment_auc"] == pytest.approx(2 / 3)
+    assert figures(0.8, 0.3, 0.5, 0.9, nan)["alignment_srcc"] == 1
+    assert figures(0.1, 0.5, 0.3, 0.9, nan)["alignment_srcc"] == -1
+    assert not {"alignment_auc", "alignment_srcc"} & set(figures(*[nan] * 5))
 
 
 @pytest.mark.parametrize(
@@ -237,6 +264,8 @@ def test_ratings_of_alignment(table):
     [
         ("model.visual.main.link=other", "no visual set is named 'other'"),
         ("model.visual.align.link=main", "is itself linked"),
+        ("model.visual.main.link=main", "is itself linked"),
+        ("loss=[{kind: mse, target: alignment}]", "the target alignment needs a branch"),
         ("model.visual.main.length=4", "other lengths or depths"),
         ("loss=[{kind: cross_entropy, branch: alignment, target: alignment}]", "needs a target of classes"),
     ],
@@ -356,6 +385,14 @@ def test_the_stand_in_pairs_pictures_with_captions(captioned_photographs):
     assert all(held_out(path) for path, _ in test)
     with pytest.raises(InputError, match="too few"):
         photographs(captioned_photographs, source, 6)
+    with pytest.raises(InputError, match=r"none\.txt: not a table with the columns image and caption"):
+        photographs(captioned_photographs, source.model_copy(update={"captions": "none.txt"}), 5)
+    again = training[0][0].with_suffix(".bmp")
+    photograph(9).save(again)
+    with (captioned_photographs / "captions.txt").open("a") as file:
+        file.write(f"{again.name},the same name\n")
+    with pytest.raises(InputError, match=f"two photographs are named {again.stem}"):
+        photographs(captioned_photographs, source, 5)
 
 
 def test_the_stand_in_experiment(fsiqa, miniature, captioned_photographs, tmp_path):

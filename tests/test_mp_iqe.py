@@ -23,8 +23,8 @@ from fewshot_iqa.finetune import fit
 from fewshot_iqa.images import assemble, fixed_views
 from fewshot_iqa.losses import WeightedSum, label_cross_entropy
 from fewshot_iqa.model.backbone import load_clip
-from fewshot_iqa.model.checkpoint import build
-from fewshot_iqa.model.heads import FusionHead, attend, pool_windows
+from fewshot_iqa.model.checkpoint import build, facts
+from fewshot_iqa.model.heads import FusionHead, FusionLayer, attend, pool_windows
 from fewshot_iqa.types import Batch, Record, Scale
 from tests.conftest import photograph, seeded, sets
 
@@ -130,6 +130,35 @@ def test_the_decoder_by_its_gradient():
     each = torch.stack([head(phrases, one[None])[0] for one in tokens])
     assert torch.allclose(head(phrases, tokens), each)
     assert torch.allclose(head(phrases.flip(0), tokens), head(phrases, tokens))
+
+
+def test_a_layer_of_the_decoder_is_the_papers():
+    """Equations 12 to 14, attention written out."""
+    with rng.scoped(0, "layer"):
+        layer = FusionLayer(4, heads=1).double()
+    queries, tokens = seeded(1, 3, 4).double(), seeded(1, 5, 4).double() - 0.5
+
+    def attention(module, asked, told):
+        q, k, v = (
+            x @ w.T + b
+            for x, w, b in zip(
+                (asked, told, told), module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3), strict=True
+            )
+        )
+        return module.out_proj((q @ k.mT / 2).softmax(-1) @ v)
+
+    asked = layer.norm_self(queries)
+    between = attention(layer.self_attention, asked, asked) + queries
+    expected = layer.mlp(attention(layer.cross_attention, layer.norm_cross(between), tokens) + between)
+    torch.testing.assert_close(layer(queries, tokens), expected)
+
+
+def test_windows_in_bfloat16(model):
+    images = seeded(2, 3, 32, 32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        rough = model(images).logits["distortion"]
+    with torch.no_grad():
+        torch.testing.assert_close(rough, model(images).logits["distortion"], rtol=0.05, atol=0.05 * rough.abs().max())
 
 
 def test_of_several_views_the_mean_counts(model):
@@ -241,6 +270,9 @@ def test_folders_tell_annotated_pictures_apart(tmp_path):
     (tmp_path / "a.txt").write_text("".join(f"{row}\t1\t{row[:4]}\tanimal\tinvalid\tinvalid\n" for row in rows))
     records = read_table(revised(load_task("csv"), labels=tmp_path / "t.csv", annotations=[tmp_path / "a.txt"]))
     assert [record.distortion for record in records] == ["jp2k", "gblu"]
+    (tmp_path / "a.txt").write_text("jp2k/img1.png\t1\tjp2k\tanimal\tinvalid\tinvalid\n")
+    records = read_table(revised(load_task("csv"), labels=tmp_path / "t.csv", annotations=[tmp_path / "a.txt"]))
+    assert [record.distortion for record in records] == ["jp2k", None]
 
 
 def test_commands_explain_what_they_see(fsiqa, overrides, table, tmp_path):
@@ -284,6 +316,19 @@ def test_what_lacks_labels_learns_from_the_rest(fsiqa, overrides, rated, tmp_pat
     assert result.error.count("no picture has a known label of its scene") == 1
     assert result.error.count("no picture has a known label of its distortion") == 1
     assert len(json.loads(report.read_text())["seeds"]) == 2
+
+
+def test_only_shots_count_as_labelled(fsiqa, overrides, table, tmp_path):
+    """One picture is labelled; a seed that tests on it has learned nothing of scenes."""
+    rows = [{"image": f"photo{i}.png", "score": i, "scene": "" if i else "plant"} for i in range(6)]
+    task = ("adapt", "--config", "mp_iqe", "--task", "csv", "--labels", table(rows), "--shots", 2, *sets(overrides))
+    learned = set()
+    for seed in range(4):
+        out = tmp_path / f"out{seed}"
+        result = fsiqa(*task, "--seed", seed, "--out", out)
+        learned.add(facts(out)["labels"]["scene"])
+        assert ("no picture has a known label of its scene" in result.error) == (not facts(out)["labels"]["scene"])
+    assert learned == {0, 1}
 
 
 def test_it_is_meta_trained_like_any_method(fsiqa, overrides, photographs, tmp_path):
@@ -380,6 +425,12 @@ def test_the_ablation_prints_its_tables(fsiqa, overrides, table, tmp_path):
     assert tables["length"]["4"] == tables["components"]["full"]  # computed once
     assert len(list(out.glob("*seed*.json"))) == 3 * 2
     assert tables["components"]["full"]["median"]["distortion_accuracy"] in (0, 0.5, 1)
+    assert "sets this itself" in fsiqa(*command, "--set", "model.visual.main.length=3").error
+    rows[0]["distortion"] = "darken"
+    table(rows)
+    assert "holds results of another ratings" in fsiqa(*command).error
+    plan.write_text("config: mp_iqe\ntables: [a]\n")
+    assert "tables" in fsiqa(*command).error
 
 
 @pytest.mark.parametrize("plan", ["mp_iqe_ablation", "qgr", "agiqa_standin"])

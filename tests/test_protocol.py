@@ -336,7 +336,8 @@ def test_overrides_are_for_the_methods_that_have_them(fsiqa, rows, quick, tmp_pa
         tmp_path / "curve",
         *quick,
     )
-    result = fsiqa(*task, "--methods", "ridge,coop", "--seed", 3, "--seeds", 1, "--set", "adapt.steps=1")
+    sections = sets(["adapt.steps=1", "ridge={penalties: [1]}"])
+    result = fsiqa(*task, "--methods", "ridge,coop", "--seed", 3, "--seeds", 1, *sections)
     assert result.code == 0, result.error
     assert {path.name for path in (tmp_path / "curve").glob("*seed*")} == {"ridge-2-seed3.json", "coop-2-seed3.json"}
     assert "begins from meta-trained" in fsiqa(*task, "--methods", "ridge,coop", "--from", tmp_path).error
@@ -436,3 +437,13 @@ def test_the_tower_learns_under_the_head_of_ridge(fsiqa, rows, quick, tmp_path):
         )
         torch.testing.assert_close(seen.logits["scene"], after.clip.logit_scale.exp() * plain @ text.T)
     assert torch.equal(seen.quality, now.quality)
+
+
+@pytest.mark.parametrize(("method", "trainable"), [("grmp", "text.quality.*"), ("grmp_ridge", "head.*")])
+def test_what_cannot_forget_needs_no_regularisation(fsiqa, rows, quick, method, trainable, tmp_path):
+    """What learns has no part in the scene phrases' distribution: QGR has nothing to keep."""
+    task = command(rows, tmp_path / "out", "--config", method, "--shots", 4, "--from", "none")
+    further = sets([f"adapt.trainable=[{trainable}]", "adapt.steps=2", "adapt.batch=2"])
+    result = fsiqa("adapt", *task, *quick, *further, "--json", tmp_path / "out.json")
+    assert result.code == 0, result.error
+    assert "cosine" not in json.loads((tmp_path / "out.json").read_text())["seeds"][0]

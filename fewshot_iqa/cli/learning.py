@@ -97,6 +97,9 @@ def adapt(
     for target in ("scene", "distortion"):
         if (accuracy := facts["median"].get(f"{target}_accuracy")) is not None:
             typer.echo(f"the likeliest {target} is right in {accuracy:.0%} of the test pictures that have one")
+    for name, what in (("srcc", "SRCC"), ("auc", "area under the ROC curve")):
+        if (value := facts["median"].get(f"alignment_{name}")) is not None:
+            typer.echo(f"alignment of image and prompt: {what} {value:.3f}")
     typer.echo(f"started from {facts['start']}; saved{' the first' if several else ''} in {result.out}")
     write_json(json_file, facts)
 

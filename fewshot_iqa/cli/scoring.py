@@ -61,12 +61,13 @@ def score(
     more = [*branches, *(["alignment"] if prompts_file else [])]
     head = (*SCORE_COLUMNS, *more)
     rows, shown = [], []
+    results = scorer.stream(files, explain=explain, prompts=prompts)
     with ExitStack() as stack:
         table = csv.writer(stack.enter_context(open_text(csv_file))) if csv_file else None
         if table:
             table.writerow(head)
         log = stack.enter_context(track("scoring", len(files)))
-        for result in scorer.stream(files, explain=explain, prompts=prompts):
+        for result in results:
             quality, rating = (result.quality, result.quality_sd), (result.rating, result.rating_sd)
             told: list[Any] = [result.likeliest.get(name, "") for name in branches]
             told += [rounded(result.alignment)] if prompts_file else []
@@ -79,9 +80,12 @@ def score(
     write_json(json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(head, r, strict=True)) for r in rows]})
     if map_file:
         draw_attention(scorer.attention(files[0]), map_file)
-    without = sum(path.name not in prompts for path in files) if prompts is not None else 0
-    if without:
-        typer.echo(f"{without} of {len(files)} images have no prompt in {prompts_file}: alignment by phrases alone")
+    if prompts is not None:
+        without = sum(path.name not in prompts for path in files)
+        if not scorer.reads_prompts:
+            typer.echo("this method does not read prompts: alignment by its phrases alone")
+        elif without:
+            typer.echo(f"{without} of {len(files)} images have no prompt there: alignment by phrases, if any")
     failed = sum(quality is None for _, quality, *_ in rows)
     if failed:
         typer.echo(f"{failed} of {len(rows)} images could not be scored", err=True)

@@ -9,14 +9,19 @@ from .task import EpisodeSpec
 
 
 class AblationSpec(Spec):
-    """Variants of a method, {table: {variant: overrides}}."""
+    """Variants of a method, {table: {variant: overrides}}, all from `start`: none (fresh prompts), a checkpoint, or
+    null for what `adapt` begins from."""
 
     config: str
+    start: str | None = "none"
     tables: dict[str, dict[str, list[str]]] = Field(min_length=1)
 
     @field_validator("tables", mode="before")
     @classmethod
     def _named(cls, tables: Any) -> Any:
+        """Names may look like numbers."""
+        if not isinstance(tables, dict) or not all(isinstance(variants, dict) for variants in tables.values()):
+            return tables
         return {table: {str(name): changes for name, changes in variants.items()} for table, variants in tables.items()}
 
 

@@ -108,7 +108,7 @@ class ModelSpec(Spec):
             linked = self.visual.get(visual.link) if visual.link is not None else visual
             if linked is None:
                 raise InputError(f"model.visual.{name}.link: no visual set is named '{visual.link}'")
-            if linked.link not in (None, visual.link):
+            if visual.link is not None and linked.link is not None:
                 raise InputError(f"model.visual.{name}.link: '{visual.link}' is itself linked to '{linked.link}'")
             if (linked.length, linked.depth) != (visual.length, visual.depth):
                 raise InputError(f"model.visual.{name}.link: '{visual.link}' has other lengths or depths")
@@ -140,6 +140,8 @@ class LossTerm(Spec):
             raise InputError(
                 "loss: cross_entropy needs a target of classes (scene or distortion), and no other kind does"
             )
+        if self.target and self.branch is None:
+            raise InputError(f"loss: the target {self.target} needs a branch")
         if self.kind == "smooth_l1" and self.branch:
             raise InputError("loss: smooth_l1 is on the quality, not on a branch")
 

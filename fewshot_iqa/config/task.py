@@ -48,6 +48,13 @@ class TableTask(Spec):
     annotations: list[Path] = Field([])  # LIQE's files of scenes and distortions
     test: float = Field(0.2, gt=0, lt=1)
 
+    @field_validator("range", "alignment_range")
+    @classmethod
+    def _spans(cls, ends: tuple[float, float] | None) -> tuple[float, float] | None:
+        if ends is not None and not ends[0] < ends[1]:
+            raise ValueError("the lowest and the highest are needed, such as [1, 5]")
+        return ends
+
     @field_validator("subset", "model")
     @classmethod
     def _has_a_group(cls, pattern: str | None) -> str | None:

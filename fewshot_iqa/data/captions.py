@@ -122,8 +122,13 @@ def captioned(root: Path, source: SourceSpec) -> list[tuple[Path, list[str]]]:
     photographs = photographs_in(folder)
     captions: dict[str, list[str]] = {}
     if source.captions:
-        table = pd.read_csv(root / source.captions)
-        captions = {str(image): list(texts) for image, texts in table.groupby("image")["caption"]}
+        try:
+            table = pd.read_csv(root / source.captions)
+            captions = {str(image): list(texts) for image, texts in table.groupby("image")["caption"]}
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{root / source.captions}: not a table with the columns image and caption ({error})"
+            ) from None
     return [(path, captions.get(path.name) or _content(path, source.content)) for path in photographs]
 
 

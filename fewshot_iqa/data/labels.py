@@ -60,23 +60,24 @@ def label_targets(records: Sequence[Record]) -> dict[str, Tensor]:
 
 
 class Annotations:
-    """What LIQE's annotation files say of pictures: tab-separated path, score, distortion and three scenes, of which
-    some are `invalid`."""
+    """What LIQE's annotation files say of the pictures `files`: tab-separated path, score, distortion and three scenes,
+    of which some are `invalid`. A file is known by its name where names are unique on both sides, else by its folders
+    as well."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._of: dict[str, dict[str, dict[str, str]]] = {}
-        for path in paths:
-            for name, distortion, scenes in _rows(path):
-                said = {"distortion": distortion, "scene": ";".join(scenes)}
-                self._of.setdefault(Path(name).name, {})[name] = said
+    def __init__(self, paths: Sequence[Path], files: Sequence[Path]) -> None:
+        rows = {name: (distortion, scenes) for path in paths for name, distortion, scenes in _rows(path)}
+        self._by_name = all(len({Path(one).name for one in each}) == len(set(each)) for each in (rows, files))
+        self._of = {
+            Path(name).name if self._by_name else name: {"distortion": distortion, "scene": ";".join(scenes)}
+            for name, (distortion, scenes) in rows.items()
+        }
 
     def __getitem__(self, file: Path) -> Mapping[str, str]:
-        """{"distortion", "scene"}, scenes joined as in a table's column; {} for a picture that is not annotated. Where
-        several have this name, folders tell which it is."""
-        named = self._of.get(file.name, {})
-        if len(named) == 1:
-            return next(iter(named.values()))
-        return next((said for path, said in named.items() if file.as_posix().endswith(f"/{path}")), {})
+        """{"distortion", "scene"}, scenes joined as in a table's column; {} for a picture that is not annotated."""
+        if self._by_name:
+            return self._of.get(file.name, {})
+        ends = ("/".join(file.parts[start:]) for start in range(len(file.parts)))
+        return next((self._of[end] for end in ends if end in self._of), {})
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, list[str]]]:

@@ -36,9 +36,10 @@ def read_table(task: TableTask) -> list[Record]:
                 f"{path}: no column '{columns[name]}'.{nearest(columns[name], known)} Columns: {', '.join(known)}; "
                 f"name yours with --{'group' if name == 'group' else f'{name}-column'} COLUMN"
             )
-    annotated = Annotations([each if each.is_file() else root / each for each in task.annotations])
-    ratings = _ratings(path, table[columns["score"]])
     folder = root / task.images
+    files = [folder / name.strip() for name in table[columns["image"]]]
+    annotated = Annotations([each if each.is_file() else root / each for each in task.annotations], files)
+    ratings = _ratings(path, table[columns["score"]])
     present = {name: table[column].to_dict() for name, column in columns.items() if column in table}
     records = []
     for row, rating in ratings.items():
@@ -49,7 +50,7 @@ def read_table(task: TableTask) -> list[Record]:
         texts |= annotated[file]
         if not file.is_file():
             raise InputError(f"{path}, row {row}: {file} does not exist")
-        if task.range and not min(task.range) <= rating <= max(task.range):
+        if task.range and not task.range[0] <= rating <= task.range[1]:
             raise InputError(f"{path}, row {row}: the score {rating:g} lies outside of the range {list(task.range)}")
         records.append(
             Record(
@@ -67,13 +68,17 @@ def read_table(task: TableTask) -> list[Record]:
 
 
 def read_prompts(path: Path) -> dict[str, str]:
-    """{file name: prompt} of a table with the columns image and prompt."""
+    """{file name: prompt} of a table with the columns image and prompt; InputError where a name has two."""
     table = _read(path)
     for name in ("image", "prompt"):
         if name not in table:
             raise InputError(f"{path}: no column '{name}'. Columns: {', '.join(map(str, table.columns))}")
-    rows = zip(table["image"], table["prompt"], strict=True)
-    return {Path(image.strip()).name: prompt.strip() for image, prompt in rows if prompt.strip()}
+    prompts: dict[str, str] = {}
+    for image, prompt in zip(table["image"].str.strip(), table["prompt"].str.strip(), strict=True):
+        name = Path(image).name
+        if prompt and prompts.setdefault(name, prompt) != prompt:
+            raise InputError(f"{path}: two prompts for images named {name}: '{prompts[name]}' and '{prompt}'")
+    return prompts
 
 
 def _alignment(task: TableTask, path: Path, row: int, text: str | None) -> float | None:

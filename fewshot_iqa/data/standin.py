@@ -1,5 +1,6 @@
 """A stand-in for rated AI-generated images: captioned photographs, distorted, some with another's caption."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 from ..config import KADID_SIDE, SourceSpec, human_means
 from ..distortions import distort
 from ..errors import InputError
-from ..images import read_image, shrink, to_float, to_uint8, write_png
+from ..images import read_image, read_notes, shrink, to_float, to_uint8, write_png
 from ..rng import generator, integer, permutation
-from .captions import captioned, held_out
+from .captions import NOTHING, captioned, held_out
 from .synthetic import distortable, human_opinion
 
 Photograph = tuple[Path, list[str]]  # with its captions
@@ -19,12 +20,15 @@ def photographs(
     root: Path, source: SourceSpec, training: int, *, seed: int = 0
 ) -> tuple[list[Photograph], list[Photograph]]:
     """`training` photographs, and for the test all those that the embedded CLIP never saw."""
-    every = captioned(root, source)
+    every = [(path, texts) for path, texts in captioned(root, source) if texts != [NOTHING]]
     test, seen = [one for one in every if held_out(one[0])], [one for one in every if not held_out(one[0])]
     if len(test) < 2 or len(seen) < max(2, training):
         raise InputError(
             f"{root / source.images}: {len(seen)} photographs to train on and {len(test)} to test: too few"
         )
+    names = Counter(path.stem for path, _ in every)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise InputError(f"{root / source.images}: two photographs are named {twice[0]}")
     return [seen[i] for i in permutation(len(seen), seed, "stand-in")[:training]], test
 
 
@@ -45,10 +49,11 @@ def standin_rows(
             matches = (i + version) % 2 == 0
             texts = captions if matches else part[(i + 1 + integer(0, len(part) - 1, noise)) % len(part)][1]
             name = f"{path.stem}_{version}.png"
-            if not (out / name).is_file():
+            notes = {"photograph": str(path.resolve()), "distortion": f"{kind} {level}"}
+            if read_notes(out / name) != notes:
                 image = to_float(shrink(distortable(read_image(path), path), KADID_SIDE))
                 distorted = to_uint8(distort(image, kind, level, generator=noise))
-                write_png(out / name, distorted, {"distortion": f"{kind} {level}"})
+                write_png(out / name, distorted, notes)
             yield {
                 "image": name,
                 "group": path.stem,

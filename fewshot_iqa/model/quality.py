@@ -116,7 +116,7 @@ class QualityModel(nn.Module):
             for name in wanted:
                 branch, image = self.spec.branches[name], seen[self._set(name)].to(scale)
                 if branch.own_prompt:
-                    logits[name] = scale * self._matches(image, name, prompts)
+                    logits[name] = self._matches(image, name, prompts, scale)
                 elif branch.windows:
                     similarity = self._similarity(tokens[self._set(name)], name, state)
                     logits[name] = scale * attend(similarity, branch.attention)
@@ -153,10 +153,10 @@ class QualityModel(nn.Module):
         count = self.spec.branches[branch].windows
         assert count is not None
         patches = pool_windows(tokens[:, :, 1:].flatten(0, 1) @ self.clip.visual.proj, count)
-        return (F.normalize(patches, dim=-1) @ state.text[branch].T).unflatten(0, tokens.shape[:2])
+        return (F.normalize(patches, dim=-1) @ state.text[branch].to(patches).T).unflatten(0, tokens.shape[:2])
 
-    def _matches(self, seen: Tensor, branch: str, prompts: Sequence[str | None]) -> Tensor:
-        """The cosine of each view of a picture (B, V, D) and its own prompt, and the threshold: (B, V, 2)."""
+    def _matches(self, seen: Tensor, branch: str, prompts: Sequence[str | None], scale: Tensor) -> Tensor:
+        """The cosine of each view of a picture (B, V, D) and its own prompt, and the threshold, scaled: (B, V, 2)."""
         pair = seen.new_full((*seen.shape[:2], 2), math.nan)
         having = [i for i, prompt in enumerate(prompts) if prompt]
         if not having:
@@ -166,7 +166,8 @@ class QualityModel(nn.Module):
         texts = [prompts[i] or "" for i in having]
         tokens = self.clip.tokenize(texts, self.spec.branches[branch].context, truncate=True).to(seen.device)
         cosine = (seen[having] * self._text(branch, tokens)[:, None].to(seen)).sum(dim=-1)
-        return pair.index_put((torch.tensor(having),), torch.stack([cosine, threshold.expand_as(cosine)], dim=-1))
+        known = scale * torch.stack([cosine, threshold.expand_as(cosine)], dim=-1)
+        return pair.index_put((torch.tensor(having),), known)
 
     def _tokens(self, images: Tensor, visual: str, state: PromptState) -> Tensor:
         """CLS and the patches of each view, (B, V, 1 + G, Wv)."""

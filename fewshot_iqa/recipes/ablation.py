@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..config import AblationSpec, load_experiment
+from ..errors import InputError
 from .curve import curve
 
 
@@ -13,16 +14,27 @@ def ablation(plan: str, *, shots: str | int = "20%", overrides: Iterable[str] = 
     Each result is a file, and what is there already is not computed again. In what is returned, `tables` is {table:
     {variant: {"median", "iqr", "trials", "count"}}}; variants that are the same are computed once.
     """
-    spec = load_experiment(plan, kind=AblationSpec)
+    spec, overrides = load_experiment(plan, kind=AblationSpec), list(overrides)
+    _check(spec, overrides)
     label_of: dict[tuple[str, ...], str] = {}
     for table, variants in spec.tables.items():
         for variant, changes in variants.items():
             label_of.setdefault(tuple(changes), f"{table}, {variant}")
     arms = {label: (spec.config, changes) for changes, label in label_of.items()}
-    result = curve(arms, shots=[shots], overrides=overrides, **options)
+    result = curve(arms, shots=[shots], start=spec.start, overrides=overrides, **options)
     (count,) = next(iter(result["curve"].values()))
     tables = {
         table: {variant: result["curve"][label_of[tuple(changes)]][count] for variant, changes in variants.items()}
         for table, variants in spec.tables.items()
     }
     return {"tables": tables} | {name: result[name] for name in ("task", "plan", "methods", "versions")}
+
+
+def _check(spec: AblationSpec, overrides: Iterable[str]) -> None:
+    """InputError where a variant sets what an override sets: they would not differ as they say."""
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        for table, variants in spec.tables.items():
+            for variant, changes in variants.items():
+                if any(f"{key}.".startswith(change.partition("=")[0].strip() + ".") for change in changes):
+                    raise InputError(f"--set {override}: {table}, '{variant}' sets this itself; write your own --plan")

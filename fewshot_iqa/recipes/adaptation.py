@@ -66,7 +66,7 @@ def adapt(
     drawn = draw_trials(rated, wanted, range(settings.seed, settings.seed + seeds), folds)
     read_all(loader_of(protocol, drawn[0]), [record for draw in drawn for record in (*draw.shots, *draw.test)])
 
-    counts = count_labels([settings], rated.records)
+    counts = count_labels([settings], drawn[0].shots)
     earlier = checkpoint.facts(parent).get("labels", {}) if parent else {}
     facts = {
         "stage": "adapt",
@@ -135,9 +135,7 @@ def load(folder: str | Path = SHIPPED, *, device: str | None = None) -> Scorer:
     model, settings, facts = checkpoint.load(Path(folder))
     scale = Scale(*facts["scale"]) if "scale" in facts else None
     labels = facts.get("labels", {})
-    unlearned = {branch for target, branch in settings.labels.items() if not labels.get(target)}
-    pairs = {settings.model.quality, *settings.model.alignment}
-    explaining = [name for name in settings.model.branches if name not in pairs | unlearned]
+    explaining = [branch for target, branch in settings.labels.items() if labels.get(target)]
     return Scorer(model.to(place), settings.views, scale, place, explaining)
 
 

@@ -1,7 +1,7 @@
 """What the recipes have in common: settings, device, model, one reading of every picture, one honest test."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def read_all(loader: Loader, records: Sequence[Record]) -> None:
             log({})
 
 
-def count_labels(methods: Iterable[Config], records: Sequence[Record]) -> dict[str, int]:
+def count_labels(methods: Iterable[Config], records: Collection[Record]) -> dict[str, int]:
     """{target: how many pictures have it}, of the terms of the losses that need labels; says what is missing."""
     wanted = dict.fromkeys(term.target for settings in methods for term in settings.loss if term.target)
     counts = {str(target): sum(labelled(record, target) for record in records) for target in wanted}

@@ -1,6 +1,7 @@
 """Learning curves: methods side by side over the number of shots, on the same splits, draws and test pictures."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,13 @@ def curve(
     )
     for label, (name, changes) in arms:
         own = load_config(name)
-        mine = [text for text in overrides if text.split(".")[0] not in OF_SOME or getattr(own, text.split(".")[0])]
+        sections = [re.split(r"[.=]", text)[0] for text in overrides]
+        mine = [
+            text for text, name in zip(overrides, sections, strict=True) if name not in OF_SOME or getattr(own, name)
+        ]
         if label in settings:
             raise InputError(f"--methods {','.join(methods)}: two are named '{label}'")
-        settings[label], for_task = read_settings(name, clip, None, [*changes, *mine])
+        settings[label], for_task = read_settings(name, clip, None, [*mine, *changes])
     if start not in (None, "none") and not any(some.meta for some in settings.values()):
         raise InputError(f"--from {start}: none of these methods begins from meta-trained prompts")
     source = rated_pictures(task, for_task, folds=folds, **table)
@@ -81,8 +85,8 @@ def curve(
         for label, some in settings.items()
     }
     rated = read_rated(source)
-    count_labels(settings.values(), rated.records)
     drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in order}
+    count_labels(settings.values(), {record for some in drawn.values() for draw in some for record in draw.shots})
     plan = {"task": task, "source": source.model_dump(mode="json"), "folds": folds, "ratings": _hash(rated)}
     about = {label: _identity(protocol) for label, protocol in protocols.items()}
     cells.claim(folder, plan, about)
@@ -139,9 +143,7 @@ def _identity(protocol: Protocol) -> dict[str, Any]:
 
 def _hash(rated: Rated) -> str:
     """Of all that is learned from and tested on, but for the pixels."""
-    rows = [
-        (r.path.name, r.rating, r.group, r.subset, r.apply) for part in (rated.records, rated.test or ()) for r in part
-    ]
+    rows = [{**vars(r), "path": r.path.name} for part in (rated.records, rated.test or ()) for r in part]
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
