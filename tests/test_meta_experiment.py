@@ -22,12 +22,15 @@ def test_held_out_types_are_disjoint():
     assert meta_experiment.held_types(spec, 5) != meta_experiment.held_types(spec, 0)
 
 
-@pytest.fixture
-def command(small, photographs, tmp_path):
+@pytest.fixture(params=["grmp", "coop"])
+def command(request, small, photographs, tmp_path):
+    """The experiment in miniature, with visual prompts and without."""
     method = tmp_path / "method.yaml"
-    method.write_text(dump(load_config("grmp", small)))
-    plan = [f"config={method}", "choices=1", "seeds=2", "shots=[2, 4]", "test=9", ARMS]
-    plan += ["meta.steps=1", "adapt.steps=1", "episodes={count: 1, support: 2, query: 2}"]
+    prompts = [text for text in small if request.param == "grmp" or text.split(".")[0] not in ("model", "meta")]
+    method.write_text(dump(load_config(request.param, prompts)))
+    plan = ["meta.trainable=[text.quality.*]", "meta.validate_every=1"] if request.param == "coop" else []
+    plan += [f"config={method}", "choices=1", "seeds=2", "shots=[2, 4]", "test=9", ARMS]
+    plan += ["meta.steps=1", "steps=[1, 2]", "episodes={count: 1, support: 2, query: 2}"]
     return ["experiment", "meta-vs-none", "--images", photographs, "--out", tmp_path / "cells", *sets(plan)]
 
 
@@ -53,11 +56,12 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
     assert figure.stat().st_size > 5000
     table = json.loads(report.read_text())["table"]
     assert list(table) == ["random", "joint", "maml"]
-    assert list(table["maml"]) == ["0", "2", "4"]
-    values = {arm: np.array([run[arm]["4"] for run in after]) for arm in table}
-    assert table["maml"]["4"]["median"] == pytest.approx(np.median(values["maml"]), abs=1e-4)
+    assert list(table["maml"]) == ["1", "2"]
+    assert list(table["maml"]["2"]) == ["0", "2", "4"]
+    values = {arm: np.array([run[arm]["2"]["4"] for run in after]) for arm in table}
+    assert table["maml"]["2"]["4"]["median"] == pytest.approx(np.median(values["maml"]), abs=1e-4)
     difference = np.median(values["maml"] - values["random"])
-    assert table["maml"]["4"]["over_random"] == pytest.approx(difference, abs=1e-4)
+    assert table["maml"]["2"]["4"]["over_random"] == pytest.approx(difference, abs=1e-4)
     assert "another test" in fsiqa(*command, "--set", "test=8").error
     assert "another 'maml'" in fsiqa(*command, "--set", "arms.maml.inner_lr=1e-2").error
 

@@ -93,12 +93,13 @@ def experiment_meta_vs_none(
     result = run(images, config=config, out=out, workers=workers, device=device, overrides=overrides or ())
     columns = ("median", "low", "high", "over_random", "over_joint")
     rows = [
-        [arm, count, *(decimals(row[column]) for column in columns)]
-        for arm, rows in result["table"].items()
+        [arm, steps, count, *(decimals(row[column]) for column in columns)]
+        for arm, found in result["table"].items()
+        for steps, rows in found.items()
         for count, row in rows.items()
     ]
     title = f"SRCC on held-out distortions of held-out photographs: median and quartiles of {result['runs']} runs"
-    print_table(title, ("start", "shots", "median", "from", "to", "over random", "over joint"), rows)
+    print_table(title, ("start", "steps", "shots", "median", "from", "to", "over random", "over joint"), rows)
     write_json(json_file, result)
     if figure:
         draw_curves(result, figure)

@@ -29,7 +29,7 @@ class MetaVsNoneSpec(Spec):
     """Prompts from different starts, adapted to distortions and photographs that their training did not have.
 
     `meta` and `adapt` are changes to those of `config`, `arms` the further changes to `meta` of each start: None for
-    prompts as they are drawn.
+    prompts as they are drawn. Each start is adapted with each number of `steps`.
     """
 
     config: str
@@ -37,8 +37,10 @@ class MetaVsNoneSpec(Spec):
     choices: int = Field(3, gt=0)
     held_types: int = Field(5, gt=0, lt=25)
     seeds: int = Field(5, gt=0)
+    photographs: int | None = Field(None, ge=4)  # so many of the folder's; None for all
     held_photographs: float = Field(1 / 3, gt=0, lt=1)
     shots: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
+    steps: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)
     test: int = Field(200, gt=1)
     episodes: EpisodeSpec = EpisodeSpec()
     meta: dict[str, Any] = Field({})

@@ -19,7 +19,7 @@ from ..types import Shots
 from . import cells
 from .adaptation import rated_pictures, start_of
 from .common import choose_device, count_labels, read_all, read_settings
-from .figures import drawn_curves
+from .figures import drawn_figure
 from .protocol import (
     Cache,
     Draw,
@@ -169,7 +169,8 @@ def tabulate(result: dict[str, Any]) -> pd.DataFrame:
 def draw_curve(result: dict[str, Any], path: Path) -> None:
     """The figure: median SRCC over the number of shots for each method, with a band between its quartiles."""
     every = sorted({cell["count"] for cells_ in result["curve"].values() for cell in cells_.values()})
-    with drawn_curves(path) as axes:
+    with drawn_figure(path, "--figure", (7, 4.2)) as figure:
+        axes = figure.subplots()
         for method, cells_ in result["curve"].items():
             found = sorted(cells_.values(), key=lambda cell: cell["count"])
             counts = [cell["count"] for cell in found]
@@ -181,3 +182,5 @@ def draw_curve(result: dict[str, Any], path: Path) -> None:
         axes.set_xticks(every, [str(count) for count in every])
         axes.set_xticks([], minor=True)
         axes.set(xlabel="rated pictures to learn from", ylabel="SRCC on the test pictures: median and quartiles")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)

@@ -22,16 +22,6 @@ def drawn_figure(path: Path, option: str, size: tuple[float, float]) -> Iterator
         raise InputError(f"{option} {path}: cannot be drawn ({error})") from None
 
 
-@contextmanager
-def drawn_curves(path: Path) -> Iterator[Any]:
-    """The axes of a figure of labelled curves."""
-    with drawn_figure(path, "--figure", (7, 4.2)) as figure:
-        axes = figure.subplots()
-        yield axes
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-
-
 def draw_attention(seen: Attention, path: Path) -> None:
     """A picture, and beside it where a branch saw its likeliest phrase."""
     height, width = seen.weights.shape

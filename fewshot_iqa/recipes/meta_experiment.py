@@ -1,4 +1,7 @@
-"""Does meta-training pay? Prompts from different starts, adapted to distortions that their training did not have."""
+"""Does meta-training pay? Prompts from different starts, adapted to distortions that their training did not have.
+
+With prompts for the text alone, the image tower says of a picture what it always says: it is asked once, for all runs.
+"""
 
 import json
 from collections.abc import Iterable
@@ -7,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from joblib import Parallel, delayed
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from .. import meta, rng
 from ..config import (
@@ -22,7 +28,7 @@ from ..config import (
 )
 from ..data.captions import held_out
 from ..data.episodes import meta_tasks
-from ..data.loading import Loader
+from ..data.loading import Loader, SeenLoader
 from ..data.splits import draw_shots, split_by_group
 from ..data.synthetic import OPINION, photographs, synthetic_records
 from ..errors import InputError
@@ -32,11 +38,13 @@ from ..progress import quiet, track
 from ..types import Record, Shots
 from . import cells
 from .common import build_model, choose_device, evaluate_on
-from .figures import drawn_curves
+from .figures import drawn_figure
 from .metatraining import meta_step
 from .protocol import learn
 
 BASELINES = ("random", "joint")
+SEEN = "seen.safetensors"  # what the image tower said of the pictures
+Results = dict[str, dict[str, float | None]]  # of one arm: {steps: {shots: SRCC}}
 
 
 @dataclass(frozen=True)
@@ -61,26 +69,34 @@ def meta_vs_none(
 
     A run is one choice of distortions and one seed, in which all starts see the same pictures, shots and steps; its
     results are a file in `out`, and what is there already is not computed again. In the result, `table` is {arm:
-    {shots: {median, low, high, over_random, over_joint}}}: quartiles, and the medians of the differences from these
-    arms within one run; 0 shots are before adaptation.
+    {steps: {shots: {median, low, high, over_random, over_joint}}}}: quartiles, and the medians of the differences from
+    these arms within one run; 0 shots are before adaptation.
     """
     spec, place, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
     task = load_task("synthetic")
     assert isinstance(task, SyntheticTask)
     source = revised(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
     methods = {arm: _method(spec, arm, 0) for arm in spec.arms}
+    first = next(iter(methods.values()))
+    model, pretrained = checkpoint.build(first), _pretrained(first.clip)
     runs = [(choice, seed) for choice in range(spec.choices) for seed in range(spec.seeds)]
-    pool = draw_pictures(spec, source, *runs[0], pretrained=_pretrained(methods[next(iter(methods))].clip)).pool
+    pool = draw_pictures(spec, source, *runs[0], pretrained=pretrained).pool
     for count in spec.shots:
         Shots.parse(count).of(len(pool))
-    names = sorted(path.name for path in photographs(source))
-    plan = spec.model_dump(mode="json", include={"held_types", "held_photographs", "shots", "test", "episodes"})
-    plan |= {"clip": checkpoint.build(next(iter(methods.values()))).clip.fingerprint, "photographs": names}
+    names = sorted(path.name for path in draw_photographs(spec, source))
+    plan = spec.model_dump(
+        mode="json", include={"held_types", "held_photographs", "shots", "steps", "test", "episodes"}
+    )
+    plan |= {"clip": model.clip.fingerprint, "photographs": names}
     arms = {arm: method.model_dump(mode="json") for arm, method in methods.items()}
     cells.claim(folder, plan, arms)
 
     missing = [run for run in runs if set(spec.arms) - set(cells.read(_file(folder, *run)))]
-    jobs = (delayed(_run)(folder, spec, source, *run, place) for run in missing)
+    seen = None
+    trainable = [glob for part in (first.meta, first.adapt) if part for glob in part.trainable]
+    if missing and model.looks_the_same(trainable):
+        seen = _look(folder / SEEN, spec, source, first, workers, place)
+    jobs = (delayed(_run)(folder, spec, source, *run, seen, place) for run in missing)
     with track("runs", len(runs), len(runs) - len(missing)) as log:
         for _ in Parallel(workers, return_as="generator_unordered")(jobs):
             log({})
@@ -98,19 +114,31 @@ def held_types(spec: MetaVsNoneSpec, choice: int) -> list[str]:
     return [names[i] for i in order[place : place + spec.held_types]]
 
 
+def draw_photographs(spec: MetaVsNoneSpec, source: SyntheticTask) -> list[Path]:
+    """`spec.photographs` of the folder's, the same ones each time; the share to be held out is of those that
+    `fsiqa pretrain` never reads, as far as they go."""
+    each = photographs(source)
+    if spec.photographs is None or spec.photographs >= len(each):
+        return each
+    drawn = [each[i] for i in rng.permutation(len(each), 0, "photographs")]
+    unseen = [path for path in drawn if held_out(path)][: round(spec.held_photographs * spec.photographs)]
+    return unseen + [path for path in drawn if not held_out(path)][: spec.photographs - len(unseen)]
+
+
 def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, *, pretrained: bool) -> Pictures:
     """The pictures of one run.
 
     Of the photographs, those that `fsiqa pretrain` never reads and others up to `held_photographs` are held out; with a
     CLIP that is `pretrained` so, only the former are adapted to and tested on.
     """
-    each = photographs(source)
+    each = draw_photographs(spec, source)
     unseen = {path for path in each if held_out(path)}
     others = [path for path in each if path not in unseen]
     count = max(0, round(spec.held_photographs * len(each)) - len(unseen))
     drawn = {others[i] for i in rng.permutation(len(others), seed, "held-out photographs")[:count]}
     target = unseen if pretrained else unseen | drawn
-    if len(target) < 2 or len(others) - len(drawn) < 2:
+    trained = set(others) - drawn
+    if len(target) < 2 or len(trained) < 2:
         raise InputError(f"{source.root}: too few photographs: at least two to train on, and two held out")
     held = held_types(spec, choice)
     seen = [name for name in human_means() if name not in held]
@@ -118,7 +146,7 @@ def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed
     known = synthetic_records(source.model_copy(update={"distortions": held}))
     pool, test = split_by_group([r for r in known if r.path in target], 0.5, seed=seed)
     return Pictures(
-        [record for record in training if record.path not in unseen | drawn],
+        [record for record in training if record.path in trained],
         pool,
         draw_shots(test, Shots.parse(min(spec.test, len(test))), seed=seed),
     )
@@ -139,19 +167,60 @@ def _method(spec: MetaVsNoneSpec, arm: str, seed: int) -> Config:
     return settings
 
 
+def _look(
+    file: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Config, workers: int, place: str
+) -> dict[Record, Tensor]:
+    """What the image tower says of every picture of the experiment, (V, D) each; kept in `file`."""
+    each = draw_photographs(spec, source)
+    records: dict[Path, list[Record]] = {path: [] for path in each}
+    for record in synthetic_records(source):
+        if record.path in records:
+            records[record.path].append(record)
+    if not file.is_file():
+        jobs = (delayed(_look_at)(settings, source, records[path], place) for path in each)
+        looks = []
+        with track("photographs", len(each)) as log:
+            for look in Parallel(workers, return_as="generator")(jobs):
+                looks.append(look)
+                log({})
+        save_file({"seen": torch.cat(looks)}, file.with_suffix(".part"))
+        file.with_suffix(".part").replace(file)
+    every = [record for path in each for record in records[path]]
+    return dict(zip(every, load_file(file)["seen"], strict=True))
+
+
+def _look_at(settings: Config, source: SyntheticTask, records: list[Record], place: str) -> Tensor:
+    """(R, V, D) of pictures of one photograph."""
+    loader, model = Loader(settings.views, OPINION, source_side=source.short_side), build_model(settings).to(place)
+    with torch.inference_mode():
+        looks = [model.look(batch.images.to(place)).cpu() for batch in loader.fixed_batches(records)]
+    return torch.cat(looks)
+
+
 def _file(folder: Path, choice: int, seed: int) -> Path:
-    """The results of a run, {arm: {shots: SRCC}} as far as it has come."""
+    """The results of a run, {arm: Results} as far as it has come."""
     return folder / f"choice{choice}-seed{seed}.json"
 
 
-def _run(folder: Path, spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, place: str) -> None:
+def _run(
+    folder: Path,
+    spec: MetaVsNoneSpec,
+    source: SyntheticTask,
+    choice: int,
+    seed: int,
+    seen: dict[Record, Tensor] | None,
+    place: str,
+) -> None:
     """Complete the file of one run, arm by arm."""
     file = _file(folder, choice, seed)
     known = cells.read(file)
     methods = {arm: _method(spec, arm, seed) for arm in spec.arms if arm not in known}
     first = next(iter(methods.values()))
     pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(first.clip))
-    loader = Loader(first.views, OPINION, source_side=source.short_side, seed=seed)
+    if seen is None:
+        loader = Loader(first.views, OPINION, source_side=source.short_side, seed=seed)
+    else:
+        loader = SeenLoader(first.views, OPINION, seen)
     for arm, settings in methods.items():
         try:
             with quiet():
@@ -169,20 +238,24 @@ def _arm(
     source: SyntheticTask,
     loader: Loader,
     place: str,
-) -> dict[str, float | None]:
-    """{shots: SRCC} of one start of the prompts."""
+) -> Results:
+    """What one start of the prompts comes to."""
     assert settings.adapt is not None
     model = build_model(settings).to(place)
     if spec.arms[arm] is not None:
         _train(model, pictures.training, source, loader, settings)
     params = model.trainable(settings.adapt.trainable)
     start = {name: value.detach().clone() for name, value in params.items()}
-    found = {"0": evaluate_on(model, loader, pictures.test, place).metrics["srcc"]}
-    for count in spec.shots:
-        for name, value in params.items():
-            value.data.copy_(start[name])
-        learn(model, loader, draw_shots(pictures.pool, Shots.parse(count), seed=settings.seed), settings, place)
-        found[str(count)] = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
+    before = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
+    found: Results = {}
+    for steps in spec.steps:
+        so_long = settings.model_copy(update={"adapt": revised(settings.adapt, steps=steps)})
+        found[str(steps)] = {"0": before}
+        for count in spec.shots:
+            for name, value in params.items():
+                value.data.copy_(start[name])
+            learn(model, loader, draw_shots(pictures.pool, Shots.parse(count), seed=settings.seed), so_long, place)
+            found[str(steps)][str(count)] = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
     return found
 
 
@@ -196,30 +269,41 @@ def _train(model: QualityModel, records: list[Record], source: SyntheticTask, lo
         meta_step(model, params, optimizer, tasks, loader, source.episodes, settings, step)
 
 
-def _table(spec: MetaVsNoneSpec, results: list[dict[str, dict[str, float | None]]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for arm in spec.arms:
-        table[arm] = {}
-        for count in ("0", *map(str, spec.shots)):
-            # nan where a run's prediction was constant, which has no correlation
-            values = {name: np.array([run[name][count] for run in results], float) for name in spec.arms}
-            row = dict(zip(("low", "median", "high"), np.nanquantile(values[arm], (0.25, 0.5, 0.75)), strict=True))
-            for name in BASELINES:
-                row[f"over_{name}"] = np.nanmedian(values[arm] - values[name]) if name in values else np.nan
-            table[arm][count] = {key: round(float(v), 4) if np.isfinite(v) else None for key, v in row.items()}
-    return table
+def _table(spec: MetaVsNoneSpec, runs: list[dict[str, Results]]) -> dict[str, Any]:
+    return {
+        arm: {
+            str(steps): {
+                count: _row({name: [run[name][str(steps)][count] for run in runs] for name in spec.arms}, arm)
+                for count in ("0", *map(str, spec.shots))
+            }
+            for steps in spec.steps
+        }
+        for arm in spec.arms
+    }
+
+
+def _row(of_arms: dict[str, list[float | None]], arm: str) -> dict[str, float | None]:
+    values = {name: np.array(of, float) for name, of in of_arms.items()}  # nan: a constant prediction correlates not
+    row = dict(zip(("low", "median", "high"), np.nanquantile(values[arm], (0.25, 0.5, 0.75)), strict=True))
+    for name in BASELINES:
+        row[f"over_{name}"] = np.nanmedian(values[arm] - values[name]) if name in values else np.nan
+    return {key: round(float(v), 4) if np.isfinite(v) else None for key, v in row.items()}
 
 
 def draw_curves(result: dict[str, Any], path: Path) -> None:
-    """The figure: median SRCC over shots for each arm, with its quartiles."""
-    counts = list(next(iter(result["table"].values())))
-    with drawn_curves(path) as axes:
-        for i, (arm, rows) in enumerate(result["table"].items()):
-            low, middle, high = (
-                np.array([rows[count][key] for count in counts], float) for key in ("low", "median", "high")
-            )
-            places = np.arange(len(counts)) + 0.06 * (i - len(result["table"]) / 2)
-            bars = (middle - low, high - middle)
-            axes.errorbar(places, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
-        axes.set_xticks(np.arange(len(counts)), counts)
-        axes.set(xlabel="shots", ylabel="SRCC: median and quartiles")
+    """The figure: median SRCC over shots for each arm, with its quartiles; a panel for each number of steps."""
+    arms = result["table"]
+    panels = list(next(iter(arms.values())))
+    with drawn_figure(path, "--figure", (1 + 4.5 * len(panels), 4.2)) as figure:
+        for axes, steps in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
+            for i, (arm, found) in enumerate(arms.items()):
+                rows = list(found[steps].values())
+                low, middle, high = (np.array([row[key] for row in rows], float) for key in ("low", "median", "high"))
+                places = np.arange(len(rows)) + 0.06 * (i - len(arms) / 2)
+                bars = (middle - low, high - middle)
+                axes.errorbar(places, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
+            axes.set_xticks(np.arange(len(rows)), list(found[steps]))
+            axes.set(xlabel="shots", title=f"{steps} steps of adaptation")
+            axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        figure.supylabel("SRCC: median and quartiles")
