@@ -80,5 +80,5 @@ def _quiet(correlation: Callable[..., Any], predicted: ArrayLike, rated: ArrayLi
     if len(np.asarray(predicted)) < 2:
         return float("nan")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         return float(correlation(predicted, rated).statistic)
