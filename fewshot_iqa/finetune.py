@@ -137,4 +137,4 @@ def _rate(step: int, spec: "AdaptSpec") -> float:
         return (step + 1) / (spec.warmup + 1)
     if spec.schedule == "constant":
         return 1.0
-    return (1 + math.cos(math.pi * (step - spec.warmup) / max(1, spec.steps - spec.warmup))) / 2
+    return (1 + math.cos(math.pi * (step - spec.warmup) / max(1, (spec.steps or 0) - spec.warmup))) / 2

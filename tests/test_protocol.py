@@ -412,38 +412,48 @@ def test_closed_forms_share_only_what_is_the_same(fsiqa, rows, quick, tmp_path):
     assert both["ridge"]["3"]["median"]["rmse"] != pytest.approx(alone["other"]["3"]["median"]["rmse"], rel=1e-3)
 
 
-def test_the_tower_learns_under_the_head_of_ridge(fsiqa, rows, quick, tmp_path):
-    """The head is ridge regression's on the same shots; gradients then move what is named, and the scene phrases of
-    the regularizer look at the same embedding as ever."""
-    task = ("--task", "csv", "--labels", rows, "--test", "0.25", "--shots", 5, *quick, "--set", "ridge.penalties=[0.1]")
-    assert fsiqa("adapt", *task, "--config", "ridge", "--out", tmp_path / "ridge").code == 0
-    steps = sets(["adapt.trainable=[clip.visual.ln_post.*]", "adapt.steps=3", "adapt.lr=1e-2"])
-    files = ("--out", tmp_path / "both", "--json", tmp_path / "both.json")
-    result = fsiqa("adapt", *task, "--config", "grmp_ridge", *files, *steps)
+def test_the_tower_learns_under_a_gaussian_process(fsiqa, rows, quick, tmp_path):
+    """Gradients move what is named, the process knows the shots as the tower sees them by then, and the scene phrases
+    of the regularizer look at the embedding."""
+    steps = sets(["adapt.trainable=[clip.visual.ln_post.*]", "adapt.epochs=5", "adapt.batch=2", "adapt.lr=1e-2"])
+    files = ("--out", tmp_path / "out", "--json", tmp_path / "out.json")
+    task = ("--task", "csv", "--labels", rows, "--test", "0.25", "--shots", 5, "--config", "grmp_gp")
+    result = fsiqa("adapt", *task, *quick, *files, *steps)
     assert result.code == 0, result.error
-    alone, both = (load_file(tmp_path / name / checkpoint.WEIGHTS) for name in ("ridge", "both"))
-    assert torch.equal(alone["head.weight"], both["head.weight"])
-    assert both.keys() - alone.keys() == {"clip.visual.ln_post.weight", "clip.visual.ln_post.bias"}
-    (trial,) = json.loads((tmp_path / "both.json").read_text())["seeds"]
+    (trial,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
     assert -1 <= trial["cosine"] <= 1
-    before, after = (checkpoint.load(tmp_path / name)[0] for name in ("ridge", "both"))
-    view = fixed_views(read_image(rows.parent / "photo0.png"), ViewSpec(crop=32, count=1))[None]
+    assert 0 <= trial["coverage"] <= 1
+    model = checkpoint.load(tmp_path / "out")[0]
+    assert model.tuned == {"clip.visual.ln_post.weight", "clip.visual.ln_post.bias"}
+    views = [fixed_views(read_image(rows.parent / f"photo{i}.png"), ViewSpec(crop=32, count=1)) for i in range(6)]
     with torch.inference_mode():
-        seen, now = after(view, branches=["scene"]), after(view)
-        assert not torch.allclose(before(view).quality, now.quality)
-        text = after.encode_prompts().text["scene"]
-        plain = torch.nn.functional.normalize(
-            after.clip.encode_image((view[0] / 255 - after.mean) / after.std)[0], dim=-1
-        )
-        torch.testing.assert_close(seen.logits["scene"], after.clip.logit_scale.exp() * plain @ text.T)
+        seen, now = (model(torch.stack(views), branches=names) for names in (["scene"], []))
+        known = model.look(torch.stack(views))[:, 0]
+        for shot in model.head.inputs:
+            assert (known - shot).abs().amax(dim=1).min() < 1e-5
+        pixels = (torch.cat(views) / 255 - model.mean) / model.std
+        plain = torch.nn.functional.normalize(model.clip.encode_image(pixels)[0], dim=-1)
+        logits = model.clip.logit_scale.exp() * plain @ model.encode_prompts().text["scene"].T
+    torch.testing.assert_close(seen.logits["scene"], logits)
     assert torch.equal(seen.quality, now.quality)
 
 
-@pytest.mark.parametrize(("method", "trainable"), [("grmp", "text.quality.*"), ("grmp_ridge", "head.*")])
+def test_epochs_are_passes_over_the_shots():
+    adapt = load_config("grmp_gp").adapt
+    assert [adapt.steps_for(shots) for shots in (2, 5, 20, 200)] == [3, 3, 4, 38]
+    assert load_config("grmp").adapt.steps_for(5) == load_config("grmp").adapt.steps
+    for both in ("adapt.epochs=2", "adapt.steps=null"):
+        with pytest.raises(InputError, match="give steps or epochs"):
+            load_config("grmp", [both])
+
+
+@pytest.mark.parametrize(("method", "trainable"), [("grmp", "text.quality.*"), ("linear", "head.*")])
 def test_what_cannot_forget_needs_no_regularisation(fsiqa, rows, quick, method, trainable, tmp_path):
     """What learns has no part in the scene phrases' distribution: QGR has nothing to keep."""
     task = command(rows, tmp_path / "out", "--config", method, "--shots", 4, "--from", "none")
-    further = sets([f"adapt.trainable=[{trainable}]", "adapt.steps=2", "adapt.batch=2"])
-    result = fsiqa("adapt", *task, *quick, *further, "--json", tmp_path / "out.json")
+    further = [f"adapt.trainable=[{trainable}]", "adapt.steps=2", "adapt.batch=2", "adapt.regularizer={branch: scene}"]
+    if method == "linear":
+        further.append("model.branches={scene: {phrases: [a cat., a dog.]}}")
+    result = fsiqa("adapt", *task, *quick, *sets(further), "--json", tmp_path / "out.json")
     assert result.code == 0, result.error
     assert "cosine" not in json.loads((tmp_path / "out.json").read_text())["seeds"][0]

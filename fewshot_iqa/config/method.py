@@ -210,14 +210,16 @@ class RegularizerSpec(Spec):
 
 
 class AdaptSpec(Spec):
-    """Few-shot fine-tuning: a fixed number of steps, one optimiser, nothing chosen on test data.
+    """Few-shot fine-tuning: one optimiser, nothing chosen on test data; a number of steps, whatever the shots, or with
+    `epochs` as many as pass so often over them.
 
     `choose` lists changes to these keys, of which the best by cross-validation inside the shots is taken (the first,
     where the shots are of fewer groups than `folds`).
     """
 
     trainable: list[str] = Field(min_length=1)
-    steps: int = Field(gt=0)
+    steps: int | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0)
     batch: int = Field(32, gt=0)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(gt=0)
@@ -229,7 +231,15 @@ class AdaptSpec(Spec):
     folds: int = Field(3, ge=2)  # of that cross-validation
 
     def model_post_init(self, _: Any) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise InputError("adapt: give steps or epochs, and null for the other")
         self.candidates()
+
+    def steps_for(self, shots: int) -> int:
+        """How many steps it takes with so many shots."""
+        if self.epochs is None:
+            return self.steps or 0
+        return max(1, round(self.epochs * shots / min(self.batch, shots)))
 
     def candidates(self) -> list["AdaptSpec"]:
         """Itself with each of the changes; InputError where one does not fit."""
@@ -267,8 +277,8 @@ class Config(Spec):
     views: ViewSpec = ViewSpec()
     meta: MetaSpec | None = None  # a method without one has no meta-training
     adapt: AdaptSpec | None = None  # a method without this and the next learns nothing from the shots
-    ridge: RidgeSpec | None = None  # adaptation in closed form, of the linear head; with adapt, where that begins
-    gp: GaussianProcessSpec | None = None  # likewise, of the head gp
+    ridge: RidgeSpec | None = None  # adaptation in closed form, of the linear head
+    gp: GaussianProcessSpec | None = None  # likewise, of the head gp; with adapt, before it and after it
     seed: int = 0
 
     @property
@@ -284,8 +294,8 @@ class Config(Spec):
     def model_post_init(self, _: Any) -> None:
         ways = {
             "antonym": [[], ["adapt"]],
-            "linear": [["adapt"], ["ridge"], ["ridge", "adapt"]],
-            "gp": [["gp"]],
+            "linear": [["adapt"], ["ridge"]],
+            "gp": [["gp"], ["gp", "adapt"]],
             "fusion": [["adapt"]],
         }[self.model.head]
         if self.learns not in ways:

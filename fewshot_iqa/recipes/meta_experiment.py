@@ -39,8 +39,8 @@ from ..types import Record, Shots
 from . import cells
 from .common import build_model, choose_device, evaluate_on
 from .figures import drawn_figure
+from .learning import learn
 from .metatraining import meta_step
-from .protocol import learn
 
 BASELINES = ("random", "joint")
 SEEN = "seen.safetensors"  # what the image tower said of the pictures
@@ -92,11 +92,10 @@ def meta_vs_none(
     cells.claim(folder, plan, arms)
 
     missing = [run for run in runs if set(spec.arms) - set(cells.read(_file(folder, *run)))]
-    seen = None
-    trainable = [glob for part in (first.meta, first.adapt) if part for glob in part.trainable]
-    if missing and model.looks_the_same(trainable):
-        seen = _look(folder / SEEN, spec, source, first, workers, place)
-    jobs = (delayed(_run)(folder, spec, source, *run, seen, place) for run in missing)
+    same = model.looks_the_same([glob for part in (first.meta, first.adapt) if part for glob in part.trainable])
+    if missing and same:
+        _look(folder / SEEN, spec, source, first, workers, place)
+    jobs = (delayed(_run)(folder, spec, source, *run, same, place) for run in missing)
     with track("runs", len(runs), len(runs) - len(missing)) as log:
         for _ in Parallel(workers, return_as="generator_unordered")(jobs):
             log({})
@@ -167,26 +166,28 @@ def _method(spec: MetaVsNoneSpec, arm: str, seed: int) -> Config:
     return settings
 
 
-def _look(
-    file: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Config, workers: int, place: str
-) -> dict[Record, Tensor]:
-    """What the image tower says of every picture of the experiment, (V, D) each; kept in `file`."""
-    each = draw_photographs(spec, source)
-    records: dict[Path, list[Record]] = {path: [] for path in each}
+def _every_picture(spec: MetaVsNoneSpec, source: SyntheticTask) -> dict[Path, list[Record]]:
+    """All pictures of each photograph."""
+    each: dict[Path, list[Record]] = {path: [] for path in draw_photographs(spec, source)}
     for record in synthetic_records(source):
-        if record.path in records:
-            records[record.path].append(record)
-    if not file.is_file():
-        jobs = (delayed(_look_at)(settings, source, records[path], place) for path in each)
-        looks = []
-        with track("photographs", len(each)) as log:
-            for look in Parallel(workers, return_as="generator")(jobs):
-                looks.append(look)
-                log({})
-        save_file({"seen": torch.cat(looks)}, file.with_suffix(".part"))
-        file.with_suffix(".part").replace(file)
-    every = [record for path in each for record in records[path]]
-    return dict(zip(every, load_file(file)["seen"], strict=True))
+        if record.path in each:
+            each[record.path].append(record)
+    return each
+
+
+def _look(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Config, workers: int, place: str) -> None:
+    """Write what the image tower says of every picture, (R, V, D), if that is not there."""
+    if file.is_file():
+        return
+    each = _every_picture(spec, source).values()
+    looks = []
+    with track("photographs", len(each)) as log:
+        jobs = (delayed(_look_at)(settings, source, records, place) for records in each)
+        for look in Parallel(workers, return_as="generator")(jobs):
+            looks.append(look)
+            log({})
+    save_file({"seen": torch.cat(looks)}, file.with_suffix(".part"))
+    file.with_suffix(".part").replace(file)
 
 
 def _look_at(settings: Config, source: SyntheticTask, records: list[Record], place: str) -> Tensor:
@@ -208,19 +209,21 @@ def _run(
     source: SyntheticTask,
     choice: int,
     seed: int,
-    seen: dict[Record, Tensor] | None,
+    same: bool,
     place: str,
 ) -> None:
-    """Complete the file of one run, arm by arm."""
+    """Complete the file of one run, arm by arm; with pictures as the tower saw them, where it looks the `same`."""
     file = _file(folder, choice, seed)
     known = cells.read(file)
     methods = {arm: _method(spec, arm, seed) for arm in spec.arms if arm not in known}
     first = next(iter(methods.values()))
     pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(first.clip))
-    if seen is None:
-        loader = Loader(first.views, OPINION, source_side=source.short_side, seed=seed)
+    if same:
+        every = [record for records in _every_picture(spec, source).values() for record in records]
+        seen = load_file(folder / SEEN)["seen"]
+        loader: Loader = SeenLoader(first.views, OPINION, dict(zip(every, seen, strict=True)))
     else:
-        loader = SeenLoader(first.views, OPINION, seen)
+        loader = Loader(first.views, OPINION, source_side=source.short_side, seed=seed)
     for arm, settings in methods.items():
         try:
             with quiet():
@@ -249,7 +252,9 @@ def _arm(
     before = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
     found: Results = {}
     for steps in spec.steps:
-        so_long = settings.model_copy(update={"adapt": revised(settings.adapt, steps=steps)})
+        so_long = settings.model_copy(
+            update={"adapt": settings.adapt.model_copy(update={"steps": steps, "epochs": None})}
+        )
         found[str(steps)] = {"0": before}
         for count in spec.shots:
             for name, value in params.items():

@@ -4,7 +4,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import metrics, rng
+from .. import metrics
 from ..config import AdaptSpec, Config, SyntheticTask, TableTask, revised
 from ..data.loading import Loader, SeenLoader
 from ..data.readers import read_table
@@ -20,14 +20,12 @@ from ..data.splits import draw_shots, folds_by_group, split_by_group
 from ..data.synthetic import OPINION, synthetic_records
 from ..errors import InputError
 from ..evaluate import Report, compare, over_trials
-from ..finetune import fit, gaussian_process, ridge
-from ..losses import WeightedSum
 from ..model import checkpoint
-from ..model.backbone import load_clip
-from ..model.quality import QualityModel, scene_anchor
+from ..model.quality import QualityModel
 from ..progress import quiet, track
-from ..types import Batch, Output, Record, Scale, Shots
+from ..types import Output, Record, Scale, Shots
 from .common import build_model, evaluate_on
+from .learning import learn
 
 FIGURES = (
     "srcc",
@@ -204,63 +202,12 @@ def read_rated(source: TableTask | SyntheticTask) -> Rated:
     return Rated(source, records, test)
 
 
-def _anchor(settings: Config, spec: AdaptSpec, device: str) -> QualityModel | None:
-    if spec.regularizer is None or spec.regularizer.strength == 0:
-        return None
-    return scene_anchor(settings.model, spec.regularizer.branch, load_clip(settings.clip)).to(device)
-
-
-def _shot_batches(loader: Loader, shots: Sequence[Record], steps: int, size: int, seed: int) -> Iterator[Batch]:
-    """`steps` batches of up to `size` shots, each drawn anew."""
-    for step in range(steps):
-        noise = rng.generator(seed, "adapt", step)
-        order = torch.randperm(len(shots), generator=noise)[:size].tolist()
-        yield loader.random_batch([shots[i] for i in order], noise)
-
-
 def _ready(protocol: Protocol, draw: Draw) -> tuple[QualityModel, Loader, Config]:
     settings = protocol.settings.model_copy(update={"seed": draw.seed})
     model = build_model(settings)
     if protocol.start is not None:
         checkpoint.overlay(model, protocol.start)
     return model.to(protocol.device), loader_of(protocol, draw), settings
-
-
-def learn(
-    model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str
-) -> list[Mapping[str, float]]:
-    """Adapt `model` in place: its head in closed form, then by gradients, as far as the method has these; returns what
-    is told of each step."""
-    if settings.ridge or settings.gp:
-        _solve(model, loader, shots, settings, device)
-    return _descend(model, loader, shots, settings.adapt, settings, device) if settings.adapt else []
-
-
-def _solve(model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str) -> None:
-    with torch.no_grad():
-        features = [model.look(batch.images.to(device)).mean(dim=1) for batch in loader.fixed_batches(shots)]
-    quality = _qualities(shots, loader.scale)
-    if settings.ridge:
-        ridge(model, torch.cat(features), quality, settings.ridge, [record.group for record in shots])
-    elif settings.gp:
-        gaussian_process(model, torch.cat(features), quality, settings.gp)
-
-
-def _descend(
-    model: QualityModel, loader: Loader, shots: Sequence[Record], spec: AdaptSpec, settings: Config, device: str
-) -> list[Mapping[str, float]]:
-    seed = settings.seed
-    anchor, params = _anchor(settings, spec, device), model.train_only(spec.trainable)
-    history: list[Mapping[str, float]] = []
-    with track("adapting", spec.steps) as show, rng.scoped(seed, "dropout"):
-
-        def log(told: Mapping[str, float]) -> None:
-            history.append(told)
-            show(told)
-
-        batches = (batch.to(device) for batch in _shot_batches(loader, shots, spec.steps, spec.batch, seed))
-        fit(model, params, batches, WeightedSum(settings.loss), spec, anchor=anchor, log=log)
-    return history
 
 
 def _choose(protocol: Protocol, draw: Draw, pictures: Loader, candidates: Sequence[AdaptSpec], folds: int) -> int:
