@@ -7,9 +7,11 @@ import typer
 
 from ..printing import decimals, open_text, print_metrics, print_table, write_json
 from .options import (
+    CHECKPOINT,
     CLIP,
     CONFIG,
     DEVICE,
+    FIGURE,
     FOLDS,
     GROUP,
     IMAGE_COLUMN,
@@ -22,7 +24,9 @@ from .options import (
     SCORE_COLUMN,
     SEED,
     SET,
+    SHOTS,
     START,
+    TASK,
     TEST,
     WORKERS,
     words,
@@ -34,7 +38,7 @@ def metatrain(
     task: Annotated[str, typer.Option(help="Source of synthetic pictures.")] = "synthetic",
     images: Annotated[Path | None, typer.Option(help="Your folder of clean photographs.")] = None,
     clip: CLIP = None,
-    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("runs/metatrain"),
+    out: CHECKPOINT = Path("runs/metatrain"),
     seed: SEED = None,
     device: DEVICE = None,
     overrides: SET = None,
@@ -59,8 +63,8 @@ def adapt(
     config: Annotated[
         str | None, typer.Option(help="Method. Default: that of --from or runs/metatrain, else grmp.")
     ] = None,
-    task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
-    shots: Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")] = "20%",
+    task: TASK = "demo",
+    shots: SHOTS = "20%",
     start: START = None,
     root: ROOT = None,
     labels: LABELS = None,
@@ -72,7 +76,7 @@ def adapt(
     folds: FOLDS = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of shots, from --seed on; --out keeps the first.")] = 1,
     clip: CLIP = None,
-    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("runs/adapt"),
+    out: CHECKPOINT = Path("runs/adapt"),
     seed: SEED = None,
     device: DEVICE = None,
     overrides: SET = None,
@@ -111,7 +115,7 @@ def _stages(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def curve(
-    task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
+    task: TASK = "demo",
     methods: Annotated[str, typer.Option(help="Configs between commas.")] = "grmp,coop,ridge,clip_iqa",
     shots: Annotated[str, typer.Option(help="Numbers or shares, between commas.")] = "10,20,50,20%",
     seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 10,
@@ -131,7 +135,7 @@ def curve(
     device: DEVICE = None,
     overrides: SET = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table here.")] = None,
-    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves.")] = None,
+    figure: FIGURE = None,
     json_file: JSON = None,
 ) -> None:
     """Compare methods over the number of shots, on the same draws and tests."""

@@ -6,7 +6,23 @@ from typing import Annotated, Any
 import typer
 
 from ..printing import decimals, print_table, write_json
-from .options import CLIP, CONFIG, DEVICE, JSON, LABELS, RESULTS, ROOT, SET, WORKERS, numbers, words
+from .options import (
+    CLIP,
+    CONFIG,
+    DEVICE,
+    FIGURE,
+    JSON,
+    LABELS,
+    PLAN,
+    RESULTS,
+    ROOT,
+    SET,
+    SHOTS,
+    TASK,
+    WORKERS,
+    numbers,
+    words,
+)
 
 FIGURES = ("srcc", "plcc", "rmse", "cosine", "scene_accuracy", "distortion_accuracy", "alignment_auc")
 
@@ -78,9 +94,9 @@ experiment = typer.Typer(help="Repeat the project's experiments.", no_args_is_he
 @experiment.command("meta-vs-none")
 def experiment_meta_vs_none(
     images: Annotated[Path, typer.Option(help="Folder of clean photographs.")],
-    config: Annotated[str, typer.Option(help="The plan, a .yaml file.")] = "experiments/meta_vs_none",
+    config: PLAN = "experiments/meta_vs_none",
     out: RESULTS = Path("runs/meta_vs_none"),
-    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves.")] = None,
+    figure: FIGURE = None,
     workers: WORKERS = 1,
     device: DEVICE = None,
     overrides: SET = None,
@@ -107,15 +123,16 @@ def experiment_meta_vs_none(
 
 def _ablation(name: str, told: str) -> None:
     """Make the command of an ablation, whose plan has its name."""
+    own_plan = f"experiments/{name.replace('-', '_')}"
 
     @experiment.command(name, help=told)
     def command(
-        task: Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")] = "demo",
-        shots: Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")] = "20%",
+        task: TASK = "demo",
+        shots: SHOTS = "20%",
         seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 5,
         root: ROOT = None,
         labels: LABELS = None,
-        plan: Annotated[str, typer.Option(help="The plan, a .yaml file.")] = f"experiments/{name.replace('-', '_')}",
+        plan: PLAN = own_plan,
         out: RESULTS = Path("runs", name),
         workers: WORKERS = 1,
         clip: CLIP = None,
@@ -160,7 +177,7 @@ def experiment_agiqa_standin(
     ] = "semantic/flickr_captions.txt",
     training: Annotated[int, typer.Option(min=2, help="Photographs to train on.")] = 200,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of prompts and batches.")] = 5,
-    plan: Annotated[str, typer.Option(help="The plan, a .yaml file.")] = "experiments/agiqa_standin",
+    plan: PLAN = "experiments/agiqa_standin",
     out: Annotated[Path, typer.Option(help="Folder of pictures and results; repeat the command to go on.")] = Path(
         "runs/agiqa_standin"
     ),

@@ -69,14 +69,9 @@ def curve(
         list(methods.items()) if isinstance(methods, Mapping) else [(Path(name).stem, (name, ())) for name in methods]
     )
     for label, (name, changes) in arms:
-        own = load_config(name)
-        sections = [re.split(r"[.=]", text)[0] for text in overrides]
-        mine = [
-            text for text, name in zip(overrides, sections, strict=True) if name not in OF_SOME or getattr(own, name)
-        ]
         if label in settings:
             raise InputError(f"--methods {','.join(methods)}: two are named '{label}'")
-        settings[label], for_task = read_settings(name, clip, None, [*mine, *changes])
+        settings[label], for_task = read_settings(name, clip, None, [*_meant_for(name, overrides), *changes])
     if start not in (None, "none") and not any(some.meta for some in settings.values()):
         raise InputError(f"--from {start}: none of these methods begins from meta-trained prompts")
     source = rated_pictures(task, for_task, folds=folds, **table)
@@ -116,6 +111,13 @@ def curve(
         raise InputError(f"{failed[0]} ({len(failed)} trials failed; {folder} keeps the others)")
     found = {label: {c.text: _found(folder, label, c.text, order) for c in wanted} for label in protocols}
     return {"task": task, "curve": found, "plan": plan, "methods": about, "versions": checkpoint.versions()}
+
+
+def _meant_for(method: str, overrides: Iterable[str]) -> list[str]:
+    """Those of the sections that it has."""
+    config = load_config(method)
+    absent = {section for section in OF_SOME if getattr(config, section) is None}
+    return [text for text in overrides if re.split(r"[.=]", text)[0] not in absent]
 
 
 def _cell(file: Path, protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -> str | None:
