@@ -41,8 +41,8 @@ def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequen
     console.print(table)
 
 
-def decimals(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+def decimals(value: float | None, *, sign: bool = False) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:{'+' if sign else ''}.3f}"
 
 
 def rounded(value: float | None) -> float | None:

@@ -1,5 +1,6 @@
 """The commands that measure: speed, and the project's experiments."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,18 +108,25 @@ def experiment_meta_vs_none(
     from ..recipes.meta_experiment import meta_vs_none as run
 
     result = run(images, config=config, out=out, workers=workers, device=device, overrides=overrides or ())
-    columns = ("median", "low", "high", "over_random", "over_joint")
-    rows = [
-        [arm, steps, count, *(decimals(row[column]) for column in columns)]
-        for arm, found in result["table"].items()
-        for steps, rows in found.items()
-        for count, row in rows.items()
-    ]
-    title = f"SRCC on held-out distortions of held-out photographs: median and quartiles of {result['runs']} runs"
-    print_table(title, ("start", "steps", "shots", "median", "from", "to", "over random", "over joint"), rows)
+    medians = (
+        f"SRCC on held-out distortions of held-out photographs: median (interquartile range) of {result['runs']} runs"
+    )
+    _print_starts(medians, result, lambda row: f"{decimals(row['median'])} ({decimals(row['iqr'])})")
+    if "joint" in result["table"]:
+        _print_starts(
+            "what that is over joint: median of the runs", result, lambda row: decimals(row["over_joint"], sign=True)
+        )
     write_json(json_file, result)
     if figure:
         draw_curves(result, figure)
+
+
+def _print_starts(title: str, result: dict[str, Any], told: Callable[[dict[str, Any]], str]) -> None:
+    """A row for each start and number of steps, a column for each number of shots."""
+    rows = [[arm, steps, found] for arm, each in result["table"].items() for steps, found in each.items()]
+    counts = list(rows[0][2])
+    cells = [[arm, steps, *(told(found[count]) for count in counts)] for arm, steps, found in rows]
+    print_table(title, ("start", "steps", *(f"{count} shots" for count in counts)), cells)
 
 
 def _ablation(name: str, told: str) -> None:

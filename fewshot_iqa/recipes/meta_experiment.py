@@ -69,8 +69,8 @@ def meta_vs_none(
 
     A run is one choice of distortions and one seed, in which all starts see the same pictures, shots and steps; its
     results are a file in `out`, and what is there already is not computed again. In the result, `table` is {arm:
-    {steps: {shots: {median, low, high, over_random, over_joint}}}}: quartiles, and the medians of the differences from
-    these arms within one run; 0 shots are before adaptation.
+    {steps: {shots: {low, median, high, iqr, over_random, over_joint}}}}: quartiles, and the medians of the differences
+    from these arms within one run; 0 shots are before adaptation.
     """
     spec, place, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
     task = load_task("synthetic")
@@ -290,6 +290,7 @@ def _table(spec: MetaVsNoneSpec, runs: list[dict[str, Results]]) -> dict[str, An
 def _row(of_arms: dict[str, list[float | None]], arm: str) -> dict[str, float | None]:
     values = {name: np.array(of, float) for name, of in of_arms.items()}  # nan: a constant prediction correlates not
     row = dict(zip(("low", "median", "high"), np.nanquantile(values[arm], (0.25, 0.5, 0.75)), strict=True))
+    row["iqr"] = row["high"] - row["low"]
     for name in BASELINES:
         row[f"over_{name}"] = np.nanmedian(values[arm] - values[name]) if name in values else np.nan
     return {key: round(float(v), 4) if np.isfinite(v) else None for key, v in row.items()}
