@@ -149,11 +149,23 @@ def curve(
     )  # fmt: skip
     table = tabulate(result)
     within = [name for name in map(str, table.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
-    shown = ["srcc", "srcc_iqr", "plcc", "rmse", *within]
-    columns = ("method", "shots", "srcc", "IQR", "plcc", "rmse", *(name.removeprefix("srcc_") for name in within))
+    sure = ["coverage"] if "coverage" in table else []
+    shown = ["srcc", "srcc_iqr", "plcc", "rmse", *sure, *within]
+    columns = (
+        "method",
+        "shots",
+        "srcc",
+        "IQR",
+        "plcc",
+        "rmse",
+        *sure,
+        *(name.removeprefix("srcc_") for name in within),
+    )
     rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in table.to_dict("records")]
-    trials = table["trials"].iloc[0]
-    print_table(f"{task}: medians of {trials} trials; SRCC within each subset", columns, rows)
+    title = f"{task}: medians of {table['trials'].iloc[0]} trials"
+    title += "; coverage of 90 % intervals" if sure else ""
+    title += "; SRCC within each subset" if within else ""
+    print_table(title, columns, rows)
     if csv_file:
         with open_text(csv_file) as file:
             table.to_csv(file, index=False, float_format="%.5g")
