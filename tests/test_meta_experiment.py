@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fewshot_iqa.config import MetaVsNoneSpec, dump, human_means, load_config, load_experiment, load_task, revised
 from fewshot_iqa.data.captions import held_out
@@ -54,7 +55,13 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
     after = [json.loads(file.read_text()) for file in files]
     assert after[0] == before[0]
     assert figure.stat().st_size > 5000
-    table = json.loads(report.read_text())["table"]
+    told = json.loads(report.read_text())
+    table = told["table"]
+    assert (
+        ("linear" in told)
+        == ("ridge regression" in result.output)
+        == (tmp_path / "cells" / "seen.safetensors").exists()
+    )
     assert list(table) == ["random", "joint", "maml"]
     assert list(table["maml"]) == ["1", "2"]
     assert list(table["maml"]["2"]) == ["0", "2", "4"]
@@ -64,6 +71,21 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
     assert table["maml"]["2"]["4"]["over_random"] == pytest.approx(difference, abs=1e-4)
     assert "another test" in fsiqa(*command, "--set", "test=8").error
     assert "another 'maml'" in fsiqa(*command, "--set", "arms.maml.inner_lr=1e-2").error
+
+
+def test_the_linear_read_out(photographs):
+    """It finds quality where the features tell it, and only as far as what it learns from shows it."""
+    spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"], kind=MetaVsNoneSpec)
+    source = revised(load_task("synthetic"), root=photographs, hold_out=[])
+    pictures = meta_experiment.draw_pictures(spec, source, 0, 0, pretrained=False)
+    noise = torch.Generator().manual_seed(0)
+    seen = {}
+    for place, part in enumerate((pictures.training, pictures.pool + pictures.test)):
+        for record in part:
+            seen[record] = torch.randn(1, 24, generator=noise)
+            seen[record][0, place] = 9 * (record.rating - 3)  # where training and the others tell it
+    assert meta_experiment._read_out(seen, pictures.pool, pictures.test) > 0.9
+    assert abs(meta_experiment._read_out(seen, pictures.training, pictures.test)) < 0.5
 
 
 def test_training_shots_and_test_are_strangers(photographs):

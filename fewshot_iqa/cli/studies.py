@@ -116,6 +116,11 @@ def experiment_meta_vs_none(
         _print_starts(
             "what that is over joint: median of the runs", result, lambda row: decimals(row["over_joint"], sign=True)
         )
+    if linear := result.get("linear"):
+        typer.echo(
+            f"ridge regression on the same features: {linear['training']:.3f} fitted to all training pictures, "
+            f"{linear['pool']:.3f} to all that shots are drawn from"
+        )
     write_json(json_file, result)
     if figure:
         draw_curves(result, figure)

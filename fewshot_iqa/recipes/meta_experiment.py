@@ -14,8 +14,9 @@ import torch
 from joblib import Parallel, delayed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from .. import meta, rng
+from .. import meta, metrics, rng
 from ..config import (
     Config,
     MetaVsNoneSpec,
@@ -70,7 +71,9 @@ def meta_vs_none(
     A run is one choice of distortions and one seed, in which all starts see the same pictures, shots and steps; its
     results are a file in `out`, and what is there already is not computed again. In the result, `table` is {arm:
     {steps: {shots: {low, median, high, iqr, over_random, over_joint}}}}: quartiles, and the medians of the differences
-    from these arms within one run; 0 shots are before adaptation.
+    from these arms within one run; 0 shots are before adaptation. `linear` is the median SRCC of ridge regression on
+    what the image tower says, fitted to all training pictures, and to the whole pool that shots are drawn from: what a
+    start, and what adaptation, could come to. It is there where the arms train the text alone.
     """
     spec, place, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
     task = load_task("synthetic")
@@ -100,9 +103,15 @@ def meta_vs_none(
         for _ in Parallel(workers, return_as="generator_unordered")(jobs):
             log({})
     results = [cells.read(_file(folder, *run)) for run in runs]
-    return {"table": _table(spec, results), "runs": len(runs), "plan": plan, "arms": arms} | {
-        "versions": checkpoint.versions()
-    }
+    found: dict[str, Any] = {"table": _table(spec, results), "runs": len(runs)}
+    if same:
+        seen = _seen(folder / SEEN, spec, source)
+        pictures = [draw_pictures(spec, source, *run, pretrained=pretrained) for run in runs]
+        found["linear"] = {
+            "training": float(np.median([_read_out(seen, some.training, some.test) for some in pictures])),
+            "pool": float(np.median([_read_out(seen, some.pool, some.test) for some in pictures])),
+        }
+    return found | {"plan": plan, "arms": arms, "versions": checkpoint.versions()}
 
 
 def held_types(spec: MetaVsNoneSpec, choice: int) -> list[str]:
@@ -198,6 +207,21 @@ def _look_at(settings: Config, source: SyntheticTask, records: list[Record], pla
     return torch.cat(looks)
 
 
+def _seen(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask) -> dict[Record, Tensor]:
+    """What `_look` wrote, of each picture (V, D)."""
+    every = [record for records in _every_picture(spec, source).values() for record in records]
+    return dict(zip(every, load_file(file)["seen"], strict=True))
+
+
+def _read_out(seen: dict[Record, Tensor], learned: list[Record], test: list[Record]) -> float:
+    """SRCC on `test` of ridge regression on what the image tower says of `learned`; the penalty by leaving one out."""
+    from sklearn.linear_model import RidgeCV  # takes a second to import
+
+    x, new = (normalize(torch.stack([seen[r] for r in part]), dim=-1).mean(dim=1).numpy() for part in (learned, test))
+    y, rated = ([OPINION.quality(record.rating) for record in part] for part in (learned, test))
+    return metrics.srcc(RidgeCV(np.logspace(-2, 3, 6)).fit(x, y).predict(new), rated)
+
+
 def _file(folder: Path, choice: int, seed: int) -> Path:
     """The results of a run, {arm: Results} as far as it has come."""
     return folder / f"choice{choice}-seed{seed}.json"
@@ -219,9 +243,7 @@ def _run(
     first = next(iter(methods.values()))
     pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(first.clip))
     if same:
-        every = [record for records in _every_picture(spec, source).values() for record in records]
-        seen = load_file(folder / SEEN)["seen"]
-        loader: Loader = SeenLoader(first.views, OPINION, dict(zip(every, seen, strict=True)))
+        loader: Loader = SeenLoader(first.views, OPINION, _seen(folder / SEEN, spec, source))
     else:
         loader = Loader(first.views, OPINION, source_side=source.short_side, seed=seed)
     for arm, settings in methods.items():
