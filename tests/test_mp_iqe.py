@@ -433,13 +433,15 @@ def test_the_ablation_prints_its_tables(fsiqa, overrides, table, tmp_path):
     assert "tables" in fsiqa(*command).error
 
 
-@pytest.mark.parametrize("plan", ["mp_iqe_ablation", "qgr", "agiqa_standin"])
+@pytest.mark.parametrize("plan", ["mp_iqe_ablation", "qgr", "views", "agiqa_standin"])
 def test_the_plans_of_ablations_are_sound(plan):
     spec = load_experiment(f"experiments/{plan}", kind=AblationSpec)
     for variants in spec.tables.values():
         for changes in variants.values():
             settings = load_config(spec.config, changes)
-            build(settings).train_only(settings.adapt.trainable)
+            model = build(settings)
+            if settings.adapt:
+                model.train_only(settings.adapt.trainable)
 
 
 @pytest.mark.skipif(not os.environ.get("FSIQA_DATA"), reason="FSIQA_DATA names no folder of label files")

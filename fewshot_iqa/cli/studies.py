@@ -164,6 +164,7 @@ def _ablation(name: str, told: str) -> None:
 
 _ablation("mp-iqe-ablation", "MP-IQE without its parts, and with prompts of other lengths.")
 _ablation("qgr", "GRMP-IQA with other strengths and scopes of its regularisation, and other parameters.")
+_ablation("views", "Crops, tiles or the whole picture, for a Gaussian process on what the tower says of them.")
 
 
 def _report_variants(task: str, seeds: int, result: dict[str, Any], json_file: Path | None) -> None:
