@@ -52,6 +52,12 @@ def test_more_shots_than_pictures(adapting, rated):
     assert "the training pool holds only 5" in adapting(rated, "--shots", 50)
 
 
+def test_columns_that_are_named_are_there(adapting, rated):
+    for name in ("prompt", "scene", "subset"):
+        said = adapting(rated, "--shots", 2, "--set", f"task.columns.{name}=nope")
+        assert f"no column 'nope'. Columns: image, score; name yours with --set task.columns.{name}=COLUMN" in said
+
+
 def test_too_small_a_share(adapting, rated):
     assert "at least two" in adapting(rated, "--shots", "10%")
 
@@ -144,13 +150,22 @@ def test_checkpoints_that_do_not_fit(refused, fsiqa, small, photographs, tmp_pat
     out = tmp_path / "meta"
     task = ["task.distortions=[jpeg]", "task.hold_out=[]", "meta.steps=1"]
     assert fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task)).code == 0
-    assert "runs/adpat: neither a checkpoint nor an image" in refused("score", "runs/adpat", photographs)
+    for wrong in ("runs/adpat", "runs/lr0.1"):
+        assert f"{wrong}: neither a checkpoint nor an image" in refused("score", wrong, photographs)
+    for order in ((photographs, out), (out / "weights.safetensors", photographs)):
+        assert "name one, by its folder, before the images" in refused("score", *order)
+    assert "has no unfinished run" in refused("metatrain", "--resume", "--out", tmp_path / "nothing")
+    assert "figures are .png" in refused("score", out, photographs, "--map", tmp_path / "map.txt")
     assert "not a checkpoint" in refused("adapt", "--from", tmp_path, "--out", tmp_path / "a")
     demo = ("adapt", "--from", out, "--out", tmp_path / "a")
     assert "another architecture" in refused(*demo, "--set", "model.visual.main.length=3")
     assert "another architecture" in refused(*demo, "--set", "model.visual.main.end_norm=false")
     (out / "weights.safetensors").write_bytes(b"cut")
     assert "weights.safetensors: not readable" in refused("score", out, photographs)
+    (out / "provenance.json").write_text("3")
+    assert "provenance.json: not readable" in refused("score", out, photographs)
+    (out / "provenance.json").unlink()
+    assert "it holds no provenance.json" in refused("score", out, photographs)
 
 
 def test_score_with_nothing_to_score(refused, fsiqa, small, photographs, tmp_path):
@@ -172,6 +187,9 @@ def test_a_folder_of_something_else_is_never_replaced(refused, small, photograph
 
 def test_options_out_of_range(adapting, refused, rated):
     assert "test = 1.5" in adapting(rated, "--shots", 2, "--test", 1.5)
+    assert "--set views.stride=0: views.stride = 0" in adapting(rated, "--set", "views.stride=0")
+    curve = ("curve", "--task", "csv", "--root", rated.parent, "--labels", rated, "--methods", "gp,ridge", "--shots", 2)
+    assert "none of these methods has adapt" in refused(*curve, "--set", "adapt.lrr=1")
     assert "makes its own labels" in refused("adapt", "--labels", rated)
     assert "no column '3'" in adapting(rated, "--score-column", "3")
 

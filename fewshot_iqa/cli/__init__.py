@@ -1,6 +1,8 @@
 """The command line. Heavy imports wait inside the commands, so that `fsiqa --help` answers at once."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -29,8 +31,20 @@ def configs() -> None:
     print_table(None, ("config", "what it is"), rows)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("fewshot-iqa"))
+        raise typer.Exit
+
+
+def about(
+    show: Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Learn to judge image quality from a handful of rated pictures."""
+
+
 app = typer.Typer(
-    help="Learn to judge image quality from a handful of rated pictures.",
+    callback=about,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

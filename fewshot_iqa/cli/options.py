@@ -8,18 +8,27 @@ import typer
 from ..errors import InputError
 
 CONFIG = Annotated[str, typer.Option(help="Method: a name from `fsiqa configs`, or a .yaml file.")]
+
+
+def drawable(path: Path | None) -> Path | None:
+    """A figure's file; InputError where its suffix names no format, before anything is computed for it."""
+    if path and path.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
+        raise InputError(f"{path}: figures are .png, .pdf, .svg or .jpg")
+    return path
+
+
 TASK = Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")]
 SHOTS = Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")]
 PLAN = Annotated[str, typer.Option(help="The plan, a .yaml file.")]
 CLIP = Annotated[str | None, typer.Option(help="tiny, NAME:PRETRAINED, or NAME:/path/to/weights.")]
-SEED = Annotated[int | None, typer.Option(help="Default: the configuration's.")]
+SEED = Annotated[int | None, typer.Option(min=0, help="Default: the configuration's.")]
 DEVICE = Annotated[str | None, typer.Option(help="cpu, cuda, ... Default: a GPU where there is one.")]
 SET = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override dotted.key of the method, or task.key of the task."),
 ]
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here as well.")]
-FIGURE = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves.")]
+FIGURE = Annotated[Path | None, typer.Option(metavar="FILE", callback=drawable, help="Draw the curves.")]
 RESUME = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")]
 CHECKPOINT = Annotated[Path, typer.Option(help="Folder of the checkpoint.")]
 RESULTS = Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")]

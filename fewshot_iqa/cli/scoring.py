@@ -9,7 +9,7 @@ import typer
 
 from ..errors import InputError
 from ..printing import open_text, print_table, rounded, with_spread, write_json
-from .options import DEVICE, JSON
+from .options import DEVICE, JSON, drawable
 
 SCORE_COLUMNS = ("image", "quality", "quality_sd", "rating", "rating_sd", "note")
 
@@ -28,7 +28,12 @@ def score(
     ] = False,
     map_file: Annotated[
         Path | None,
-        typer.Option("--map", metavar="FILE", help="Draw where it saw the distortion; of one image, by mp_iqe."),
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            callback=drawable,
+            help="Draw where it saw the distortion; of one image, by mp_iqe.",
+        ),
     ] = None,
     prompts_file: Annotated[
         Path | None,
@@ -40,14 +45,17 @@ def score(
 
     A file that cannot be read is marked, and the others are scored.
     """
-    from ..images import find_images
+    from ..images import SUFFIXES, find_images
     from ..progress import track
     from ..recipes.adaptation import SHIPPED, is_checkpoint, load, read_prompts
     from ..recipes.figures import draw_attention
 
     given = is_checkpoint(paths[0])
-    if not given and not paths[0].exists() and not paths[0].suffix:
+    if not given and not paths[0].exists() and paths[0].suffix.lower() not in SUFFIXES:
         raise InputError(f"{paths[0]}: neither a checkpoint nor an image")
+    for path in paths[given:]:
+        if is_checkpoint(path) or (path.suffix not in SUFFIXES and is_checkpoint(path.parent)):
+            raise InputError(f"{path}: of a checkpoint; name one, by its folder, before the images")
     checkpoint, images = (paths[0], paths[1:]) if given else (SHIPPED, paths)
     if not images:
         raise InputError(f"{checkpoint}: a checkpoint; name the images to score as well")
@@ -56,6 +64,8 @@ def score(
         typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
     if map_file and len(files) > 1:
         raise InputError(f"--map {map_file}: draws one image; {len(files)} were given")
+    if map_file:
+        draw_attention(scorer.attention(files[0]), map_file)
     branches = scorer.explaining if explain else []
     prompts = read_prompts(prompts_file) if prompts_file else None
     more = [*branches, *(["alignment"] if prompts_file else [])]
@@ -78,8 +88,6 @@ def score(
             log({})
     print_table("quality from 0 to 1, higher is better", ("image", "quality", "rating", *more, "note"), shown)
     write_json(json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(head, r, strict=True)) for r in rows]})
-    if map_file:
-        draw_attention(scorer.attention(files[0]), map_file)
     if prompts is not None:
         without = sum(path.name not in prompts for path in files)
         if not scorer.reads_prompts:

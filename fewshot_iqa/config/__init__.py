@@ -147,12 +147,15 @@ def _with_base(folder: str, path: Path, *above: Path) -> Any:
 def _validate(adapter: TypeAdapter[Any], data: Any, overrides: Iterable[str], source: str) -> Any:
     if not isinstance(data, dict):
         raise InputError(f"{source}: expected keys and values")
+    overrides = list(overrides)
     for override in overrides:
         _override(data, override)
     try:
         return adapter.validate_python(data)
     except ValidationError as error:
-        raise InputError(f"{source}: {_explain(error, adapter)}") from None
+        told = _explain(error, adapter)
+        guilty = [text for text in overrides if f" {text.partition('=')[0].strip()}" in f" {told}"]
+        raise InputError(f"--set {guilty[-1]}: {told}" if guilty else f"{source}: {told}") from None
 
 
 def _override(data: dict[str, Any], override: str) -> None:

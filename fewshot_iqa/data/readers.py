@@ -29,12 +29,13 @@ def read_table(task: TableTask) -> list[Record]:
     columns = {name: getattr(task.columns, name) for name in ("image", "score", *OPTIONAL)}
     if task.model and "model" not in table and columns["image"] in table:
         table["model"] = table[columns["image"]].str.extract(task.model, expand=False).fillna("")
-    for name in ("image", "score", *(["group"] if columns["group"] != "group" else [])):
-        if columns[name] not in table:
-            known = [str(column) for column in table]
+    options = {"image": "--image-column COLUMN", "score": "--score-column COLUMN", "group": "--group COLUMN"}
+    for name, column in columns.items():
+        if column not in table and (name not in OPTIONAL or column != name):
+            known = [str(each) for each in table]
             raise InputError(
-                f"{path}: no column '{columns[name]}'.{nearest(columns[name], known)} Columns: {', '.join(known)}; "
-                f"name yours with --{'group' if name == 'group' else f'{name}-column'} COLUMN"
+                f"{path}: no column '{column}'.{nearest(column, known)} Columns: {', '.join(known)}; name yours with "
+                + options.get(name, f"--set task.columns.{name}=COLUMN")
             )
     folder = root / task.images
     files = [folder / name.strip() for name in table[columns["image"]]]

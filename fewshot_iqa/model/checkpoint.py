@@ -88,8 +88,8 @@ def facts(folder: Path) -> dict[str, Any]:
     """The provenance of a checkpoint."""
     _require(folder)
     try:
-        provenance: dict[str, Any] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-    except ValueError as error:
+        provenance = dict(json.loads((folder / PROVENANCE).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise InputError(f"{folder / PROVENANCE}: not readable ({error})") from None
     return provenance
 

@@ -11,6 +11,7 @@ from ..data.readers import read_prompts as read_prompts
 from ..errors import InputError
 from ..model import checkpoint
 from ..model.quality import QualityModel
+from ..progress import say
 from ..score import Scorer
 from ..types import Scale, Shots
 from .common import METATRAINED, Result, build_model, choose_device, count_labels, read_all, read_settings
@@ -54,6 +55,8 @@ def adapt(
             own = None if start == "none" else Path(start)
         method, config = ("grmp", "grmp") if own is None else (str(own), str(checkpoint.config_file(own)))
     settings, task_overrides = read_settings(config, clip, seed, overrides)
+    if method != config:
+        say(f"{method}: {settings.description}")
     source = rated_pictures(
         task, task_overrides, root=root, labels=labels, image_column=image_column, score_column=score_column,
         group=group, lower_is_better=lower_is_better, test=test, folds=folds,
@@ -151,8 +154,8 @@ def start_of(settings: Config, start: str | Path | None) -> Path | None:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether `folder` was written by metatrain or adapt."""
-    return (folder / checkpoint.PROVENANCE).is_file()
+    """Whether `folder` was written by metatrain or adapt, be it whole or not."""
+    return any((folder / name).is_file() for name in (checkpoint.WEIGHTS, checkpoint.PROVENANCE))
 
 
 def fits(folder: Path, model: QualityModel) -> bool:

@@ -76,7 +76,8 @@ def count_labels(methods: Iterable[Config], records: Collection[Record]) -> dict
     counts = {str(target): sum(labelled(record, target) for record in records) for target in wanted}
     for target, count in counts.items():
         if not count:
-            say(f"no picture has a known label of its {target}: learning without that term of the loss")
+            hint = " (a table has it with task.alignment_range)" if target == "alignment" else ""
+            say(f"no picture has a known label of its {target}{hint}: learning without that term of the loss")
         elif count < len(records):
             say(f"{count} of {len(records)} pictures have a known label of their {target}")
     return counts

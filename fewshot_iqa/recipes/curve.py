@@ -72,6 +72,10 @@ def curve(
         if label in settings:
             raise InputError(f"--methods {','.join(methods)}: two are named '{label}'")
         settings[label], for_task = read_settings(name, clip, None, [*_meant_for(name, overrides), *changes])
+    for text in overrides:
+        section = _section(text)
+        if section in OF_SOME and not any(getattr(some, section) for some in settings.values()):
+            raise InputError(f"--set {text}: none of these methods has {section}")
     if start not in (None, "none") and not any(some.meta for some in settings.values()):
         raise InputError(f"--from {start}: none of these methods begins from meta-trained prompts")
     source = rated_pictures(task, for_task, folds=folds, **table)
@@ -117,7 +121,11 @@ def _meant_for(method: str, overrides: Iterable[str]) -> list[str]:
     """Those of the sections that it has."""
     config = load_config(method)
     absent = {section for section in OF_SOME if getattr(config, section) is None}
-    return [text for text in overrides if re.split(r"[.=]", text)[0] not in absent]
+    return [text for text in overrides if _section(text) not in absent]
+
+
+def _section(override: str) -> str:
+    return re.split(r"[.=]", override)[0].strip()
 
 
 def _cell(file: Path, protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -> str | None:

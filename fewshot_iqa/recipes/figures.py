@@ -17,6 +17,7 @@ def drawn_figure(path: Path, option: str, size: tuple[float, float]) -> Iterator
     figure = Figure(figsize=size, layout="constrained")
     yield figure
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
         raise InputError(f"{option} {path}: cannot be drawn ({error})") from None

@@ -75,6 +75,8 @@ def metatrain(
     facts |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}
     if resume:
         checkpoint.recover(last)
+        if not last.is_dir():
+            raise InputError(f"--resume: {out} has no unfinished run beside it, in {last.name}")
         facts = _same_run(checkpoint.overlay(model, last), facts, checkpoint.config(last), settings)
     model.to(place)
     params = model.train_only(spec.trainable)
