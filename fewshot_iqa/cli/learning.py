@@ -151,16 +151,7 @@ def curve(
     within = [name for name in map(str, table.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
     sure = ["coverage"] if "coverage" in table else []
     shown = ["srcc", "srcc_iqr", "plcc", "rmse", *sure, *within]
-    columns = (
-        "method",
-        "shots",
-        "srcc",
-        "IQR",
-        "plcc",
-        "rmse",
-        *sure,
-        *(name.removeprefix("srcc_") for name in within),
-    )
+    columns = ("method", "shots", *("IQR" if name == "srcc_iqr" else name.removeprefix("srcc_") for name in shown))
     rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in table.to_dict("records")]
     title = f"{task}: medians of {table['trials'].iloc[0]} trials"
     title += "; coverage of 90 % intervals" if sure else ""

@@ -7,8 +7,6 @@ import typer
 
 from ..errors import InputError
 
-CONFIG = Annotated[str, typer.Option(help="Method: a name from `fsiqa configs`, or a .yaml file.")]
-
 
 def drawable(path: Path | None) -> Path | None:
     """A figure's file; InputError where its suffix names no format, before anything is computed for it."""
@@ -17,6 +15,7 @@ def drawable(path: Path | None) -> Path | None:
     return path
 
 
+CONFIG = Annotated[str, typer.Option(help="Method: a name from `fsiqa configs`, or a .yaml file.")]
 TASK = Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")]
 SHOTS = Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")]
 PLAN = Annotated[str, typer.Option(help="The plan, a .yaml file.")]

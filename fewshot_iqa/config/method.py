@@ -241,6 +241,10 @@ class AdaptSpec(Spec):
             return self.steps or 0
         return max(1, round(self.epochs * shots / min(self.batch, shots)))
 
+    def of_steps(self, steps: int) -> "AdaptSpec":
+        """The same over so many steps."""
+        return self.model_copy(update={"steps": steps, "epochs": None})
+
     def candidates(self) -> list["AdaptSpec"]:
         """Itself with each of the changes; InputError where one does not fit."""
         try:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -48,13 +49,10 @@ class QualityModel(nn.Module):
         self.spec = spec
         self.clip = clip
         self.tuned: set[str] = set()  # names inside `clip.` that no longer equal the base CLIP
-        # ModuleDict has no type of its elements, hence the two ignores
-        self.text: Mapping[str, TextPrompts] = nn.ModuleDict(  # type: ignore[assignment]
-            {name: TextPrompts(branch, clip) for name, branch in spec.branches.items()}
-        )
-        self.visual: Mapping[str, VisualPrompts] = nn.ModuleDict(  # type: ignore[assignment]
-            {name: VisualPrompts(visual, clip) for name, visual in spec.visual.items()}
-        )
+        text = nn.ModuleDict({name: TextPrompts(branch, clip) for name, branch in spec.branches.items()})
+        visual = nn.ModuleDict({name: VisualPrompts(some, clip) for name, some in spec.visual.items()})
+        self.text = cast("Mapping[str, TextPrompts]", text)  # ModuleDict has no type of its elements
+        self.visual = cast("Mapping[str, VisualPrompts]", visual)
         self.head = _head(spec, clip)
         dense = [
             branch for name, branch in spec.branches.items() if branch.windows or (spec.fusion and name in spec.asked)

@@ -44,7 +44,7 @@ def _descend(
     model: QualityModel, loader: Loader, shots: Sequence[Record], spec: AdaptSpec, settings: Config, device: str
 ) -> list[Mapping[str, float]]:
     seed, steps = settings.seed, spec.steps_for(len(shots))
-    spec = spec.model_copy(update={"steps": steps, "epochs": None})
+    spec = spec.of_steps(steps)
     anchor, params = _anchor(settings, spec, device), model.train_only(spec.trainable)
     history: list[Mapping[str, float]] = []
     with track("adapting", steps) as show, rng.scoped(seed, "dropout"):

@@ -274,9 +274,7 @@ def _arm(
     before = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
     found: Results = {}
     for steps in spec.steps:
-        so_long = settings.model_copy(
-            update={"adapt": settings.adapt.model_copy(update={"steps": steps, "epochs": None})}
-        )
+        so_long = settings.model_copy(update={"adapt": settings.adapt.of_steps(steps)})
         found[str(steps)] = {"0": before}
         for count in spec.shots:
             for name, value in params.items():
