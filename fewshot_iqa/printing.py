@@ -4,9 +4,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 
@@ -57,12 +60,26 @@ def with_spread(value: float | None, deviation: float | None) -> str | None:
     return f"{value:.{places}f} ± {deviation:.{places}f}"
 
 
-def open_text(path: Path) -> TextIO:
+def open_text(path: Path, mode: Literal["w", "a"] = "w") -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w", newline="", encoding="utf-8", buffering=1)
+        return path.open(mode, newline="", encoding="utf-8", buffering=1)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def check_writable(path: Path) -> None:
+    """InputError where a file cannot be written; what is in it stays."""
+    new = not path.exists()
+    open_text(path, "a").close()
+    if new:
+        path.unlink()
+
+
+def write_csv(path: Path | None, table: "pd.DataFrame | None") -> None:
+    if path and table is not None:
+        with open_text(path) as file:
+            table.to_csv(file, index=False, float_format="%.5g")
 
 
 def write_json(path: Path | None, result: Any) -> None:

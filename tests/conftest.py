@@ -92,10 +92,11 @@ def rated(table):
 
 
 class Outcome:
-    """What a command left: `.code`, its `.output` with white space folded, and stderr as it was."""
+    """What a command left: `.code`, `.stdout`, its `.output` with white space folded, and stderr as `.error`."""
 
     def __init__(self, code, captured):
-        self.code, self.output, self.error = code, re.sub(r"\s+", " ", captured.out), captured.err
+        self.code, self.stdout, self.error = code, captured.out, captured.err
+        self.output = re.sub(r"\s+", " ", self.stdout)
 
 
 @pytest.fixture

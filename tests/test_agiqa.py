@@ -220,6 +220,11 @@ def test_scores_with_prompts(fsiqa, overrides, table, tmp_path):
     assert "1 of 2 images have no prompt" in result.output
     with found.open() as file:
         assert all(0 <= float(row["alignment"]) <= 1 for row in csv.DictReader(file))
+    table([{"name": f"photo{i}.png", "text": "a cat"} for i in range(2)], name="named.csv")
+    columns = ("--image-column", "name", "--prompt-column", "text")
+    assert fsiqa("score", out, *images, "--prompts", tmp_path / "named.csv", *columns).code == 0
+    assert "no column 'image'" in fsiqa("score", out, *images, "--prompts", tmp_path / "named.csv").error
+    assert "--prompts; give that too" in fsiqa("score", out, *images, *columns).error
     (tmp_path / "prompts.csv").write_text("image,prompt\nsd/0.png,a cat\nglide/0.png,a dog\n")
     result = fsiqa("score", out, *images, "--prompts", tmp_path / "prompts.csv")
     assert "two prompts for images named 0.png" in result.error

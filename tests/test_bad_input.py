@@ -178,6 +178,15 @@ def test_score_with_nothing_to_score(refused, fsiqa, small, photographs, tmp_pat
     assert "cannot be written" in refused("score", out, photographs, "--csv", tmp_path)
 
 
+def test_results_that_cannot_be_written_are_refused_before_the_work(refused, small, tmp_path):
+    (tmp_path / "kept.json").write_text("{}")
+    for option in ("--json", "--csv"):
+        assert "cannot be written" in refused("adapt", option, tmp_path, "--out", tmp_path / "out", *sets(small))
+    assert "no-such" in refused("adapt", "--json", tmp_path / "kept.json", "--task", "no-such", *sets(small))
+    assert (tmp_path / "kept.json").read_text() == "{}"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("out", "kept"))] == ["kept.json"]
+
+
 def test_a_folder_of_something_else_is_never_replaced(refused, small, photographs):
     before = sorted(photographs.iterdir())
     assert "holds something else" in refused("adapt", "--out", photographs, "--from", "none", *sets(small))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fewshot_iqa
+from fewshot_iqa.config import load_config
 
 PACKAGE = Path(fewshot_iqa.__file__).parent
 SPECS = {"types", "errors", "config"}
@@ -115,6 +116,14 @@ def test_help_loads_nothing_heavy():
 def test_tasks_and_configs_are_listed(fsiqa):
     assert "demo" in fsiqa("tasks").output
     assert "grmp_vitb16" in fsiqa("configs").output
+
+
+def test_what_is_shown_of_a_method_is_that_method(fsiqa, tmp_path):
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(fsiqa("configs", "grmp_gp", "--set", "adapt.lr=1e-5").stdout)
+    assert load_config(str(shown)) == load_config("grmp_gp", ["adapt.lr=1e-5"])
+    assert "test_labels" in fsiqa("tasks", "biq2021", "--set", "task.test=0.5").output
+    assert "no config is named" in fsiqa("configs", "nope").error
 
 
 def test_the_wheel_works_anywhere(tmp_path):

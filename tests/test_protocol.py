@@ -68,6 +68,25 @@ def test_seeds_are_told_one_by_one_and_together(fsiqa, rows, quick, tmp_path):
     assert [trial["rmse"] for trial in again] == [pytest.approx(values[2], abs=1e-6)]
 
 
+def test_each_picture_of_each_trial_can_be_looked_at(fsiqa, rows, quick, tmp_path):
+    table, figures = tmp_path / "pictures.csv", tmp_path / "out.json"
+    files = ("--csv", table, "--json", figures)
+    result = fsiqa(
+        "adapt", *command(rows, tmp_path / "out", "--config", "gp", "--shots", 3, *files), "--seeds", 2, *quick
+    )
+    assert result.code == 0, result.error
+    told, trials = pd.read_csv(table), json.loads(figures.read_text())["seeds"]
+    assert len(told) == 2 * (3 + 4)
+    for seed, trial in enumerate(trials):
+        shots, test = (told[(told.seed == seed) & (told.part == part)] for part in ("shot", "test"))
+        assert shots.predicted.isna().all()
+        assert (shots.rated.min(), shots.rated.max()) == (0, 1)  # the scale is the shots'
+        assert not set(zip(shots.image, shots.rating, strict=True)) & set(zip(test.image, test.rating, strict=True))
+        assert metrics.report(test.predicted, test.rated)["srcc"] == pytest.approx(trial["srcc"])
+        assert metrics.report(test.predicted, test.rated)["rmse"] == pytest.approx(trial["rmse"], abs=1e-4)
+        assert (test.predicted_sd > 0).all()
+
+
 def test_each_group_is_in_the_test_of_one_fold(fsiqa, rows, quick, tmp_path):
     table = ("--task", "csv", "--labels", rows, "--out", tmp_path / "out", "--config", "ridge", "--shots", 4)
     result = fsiqa("adapt", *table, "--folds", 4, "--json", tmp_path / "out.json", *quick)

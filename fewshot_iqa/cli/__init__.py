@@ -1,34 +1,45 @@
 """The command line. Heavy imports wait inside the commands, so that `fsiqa --help` answers at once."""
 
 import sys
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import InputError
 from ..printing import print_table
 from .learning import adapt, curve, metatrain, pretrain
+from .options import SET
 from .pictures import distort, synthesize
 from .scoring import score
 from .studies import bench, experiment
 
+NAME = Annotated[str | None, typer.Argument(help="One of them, or a .yaml file: show all its keys.")]
 
-def tasks() -> None:
-    """List the sources of pictures."""
+
+def tasks(name: NAME = None, overrides: SET = None) -> None:
+    """List the sources of pictures, or show one."""
     from ..config import load_task
-    from ..resources import available
 
-    print_table(None, ("task", "what it is"), [[name, load_task(name).description] for name in available("tasks")])
+    _list_or_show("tasks", load_task, name, [text.removeprefix("task.") for text in overrides or ()])
 
 
-def configs() -> None:
-    """List the methods."""
+def configs(name: NAME = None, overrides: SET = None) -> None:
+    """List the methods, or show one."""
     from ..config import load_config
+
+    _list_or_show("configs", load_config, name, overrides or ())
+
+
+def _list_or_show(folder: str, load: Callable[..., Any], name: str | None, overrides: Iterable[str]) -> None:
+    from ..config import dump
     from ..resources import available
 
-    rows = [[name, load_config(name).description] for name in available("configs")]
-    print_table(None, ("config", "what it is"), rows)
+    if name is None:
+        print_table(None, ("name", "what it is"), [[each, load(each).description] for each in available(folder)])
+    else:
+        typer.echo(dump(load(name, overrides)), nl=False)
 
 
 def _tell_version(wanted: bool) -> None:

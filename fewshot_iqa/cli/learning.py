@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ..printing import decimals, open_text, print_metrics, print_table, write_json
+from ..printing import decimals, print_metrics, print_table, write_csv, write_json
 from .options import (
     CHECKPOINT,
     CLIP,
     CONFIG,
+    CSV,
     DEVICE,
     FIGURE,
     FOLDS,
@@ -30,6 +31,7 @@ from .options import (
     TEST,
     WORKERS,
     words,
+    writable,
 )
 
 
@@ -80,6 +82,12 @@ def adapt(
     seed: SEED = None,
     device: DEVICE = None,
     overrides: SET = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", metavar="FILE", callback=writable, help="Write each picture's rating and prediction here."
+        ),
+    ] = None,
     json_file: JSON = None,
 ) -> None:
     """Adapt to a few rated pictures, and test once on others."""
@@ -105,6 +113,7 @@ def adapt(
         if (value := facts["median"].get(f"alignment_{name}")) is not None:
             typer.echo(f"alignment of image and prompt: {what} {value:.3f}")
     typer.echo(f"started from {facts['start']}; saved{' the first' if several else ''} in {result.out}")
+    write_csv(csv_file, result.pictures)
     write_json(json_file, facts)
 
 
@@ -134,7 +143,7 @@ def curve(
     workers: WORKERS = 1,
     device: DEVICE = None,
     overrides: SET = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table here.")] = None,
+    csv_file: CSV = None,
     figure: FIGURE = None,
     json_file: JSON = None,
 ) -> None:
@@ -157,9 +166,7 @@ def curve(
     title += "; coverage of 90 % intervals" if sure else ""
     title += "; SRCC within each subset" if within else ""
     print_table(title, columns, rows)
-    if csv_file:
-        with open_text(csv_file) as file:
-            table.to_csv(file, index=False, float_format="%.5g")
+    write_csv(csv_file, table)
     write_json(json_file, result)
     if figure:
         draw_curve(result, figure)

@@ -6,13 +6,21 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
+from ..printing import check_writable
+
+
+def writable(path: Path | None) -> Path | None:
+    """A file for the results; InputError where it cannot be written, before anything is computed for it."""
+    if path:
+        check_writable(path)
+    return path
 
 
 def drawable(path: Path | None) -> Path | None:
-    """A figure's file; InputError where its suffix names no format, before anything is computed for it."""
+    """A figure's file; InputError where its suffix names no format, or it cannot be written."""
     if path and path.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
         raise InputError(f"{path}: figures are .png, .pdf, .svg or .jpg")
-    return path
+    return writable(path)
 
 
 CONFIG = Annotated[str, typer.Option(help="Method: a name from `fsiqa configs`, or a .yaml file.")]
@@ -26,7 +34,10 @@ SET = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override dotted.key of the method, or task.key of the task."),
 ]
-JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here as well.")]
+JSON = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", callback=writable, help="Write the result here as well.")
+]
+CSV = Annotated[Path | None, typer.Option("--csv", metavar="FILE", callback=writable, help="Write the table here.")]
 FIGURE = Annotated[Path | None, typer.Option(metavar="FILE", callback=drawable, help="Draw the curves.")]
 RESUME = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")]
 CHECKPOINT = Annotated[Path, typer.Option(help="Folder of the checkpoint.")]

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import InputError
 from ..printing import open_text, print_table, rounded, with_spread, write_json
-from .options import DEVICE, JSON, drawable
+from .options import CSV, DEVICE, IMAGE_COLUMN, JSON, drawable
 
 SCORE_COLUMNS = ("image", "quality", "quality_sd", "rating", "rating_sd", "note")
 
@@ -21,7 +21,7 @@ def score(
             metavar="[CHECKPOINT] IMAGES...", help="A folder written by adapt or metatrain; files, folders."
         ),
     ],
-    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores here.")] = None,
+    csv_file: CSV = None,
     json_file: JSON = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what the method thinks is in each image, and wrong with it.")
@@ -37,8 +37,10 @@ def score(
     ] = None,
     prompts_file: Annotated[
         Path | None,
-        typer.Option("--prompts", metavar="TABLE.csv", help="What images were generated from: columns image, prompt."),
+        typer.Option("--prompts", metavar="TABLE", help="What images were generated from: columns image, prompt."),
     ] = None,
+    image_column: IMAGE_COLUMN = None,
+    prompt_column: Annotated[str | None, typer.Option(help="Default: prompt.")] = None,
     device: DEVICE = None,
 ) -> None:
     """Score images, without a CHECKPOINT by the prompts shipped with this package, meta-trained on synthetic pictures.
@@ -56,6 +58,8 @@ def score(
     for path in paths[given:]:
         if is_checkpoint(path) or (path.suffix not in SUFFIXES and is_checkpoint(path.parent)):
             raise InputError(f"{path}: of a checkpoint; name one, by its folder, before the images")
+    if (image_column or prompt_column) and not prompts_file:
+        raise InputError("--image-column and --prompt-column: of the table of --prompts; give that too")
     checkpoint, images = (paths[0], paths[1:]) if given else (SHIPPED, paths)
     if not images:
         raise InputError(f"{checkpoint}: a checkpoint; name the images to score as well")
@@ -67,7 +71,8 @@ def score(
     if map_file:
         draw_attention(scorer.attention(files[0]), map_file)
     branches = scorer.explaining if explain else []
-    prompts = read_prompts(prompts_file) if prompts_file else None
+    columns = {"image": image_column or "image", "prompt": prompt_column or "prompt"}
+    prompts = read_prompts(prompts_file, **columns) if prompts_file else None
     more = [*branches, *(["alignment"] if prompts_file else [])]
     head = (*SCORE_COLUMNS, *more)
     rows, shown = [], []

@@ -68,17 +68,17 @@ def read_table(task: TableTask) -> list[Record]:
     return records
 
 
-def read_prompts(path: Path) -> dict[str, str]:
-    """{file name: prompt} of a table with the columns image and prompt; InputError where a name has two."""
+def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> dict[str, str]:
+    """{file name: prompt} of a table with these columns; InputError where a name has two."""
     table = _read(path)
-    for name in ("image", "prompt"):
+    for name in (image, prompt):
         if name not in table:
             raise InputError(f"{path}: no column '{name}'. Columns: {', '.join(map(str, table.columns))}")
     prompts: dict[str, str] = {}
-    for image, prompt in zip(table["image"].str.strip(), table["prompt"].str.strip(), strict=True):
-        name = Path(image).name
-        if prompt and prompts.setdefault(name, prompt) != prompt:
-            raise InputError(f"{path}: two prompts for images named {name}: '{prompts[name]}' and '{prompt}'")
+    for file, text in zip(table[image].str.strip(), table[prompt].str.strip(), strict=True):
+        name = Path(file).name
+        if text and prompts.setdefault(name, text) != text:
+            raise InputError(f"{path}: two prompts for images named {name}: '{prompts[name]}' and '{text}'")
     return prompts
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from .. import resources
 from ..config import Config, SyntheticTask, TableTask, load_task, revised
 from ..data.readers import read_prompts as read_prompts
@@ -15,7 +17,7 @@ from ..progress import say
 from ..score import Scorer
 from ..types import Scale, Shots
 from .common import METATRAINED, Result, build_model, choose_device, count_labels, read_all, read_settings
-from .protocol import Cache, Protocol, draw_trials, loader_of, read_rated, run_trial, summary
+from .protocol import Cache, Protocol, by_picture, draw_trials, loader_of, read_rated, run_trial, summary
 
 SHIPPED = resources.asset("grmp")  # where adapt looks for prompts next: meta-trained on synthetic pictures
 
@@ -46,7 +48,8 @@ def adapt(
     `start` is the checkpoint to begin from, or "none" for fresh prompts of `config`. By default it is the first of
     `runs/metatrain` and the shipped prompts that has the CLIP and the prompts of `config`, if any has. Nothing is
     chosen on the test pictures. A seed draws its own shots, and its own split where the task has no test rows; the
-    facts hold the figures of each and their median and interquartile range, `out` the checkpoint of the first.
+    facts hold the figures of each and their median and interquartile range, `out` the checkpoint of the first, and
+    `pictures` a row for each shot and each test picture of each seed.
     """
     wanted, method = Shots.parse(shots), config
     if config is None:
@@ -79,13 +82,15 @@ def adapt(
         "start": str(parent.resolve()) if parent else "fresh prompts" if settings.model.learned else "the CLIP alone",
     }
     trials: list[dict[str, Any]] = []
+    pictures: list[dict[str, Any]] = []
     cache: Cache = {}
     for draw in drawn:
         trial = run_trial(protocol, draw, cache)
         if not trials:
-            report, scale = trial.report, [draw.scale.worst, draw.scale.best]
+            scale = [draw.scale.worst, draw.scale.best]
             checkpoint.save(out, trial.model, trial.settings, facts | {"scale": scale} | trial.entry)
         trials.append(trial.entry)
+        pictures += by_picture(draw, trial.report)
     return Result(
         out,
         {
@@ -98,7 +103,7 @@ def adapt(
             "config": settings.model_dump(mode="json"),
             "versions": checkpoint.versions(),
         },
-        report,
+        pd.DataFrame(pictures).dropna(axis="columns", how="all"),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from .. import rng
@@ -25,11 +26,12 @@ METATRAINED = Path("runs/metatrain")  # where metatrain writes, and adapt looks 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training command found: the checkpoint's folder, its provenance with all figures, and the test."""
+    """What a training command found: the checkpoint's folder, its provenance with all figures, and what adapt tells of
+    each of the `pictures`."""
 
     out: Path
     facts: dict[str, Any]
-    report: Report | None = None
+    pictures: pd.DataFrame | None = None
 
 
 def read_settings(

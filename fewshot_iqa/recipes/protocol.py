@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,30 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
     entry |= {"zero_step": figures(before) if before else None}
     entry |= {"seconds": round(ended - started, 2), "peak_mb": round(_peak(device))}
     return Trial(settings, model, report, entry)
+
+
+def by_picture(draw: Draw, report: Report) -> list[dict[str, Any]]:
+    """What is known of each picture of a trial: whether it is a shot or of the test, its rating, the same as a quality
+    in [0, 1] (`rated`), and of the test pictures the quality that the model predicted, with its deviation."""
+    unknown = [None] * len(draw.test)
+    told = [(record, "shot", None, None) for record in draw.shots]
+    tested = zip(draw.test, repeat("test"), report.predicted, report.spread or unknown, strict=False)
+    return [
+        {
+            "seed": draw.seed,
+            "fold": draw.fold,
+            "part": part,
+            "image": str(record.path),
+            "distortion": record.distortion,
+            "level": record.level,
+            "subset": record.subset,
+            "rating": record.rating,
+            "rated": draw.scale.quality(record.rating),
+            "predicted": predicted,
+            "predicted_sd": deviation,
+        }
+        for record, part, predicted, deviation in [*told, *tested]
+    ]
 
 
 def precompute(protocol: Protocol, drawn: Sequence[Draw], cache: Cache) -> None:
