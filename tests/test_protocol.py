@@ -165,6 +165,9 @@ def test_a_curve_goes_on_where_it_stopped(fsiqa, rows, quick, tmp_path):
         (method, count, 2) for method in ("ridge", "coop", "clip_iqa") for count in (2, 4)
     ]
     told = json.loads((tmp_path / "curve.json").read_text())["curve"]
+    both = [f"{found['srcc'][i]:.3f} ({found['srcc_iqr'][i]:.3f})" for i in (0, 1)]
+    assert "method 2 4 " in result.output
+    assert f"ridge {' '.join(both)} coop" in result.output
     values = [trial["srcc"] for trial in told["ridge"]["100%"]["trials"]]
     assert found["srcc"][1] == pytest.approx(np.median(values), abs=1e-4)
     assert found["srcc_a"][1] == pytest.approx(told["ridge"]["100%"]["median"]["within"]["a"]["srcc"], abs=1e-4)
@@ -320,6 +323,7 @@ def test_a_curve_never_mixes_results(fsiqa, rows, quick, tmp_path):
     architecture, _, weights = quick[1].removeprefix("clip=").rpartition(":")
     other = {name: 1.1 * value for name, value in load_file(weights).items()}
     save_file(other, tmp_path / "other.safetensors")
+    assert ridge("--shots", "2, 50%").code == 0  # the same number, said twice
     assert "another 'ridge'" in ridge("--clip", f"{architecture}:{tmp_path / 'other.safetensors'}").error
     (tmp_path / "curve" / "study.json").write_text("")
     assert "not readable" in ridge().error

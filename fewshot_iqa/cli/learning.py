@@ -157,16 +157,21 @@ def curve(
         folds=folds, clip=clip, out=out, workers=workers, device=device, overrides=overrides or (),
     )  # fmt: skip
     table = tabulate(result)
+    write_csv(csv_file, table)
     within = [name for name in map(str, table.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
     sure = ["coverage"] if "coverage" in table else []
-    shown = ["srcc", "srcc_iqr", "plcc", "rmse", *sure, *within]
-    columns = ("method", "shots", *("IQR" if name == "srcc_iqr" else name.removeprefix("srcc_") for name in shown))
+    shown = ["srcc", "plcc", "rmse", *sure, *within]
+    columns = ("method", "shots", *(name.removeprefix("srcc_") for name in shown))
     rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in table.to_dict("records")]
     title = f"{task}: medians of {table['trials'].iloc[0]} trials"
     title += "; coverage of 90 % intervals" if sure else ""
     title += "; SRCC within each subset" if within else ""
     print_table(title, columns, rows)
-    write_csv(csv_file, table)
+    table["headline"] = table["srcc"].map(decimals) + " (" + table["srcc_iqr"].map(decimals) + ")"
+    once = table.drop_duplicates(["method", "shots"])  # of a number and a share that come to the same
+    headline = once.pivot(index="method", columns="shots", values="headline").loc[list(result["curve"])]
+    title = "SRCC over the number of shots: median (interquartile range)"
+    print_table(title, ("method", *map(str, headline)), headline.reset_index().to_numpy().tolist())
     write_json(json_file, result)
     if figure:
         draw_curve(result, figure)
