@@ -170,8 +170,8 @@ def linear(miniature):
 def test_ridge_against_the_normal_equations(linear):
     images, y = seeded(9, 6, 3, 32, 32), torch.linspace(0.1, 0.9, 9)
     with torch.no_grad():
-        features = linear.look(images).mean(1)
-        each = linear.look(images[0])[:, 0]
+        features = linear.summary(images).mean(1)
+        each = linear.summary(images[0])[:, 0]
     assert torch.allclose(features[0], each.mean(0), atol=1e-5)
     assert ridge(linear, features, y, RidgeSpec(penalties=[3.0])) == 3.0
     x, y = features.double(), y.double()
@@ -183,7 +183,7 @@ def test_ridge_against_the_normal_equations(linear):
 
 def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
     with torch.no_grad():
-        features, quality = linear.look(seeded(12, 2, 3, 32, 32)).mean(1), seeded(12)
+        features, quality = linear.summary(seeded(12, 2, 3, 32, 32)).mean(1), seeded(12)
     penalties = [1e-2, 1.0, 1e2, 1e6]
     chosen = ridge(linear, features, quality, RidgeSpec(penalties=penalties))
     x, y = features.double(), quality.double()
@@ -208,7 +208,7 @@ def test_the_gaussian_process_is_scikit_learns(miniature, tmp_path):
     settings = load_config("gp", [f"clip={miniature}", "views.crop=32", "gp.linear=[0.3]", "gp.noise=[0.05]"])
     model = build(settings)
     with torch.no_grad():
-        shots, others = model.look(seeded(7, 3, 32, 32)).mean(1), model.look(seeded(5, 3, 32, 32)).mean(1)
+        shots, others = model.summary(seeded(7, 3, 32, 32)).mean(1), model.summary(seeded(5, 3, 32, 32)).mean(1)
     quality = seeded(7)
     gaussian_process(model, shots, quality, settings.gp)
     x = shots.double().numpy()
@@ -263,7 +263,7 @@ def test_the_gaussian_process_takes_what_is_likeliest(miniature):
     settings = load_config("gp", [f"clip={miniature}", "views.crop=32"])
     model = build(settings)
     with torch.no_grad():
-        shots = model.look(seeded(30, 3, 32, 32)).mean(1)
+        shots = model.summary(seeded(30, 3, 32, 32)).mean(1)
     quality = 0.5 + 0.1 * (shots - shots.mean(0)) @ seeded(shots.shape[1])
     gaussian_process(model, shots, quality, settings.gp)
     chosen = {}
@@ -300,7 +300,7 @@ def test_what_the_tower_said_stands_for_the_pictures(miniature, method):
     if method == "linear":
         torch.nn.init.normal_(model.head.weight)
     with torch.no_grad():
-        expected, found = model(images), model(model.look(images))
+        expected, found = model(images), model(model.summary(images))
     assert torch.allclose(found.quality, expected.quality, atol=1e-6)
     assert found.logits.keys() == expected.logits.keys()
     assert expected.quality[0] != expected.quality[1]

@@ -17,6 +17,7 @@ from fewshot_iqa.errors import InputError
 from fewshot_iqa.evaluate import compare, over_trials
 from fewshot_iqa.images import fixed_views, read_image
 from fewshot_iqa.model import checkpoint
+from fewshot_iqa.model.backbone import Backbone
 from fewshot_iqa.model.quality import AT_ONCE
 from fewshot_iqa.recipes import protocol
 from fewshot_iqa.recipes.adaptation import start_of
@@ -439,6 +440,25 @@ def test_closed_forms_share_only_what_is_the_same(fsiqa, rows, quick, tmp_path):
     assert both["ridge"]["3"]["median"]["rmse"] != pytest.approx(alone["other"]["3"]["median"]["rmse"], rel=1e-3)
 
 
+def test_methods_on_the_plain_tower_share_one_reading(fsiqa, rows, quick, tmp_path, monkeypatch):
+    read, summarize = [], Backbone.summarize
+    monkeypatch.setattr(Backbone, "summarize", lambda clip, x: read.append(len(x)) or summarize(clip, x))
+    task = ("curve", "--task", "csv", "--labels", rows, "--test", "0.5", "--shots", 3, "--seeds", 1, *quick)
+
+    def median(*methods):
+        files = ("--out", tmp_path / "-".join(methods), "--json", tmp_path / "curve.json")
+        assert fsiqa(*task, "--methods", ",".join(methods), *files).code == 0
+        told = json.loads((tmp_path / "curve.json").read_text())["curve"]
+        return {method: told[method]["3"]["median"]["rmse"] for method in methods}
+
+    together = median("ridge", "linear", "coop", "clip_iqa")
+    once = sum(read)
+    assert 0 < once <= 3 + 4
+    for method, found in together.items():
+        assert median(method)[method] == pytest.approx(found, rel=1e-4)
+    assert sum(read) == 5 * once
+
+
 def test_the_tower_learns_under_a_gaussian_process(fsiqa, rows, quick, tmp_path):
     """Gradients move what is named, the process knows the shots as the tower sees them by then, and the scene phrases
     of the regularizer look at the embedding."""
@@ -455,7 +475,7 @@ def test_the_tower_learns_under_a_gaussian_process(fsiqa, rows, quick, tmp_path)
     views = [fixed_views(read_image(rows.parent / f"photo{i}.png"), ViewSpec(crop=32, count=1)) for i in range(6)]
     with torch.inference_mode():
         seen, now = (model(torch.stack(views), branches=names) for names in (["scene"], []))
-        known = model.look(torch.stack(views))[:, 0]
+        known = model.summary(torch.stack(views))[:, 0]
         for shot in model.head.inputs:
             assert (known - shot).abs().amax(dim=1).min() < 1e-5
         pixels = (torch.cat(views) / 255 - model.mean) / model.std

@@ -93,17 +93,16 @@ class QualityModel(nn.Module):
 
         `branches` names the ones to compute besides those that quality is taken from (default: none). Without `state`
         prompts are encoded anew, as training needs. Images are encoded once per distinct visual set. Of V views each
-        is judged for itself, and the mean returned. A model without visual prompts also takes what `look` made of them.
+        is judged for itself, and the mean returned. A model without visual prompts also takes a `summary` of them.
         `prompts` are those of B pictures, as in a `Batch`; logits of a branch with `own_prompt` are nan without one.
         """
         wanted = list(dict.fromkeys([*self.spec.asked, *(branches or ())]))
         state = state or self.encode_prompts(wanted)
         tokens, seen = {}, {}
-        summary = self.look(images) if self.spec.summarized else None
+        if self.spec.summarized:
+            images = self.summary(images)
         for name in dict.fromkeys(map(self._set, wanted)):
-            if summary is not None:
-                seen[name] = summary[:, :, : self.clip.visual.output_dim]
-            elif name in self.dense:
+            if name in self.dense:
                 tokens[name] = self._tokens(images, name, state)
                 seen[name] = F.normalize(tokens[name][:, :, 0] @ self.clip.visual.proj, dim=-1)
             else:
@@ -120,8 +119,8 @@ class QualityModel(nn.Module):
                     logits[name] = scale * attend(similarity, branch.attention)
                 else:
                     logits[name] = scale * image @ state.text[name].to(scale).T
-        if self.head is not None and summary is not None:
-            judged: Output = self.head(summary.mean(dim=1))
+        if self.head is not None and self.spec.summarized:
+            judged: Output = self.head(images.mean(dim=1))
         elif self.head is not None:
             through = tokens[self._set(self.spec.asked[0])]
             phrases = torch.cat([state.text[name] for name in self.spec.asked])
@@ -134,14 +133,17 @@ class QualityModel(nn.Module):
         return replace(judged, logits=logits, features=features, alignment=alignment)
 
     def look(self, images: Tensor, visual: str = PLAIN, state: PromptState | None = None) -> Tensor:
-        """What the image tower says of each view of `images`, as for `forward`: (B, V, D), L2-normalised, through a
-        visual set of `state`; or (B, V, S) for a head of its own. What it has said already, it only returns."""
+        """The embedding of each view of `images`, as for `forward`, (B, V, D), L2-normalised, through a visual set of
+        `state`; or of a `summary` its own."""
         if images.ndim == 3:
-            return images
-        if self.spec.summarized:
-            return self._each(images, self.clip.summarize)
+            return images[:, :, : self.clip.visual.output_dim]
         prompted = self._prompted(visual, state)
         return F.normalize(self._each(images, lambda x: self.clip.encode_image(x, *prompted)[0]), dim=-1)
+
+    def summary(self, images: Tensor) -> Tensor:
+        """All that the plain image tower says of each view of `images`, (B, V, S), the embedding first: what a head of
+        its own reads. Of what it has said already, the same."""
+        return images if images.ndim == 3 else self._each(images, self.clip.summarize)
 
     def windows(self, images: Tensor, branch: str, state: PromptState) -> Tensor:
         """How alike each window of each view and each phrase of a branch with windows are: (B, V, windows², P)."""

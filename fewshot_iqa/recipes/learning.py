@@ -32,7 +32,7 @@ def learn(
 
 def _solve(model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str) -> None:
     with torch.no_grad():
-        features = [model.look(batch.images.to(device)).mean(dim=1) for batch in loader.fixed_batches(shots)]
+        features = [model.summary(batch.images.to(device)).mean(dim=1) for batch in loader.fixed_batches(shots)]
     quality = torch.tensor([loader.scale.quality(record.rating) for record in shots])
     if settings.ridge:
         ridge(model, torch.cat(features), quality, settings.ridge, [record.group for record in shots])

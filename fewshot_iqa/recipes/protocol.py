@@ -194,8 +194,7 @@ def reads(protocol: Protocol, label: str) -> str:
     settings = protocol.settings
     if not _looks_the_same(build_model(settings), settings):
         return label
-    kind = "summary" if settings.model.summarized else "embedding"
-    return f"{kind} {settings.clip} {settings.model.normalize} {settings.views} {protocol.start}"
+    return f"{settings.clip} {settings.model.normalize} {settings.views} {protocol.start}"
 
 
 def loader_of(protocol: Protocol, draw: Draw) -> Loader:
@@ -286,7 +285,7 @@ def _known(
         state = None if same else model.encode_prompts()
         for batch in loader.fixed_batches(list(missing.values())):
             images = batch.images.to(protocol.device)
-            rows += list(model.look(images) if same else model(images, state).quality)
+            rows += list(model.summary(images) if same else model(images, state).quality)
             log({})
     cache.update(zip(missing, rows, strict=True))
     return [cache[key] for key in keys]
