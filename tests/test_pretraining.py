@@ -80,19 +80,6 @@ def test_a_start_is_gone_on_from(fsiqa, photographs, spec, miniature, tmp_path):
     assert all(torch.allclose(before[name], after[name].float(), atol=2e-3) for name in after)
 
 
-def test_a_locked_image_tower_stays(fsiqa, photographs, spec, miniature, tmp_path):
-    weights, command = (
-        miniature.rpartition(":")[2],
-        ("pretrain", "--root", photographs.parent, "--out", tmp_path / "out"),
-    )
-    assert "give start as well" in fsiqa(*command, *sets([*spec, "locked=true"])).error
-    assert fsiqa(*command, *sets([*spec, "locked=true", f"start={weights}"])).code == 0
-    before, after = load_file(weights), load_file(tmp_path / "out" / "miniature.safetensors")
-    changed = {name for name in after if not torch.equal(before[name].half(), after[name])}
-    assert "text_projection" in changed
-    assert not any(name.startswith("visual.") for name in changed)
-
-
 def test_one_photograph_in_ten_is_held_out(photographs, spec):
     held = [i for i in range(1000) if held_out(Path("somewhere", f"{i}.jpg"))]
     assert 70 < len(held) < 130

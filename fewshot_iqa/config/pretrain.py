@@ -1,11 +1,9 @@
 """The pre-training of the embedded CLIP: configs/pretrain.yaml."""
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
-from ..errors import InputError
 from .spec import Spec
 
 
@@ -33,7 +31,6 @@ class PretrainSpec(Spec):
     architecture: str  # the name of one in assets/, or the path of a JSON file
     start: Path | None = None  # weights to go on from (safetensors); default: fresh ones
     keep: float = Field(0, ge=0, lt=1)  # share of those in the mean with the trained ones that is written (WiSE-FT)
-    locked: bool = False  # only the text tower learns, to read an image tower that stays (LiT, arXiv 2111.07991)
     stem: bool = False  # a frozen convolutional network, trained on ImageNet, beside the patch embedding
     sources: list[SourceSpec] = Field(min_length=1)
     stages: list[StageSpec] = Field(min_length=1)
@@ -48,7 +45,3 @@ class PretrainSpec(Spec):
     save_every: int = Field(100, gt=0)
     workers: int = Field(1, ge=0)  # processes that prepare pictures
     seed: int = 0
-
-    def model_post_init(self, _: Any) -> None:
-        if self.locked and self.start is None:
-            raise InputError("locked: an image tower that was never trained; give start as well")

@@ -35,8 +35,6 @@ def pretrain(
     with rng.scoped(spec.seed, "init"):
         clip = create_clip(str(architecture), stem=spec.stem)
         learner = pretraining.Learner(clip, stages[0].kinds).to(place)
-    if spec.locked:
-        clip.visual.requires_grad_(False)
     optimizer = pretraining.make_optimizer(learner, spec)
     out.mkdir(parents=True, exist_ok=True)
     saved, done = out / "state.safetensors", 0
