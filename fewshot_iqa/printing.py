@@ -48,6 +48,12 @@ def decimals(value: float | None, *, sign: bool = False) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:{'+' if sign else ''}.3f}"
 
 
+def nearby(path: str | Path) -> str:
+    """A path from the working directory on, where it lies inside."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
+
+
 def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 

@@ -69,6 +69,13 @@ def test_seeds_are_told_one_by_one_and_together(fsiqa, rows, quick, tmp_path):
     assert [trial["rmse"] for trial in again] == [pytest.approx(values[2], abs=1e-6)]
 
 
+def test_places_are_told_from_the_working_directory_on(fsiqa, rows, quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for out in ("inside", tmp_path.parent / "outside"):
+        result = fsiqa("adapt", *command(rows, out, "--config", "ridge", "--shots", 3), *quick)
+        assert f"started from the CLIP alone; saved in {out}" in result.output
+
+
 def test_each_picture_of_each_trial_can_be_looked_at(fsiqa, rows, quick, tmp_path):
     table, figures = tmp_path / "pictures.csv", tmp_path / "out.json"
     files = ("--csv", table, "--json", figures)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..printing import decimals, print_metrics, print_table, write_csv, write_json
+from ..printing import decimals, nearby, print_metrics, print_table, write_csv, write_json
 from .options import (
     CHECKPOINT,
     CLIP,
@@ -57,7 +57,7 @@ def metatrain(
     history = result.facts["history"]
     rows = {f"step {entry['step']}": entry for entry in history}
     print_metrics("held-out distortions of held-out photographs, before any adaptation", rows)
-    typer.echo(f"prompts of step {result.facts['step']} kept in {result.out}")
+    typer.echo(f"prompts of step {result.facts['step']} kept in {nearby(result.out)}")
     write_json(json_file, result.facts)
 
 
@@ -112,7 +112,8 @@ def adapt(
     for name, what in (("srcc", "SRCC"), ("auc", "area under the ROC curve")):
         if (value := facts["median"].get(f"alignment_{name}")) is not None:
             typer.echo(f"alignment of image and prompt: {what} {value:.3f}")
-    typer.echo(f"started from {facts['start']}; saved{' the first' if several else ''} in {result.out}")
+    which = " the first" if several else ""
+    typer.echo(f"started from {nearby(facts['start'])}; saved{which} in {nearby(result.out)}")
     write_csv(csv_file, result.pictures)
     write_json(json_file, facts)
 
