@@ -18,18 +18,17 @@ NINETY = 1.6449  # standard deviations on either side of the mean that hold 90 %
 
 @dataclass(frozen=True)
 class Report:
-    """Qualities of each picture, `predicted` and `rated`, the `spread` (standard deviation) of the first where the
-    model tells it, and their agreement: `metrics` of all (srcc, plcc,
-    plcc_logistic, krcc, rmse; `coverage`, the share of ratings within the predicted 90 % intervals, where the model
-    has such; `scene_accuracy` and the like, the share of labelled pictures whose likeliest phrase is a label of
-    theirs; `alignment_srcc`, or `alignment_auc` for ratings of yes and no, where alignment is told and rated), and
-    `within` each subset."""
+    """Qualities of each picture, `predicted`, with the standard deviation where the model tells it (`spread`), and
+    `rated`, and their agreement: `metrics` of all (srcc, plcc, plcc_logistic, krcc, rmse; `coverage`, the share of
+    ratings within the predicted 90 % intervals, where the model has such; `scene_accuracy` and the like, the share of
+    labelled pictures whose likeliest phrase is a label of theirs; `alignment_srcc`, or `alignment_auc` for ratings of
+    yes and no, where alignment is told and rated), and `within` each subset."""
 
     predicted: list[float]
+    spread: list[float] | None
     rated: list[float]
     metrics: dict[str, float | None]
     within: dict[str, dict[str, float | None]]
-    spread: list[float] | None = None
 
 
 def compare(
@@ -66,7 +65,7 @@ def compare(
         name: agreement([i for i, subset in enumerate(subsets) if subset == name])
         for name in sorted({name for name in subsets if name is not None})
     }
-    return Report(predicted, list(rated), agreement(range(len(rated))), within, spread)
+    return Report(predicted, spread, list(rated), agreement(range(len(rated))), within)
 
 
 class Judge(Protocol):

@@ -36,7 +36,7 @@ def read_image(path: Path) -> Tensor:
         empty = path.is_file() and path.stat().st_size == 0
         raise InputError(f"{path}: {'the file is empty' if empty else 'not an image'}") from None
     except Exception as error:  # decoders meet broken files with errors of every kind
-        raise InputError(f"{path}: cannot be decoded ({error})") from None
+        raise InputError(f"{path}: cannot be decoded ({error})") from error
     if max(image.size) > MAX_ASPECT * min(image.size):
         raise InputError(f"{path}: {image.width}x{image.height} is a strip, not a picture to judge")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

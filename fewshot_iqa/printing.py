@@ -74,14 +74,6 @@ def open_text(path: Path, mode: Literal["w", "a"] = "w") -> TextIO:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def check_writable(path: Path) -> None:
-    """InputError where a file cannot be written; what is in it stays."""
-    new = not path.exists()
-    open_text(path, "a").close()
-    if new:
-        path.unlink()
-
-
 def write_csv(path: Path | None, table: "pd.DataFrame | None") -> None:
     if path and table is not None:
         with open_text(path) as file:

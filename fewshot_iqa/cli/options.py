@@ -6,13 +6,17 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from ..printing import check_writable
+from ..printing import open_text
 
 
 def writable(path: Path | None) -> Path | None:
-    """A file for the results; InputError where it cannot be written, before anything is computed for it."""
+    """A file for the results; InputError where it cannot be written, before anything is computed for it. What is in it
+    stays."""
     if path:
-        check_writable(path)
+        new = not path.exists()
+        open_text(path, "a").close()
+        if new:
+            path.unlink()
     return path
 
 

@@ -56,9 +56,10 @@ def score(
     if not given and not paths[0].exists() and paths[0].suffix.lower() not in SUFFIXES:
         raise InputError(f"{paths[0]}: neither a checkpoint nor an image")
     for path in paths[given:]:
-        if is_checkpoint(path) or (path.suffix not in SUFFIXES and is_checkpoint(path.parent)):
+        if is_checkpoint(path) or (path.suffix.lower() not in SUFFIXES and is_checkpoint(path.parent)):
             raise InputError(f"{path}: of a checkpoint; name one, by its folder, before the images")
-    if (image_column or prompt_column) and not prompts_file:
+    columns = {name: column for name, column in (("image", image_column), ("prompt", prompt_column)) if column}
+    if columns and not prompts_file:
         raise InputError("--image-column and --prompt-column: of the table of --prompts; give that too")
     checkpoint, images = (paths[0], paths[1:]) if given else (SHIPPED, paths)
     if not images:
@@ -71,7 +72,6 @@ def score(
     if map_file:
         draw_attention(scorer.attention(files[0]), map_file)
     branches = scorer.explaining if explain else []
-    columns = {"image": image_column or "image", "prompt": prompt_column or "prompt"}
     prompts = read_prompts(prompts_file, **columns) if prompts_file else None
     more = [*branches, *(["alignment"] if prompts_file else [])]
     head = (*SCORE_COLUMNS, *more)

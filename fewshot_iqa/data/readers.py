@@ -31,12 +31,8 @@ def read_table(task: TableTask) -> list[Record]:
         table["model"] = table[columns["image"]].str.extract(task.model, expand=False).fillna("")
     options = {"image": "--image-column COLUMN", "score": "--score-column COLUMN", "group": "--group COLUMN"}
     for name, column in columns.items():
-        if column not in table and (name not in OPTIONAL or column != name):
-            known = [str(each) for each in table]
-            raise InputError(
-                f"{path}: no column '{column}'.{nearest(column, known)} Columns: {', '.join(known)}; name yours with "
-                + options.get(name, f"--set task.columns.{name}=COLUMN")
-            )
+        if name not in OPTIONAL or column != name:
+            _require(path, table, column, options.get(name, f"--set task.columns.{name}=COLUMN"))
     folder = root / task.images
     files = [folder / name.strip() for name in table[columns["image"]]]
     annotated = Annotations([each if each.is_file() else root / each for each in task.annotations], files)
@@ -71,15 +67,24 @@ def read_table(task: TableTask) -> list[Record]:
 def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> dict[str, str]:
     """{file name: prompt} of a table with these columns; InputError where a name has two."""
     table = _read(path)
-    for name in (image, prompt):
-        if name not in table:
-            raise InputError(f"{path}: no column '{name}'. Columns: {', '.join(map(str, table.columns))}")
+    _require(path, table, image, "--image-column COLUMN")
+    _require(path, table, prompt, "--prompt-column COLUMN")
     prompts: dict[str, str] = {}
     for file, text in zip(table[image].str.strip(), table[prompt].str.strip(), strict=True):
         name = Path(file).name
         if text and prompts.setdefault(name, text) != text:
             raise InputError(f"{path}: two prompts for images named {name}: '{prompts[name]}' and '{text}'")
     return prompts
+
+
+def _require(path: Path, table: pd.DataFrame, column: str, option: str) -> None:
+    """InputError where a table lacks a column; `option` says how to name another."""
+    if column not in table:
+        known = [str(each) for each in table]
+        raise InputError(
+            f"{path}: no column '{column}'.{nearest(column, known)} Columns: {', '.join(known)}; "
+            f"name yours with {option}"
+        )
 
 
 def _alignment(task: TableTask, path: Path, row: int, text: str | None) -> float | None:

@@ -287,7 +287,7 @@ def _download(architecture: str, tag: str) -> open_clip.CLIP:
         raise InputError(
             f"--clip {architecture}:{tag}: the weights could not be downloaded ({type(error).__name__}); "
             f"fetch them elsewhere and give --clip {architecture}:/path/to/weights"
-        ) from None
+        ) from error
 
 
 def _load_file(clip: open_clip.CLIP, architecture: str, path: Path) -> None:

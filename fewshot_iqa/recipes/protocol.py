@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +153,9 @@ def run_trial(protocol: Protocol, draw: Draw, cache: Cache) -> Trial:
 def by_picture(draw: Draw, report: Report) -> list[dict[str, Any]]:
     """What is known of each picture of a trial: whether it is a shot or of the test, its rating, the same as a quality
     in [0, 1] (`rated`), and of the test pictures the quality that the model predicted, with its deviation."""
-    unknown = [None] * len(draw.test)
-    told = [(record, "shot", None, None) for record in draw.shots]
-    tested = zip(draw.test, repeat("test"), report.predicted, report.spread or unknown, strict=False)
+    spread: Sequence[float | None] = report.spread or [None] * len(draw.test)
+    shots = [("shot", record, None, None) for record in draw.shots]
+    tested = [("test", *row) for row in zip(draw.test, report.predicted, spread, strict=True)]
     return [
         {
             "seed": draw.seed,
@@ -171,7 +170,7 @@ def by_picture(draw: Draw, report: Report) -> list[dict[str, Any]]:
             "predicted": predicted,
             "predicted_sd": deviation,
         }
-        for record, part, predicted, deviation in [*told, *tested]
+        for part, record, predicted, deviation in [*shots, *tested]
     ]
 
 
