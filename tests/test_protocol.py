@@ -1,7 +1,9 @@
 """The protocol of adaptation and learning curves, on a miniature CLIP."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -449,7 +451,7 @@ def test_closed_forms_share_only_what_is_the_same(fsiqa, rows, quick, tmp_path):
 
 def test_methods_on_the_plain_tower_share_one_reading(fsiqa, rows, quick, tmp_path, monkeypatch):
     read, summarize = [], Backbone.summarize
-    monkeypatch.setattr(Backbone, "summarize", lambda clip, x: read.append(len(x)) or summarize(clip, x))
+    monkeypatch.setattr(Backbone, "summarize", lambda clip, x, *more: read.append(len(x)) or summarize(clip, x, *more))
     task = ("curve", "--task", "csv", "--labels", rows, "--test", "0.5", "--shots", 3, "--seeds", 1, *quick)
 
     def median(*methods):
@@ -466,39 +468,85 @@ def test_methods_on_the_plain_tower_share_one_reading(fsiqa, rows, quick, tmp_pa
     assert sum(read) == 5 * once
 
 
-def test_the_tower_learns_under_a_gaussian_process(fsiqa, rows, quick, tmp_path):
-    """Gradients move what is named, the process knows the shots as the tower sees them by then, and the scene phrases
-    of the regularizer look at the embedding."""
-    steps = sets(["adapt.trainable=[clip.visual.ln_post.*]", "adapt.epochs=5", "adapt.batch=2", "adapt.lr=1e-2"])
-    files = ("--out", tmp_path / "out", "--json", tmp_path / "out.json")
-    task = ("--task", "csv", "--labels", rows, "--test", "0.25", "--shots", 5, "--config", "grmp_gp")
-    result = fsiqa("adapt", *task, *quick, *files, *steps)
+def test_a_process_begins_from_what_prompts_tell(fsiqa, rows, quick, tmp_path):
+    """Before shots quality is what the phrases tell; then, as the tower sees by then, half of that and what a process
+    on the prompted tower's features learned of the rest."""
+    steps = sets(["adapt.trainable=[text.quality.*, clip.visual.ln_post.*]", "adapt.steps=3", "adapt.lr=1e-2"])
+    files = ("--out", tmp_path / "out", "--json", tmp_path / "out.json", "--csv", tmp_path / "out.csv")
+    task = ("--task", "csv", "--labels", rows, "--test", "0.25", "--shots", 5)
+    result = fsiqa("adapt", *task, "--config", "grmp_gp", "--from", "none", *quick, *files, *steps)
     assert result.code == 0, result.error
     (trial,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
     assert -1 <= trial["cosine"] <= 1
     assert 0 <= trial["coverage"] <= 1
+    assert "coverage" not in trial["zero_step"]
     model = checkpoint.load(tmp_path / "out")[0]
     assert model.tuned == {"clip.visual.ln_post.weight", "clip.visual.ln_post.bias"}
-    views = [fixed_views(read_image(rows.parent / f"photo{i}.png"), ViewSpec(crop=32, count=1)) for i in range(6)]
+    told = pd.read_csv(tmp_path / "out.csv")
+    views = torch.stack([fixed_views(read_image(Path(image)), ViewSpec(crop=32, count=1)) for image in told.image])
+    shots = torch.tensor((told.part == "shot").to_numpy())
+    rated = torch.tensor(told.rated, dtype=torch.float32)
     with torch.inference_mode():
-        seen, now = (model(torch.stack(views), branches=names) for names in (["scene"], []))
-        known = model.summary(torch.stack(views))[:, 0]
-        for shot in model.head.inputs:
-            assert (known - shot).abs().amax(dim=1).min() < 1e-5
-        pixels = (torch.cat(views) / 255 - model.mean) / model.std
-        plain = torch.nn.functional.normalize(model.clip.encode_image(pixels)[0], dim=-1)
-        logits = model.clip.logit_scale.exp() * plain @ model.encode_prompts().text["scene"].T
-    torch.testing.assert_close(seen.logits["scene"], logits)
-    assert torch.equal(seen.quality, now.quality)
+        state = model.encode_prompts()
+        judged = model(views, state)
+        torch.testing.assert_close(
+            judged.quality[~shots], torch.tensor(told.predicted[~shots.numpy()].to_numpy()).float()
+        )
+        assert judged.std.min() > 0
+        torch.testing.assert_close(model(model.summary(views, state), state).quality, judged.quality)
+        process = model.head(model.summary(views, state).mean(dim=1)).quality
+        known, left = model.head.inputs, model.head.quality
+        model.head.forget()
+        phrases = model(views, state)
+    assert phrases.std is None
+    torch.testing.assert_close(judged.quality, 0.5 * phrases.quality + process)
+    torch.testing.assert_close(left, rated[shots] - 0.5 * phrases.quality[shots])
+    prompted = model.clip.encode_image(
+        (views[:, 0] / 255 - model.mean) / model.std, state.visual["main"], model.visual["main"].end_norm
+    )[0]
+    width = model.clip.visual.output_dim
+    torch.testing.assert_close(known[:, :width], torch.nn.functional.normalize(prompted, dim=-1)[shots])
+
+
+def test_a_process_takes_over_the_prompts_of_grmp(fsiqa, rows, quick, tmp_path):
+    """And tells what they tell before it has seen a shot."""
+    task = ("--task", "csv", "--labels", rows, "--test", "0.25", "--shots", 3, *quick, "--set", "adapt.steps=1")
+    told = {}
+    fsiqa("adapt", *task, "--config", "grmp", "--from", "none", "--out", tmp_path / "start")
+    for method in ("grmp", "grmp_gp"):
+        files = ("--out", tmp_path / method, "--json", tmp_path / "out.json")
+        result = fsiqa("adapt", *task, "--config", method, "--from", tmp_path / "start", *files)
+        assert result.code == 0, result.error
+        told[method] = json.loads((tmp_path / "out.json").read_text())["seeds"][0]
+    assert told["grmp"]["zero_step"] == told["grmp_gp"]["zero_step"]
+    assert told["grmp"]["rmse"] != told["grmp_gp"]["rmse"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["model.head=antonym", "gp=null"], "model.prior: is for the head gp, not for antonym"),
+        (["model.quality=none"], "model.quality: no branch with phrases is named 'none'"),
+        (
+            ["model.branches.scene.visual=null"],
+            "model.prior: all branches must look through the visual set of 'quality'",
+        ),
+        (["model.prior=0", "model.visual={}", "model.branches={}", "loss=[]"], "model.head gp: learns by gp, not by"),
+    ],
+)
+def test_a_prior_needs_phrases_to_begin_from(changes, told):
+    with pytest.raises(InputError, match=re.escape(told)):
+        load_config("grmp_gp", changes)
 
 
 def test_epochs_are_passes_over_the_shots():
-    adapt = load_config("grmp_gp").adapt
+    adapt = load_config("grmp", ["adapt.steps=null", "adapt.epochs=3"]).adapt
     assert [adapt.steps_for(shots) for shots in (2, 5, 20, 200)] == [3, 3, 4, 38]
-    assert load_config("grmp").adapt.steps_for(5) == load_config("grmp").adapt.steps
-    for both in ("adapt.epochs=2", "adapt.steps=null"):
-        with pytest.raises(InputError, match="give steps or epochs"):
-            load_config("grmp", [both])
+    adapt = load_config("grmp", ["adapt.steps=20", "adapt.epochs=3"]).adapt
+    assert [adapt.steps_for(shots) for shots in (2, 5, 20, 200)] == [3, 3, 4, 20]
+    assert load_config("grmp", ["adapt.steps=20", "adapt.epochs=null"]).adapt.steps_for(2) == 20
+    with pytest.raises(InputError, match="give steps, epochs, or both"):
+        load_config("grmp", ["adapt.steps=null", "adapt.epochs=null"])
 
 
 @pytest.mark.parametrize(("method", "trainable"), [("grmp", "text.quality.*"), ("linear", "head.*")])

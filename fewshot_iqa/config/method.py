@@ -66,8 +66,9 @@ class FusionSpec(Spec):
 class ModelSpec(Spec):
     """`quality` names the branch whose first phrase is the good one and whose second is the bad one.
 
-    With the heads `linear` and `gp` no branch is needed: quality is a function of the features of the image. The head
-    `fusion` takes it from the phrases of several branches and the tokens of the image.
+    With the heads `linear` and `gp` no branch is needed: quality is a function of the features of the image. With a
+    `prior`, `gp` begins from that share of what the quality branch tells, and sees the image through its visual
+    prompts. The head `fusion` takes quality from the phrases of several branches and the tokens of the image.
     """
 
     visual: dict[str, VisualSpec] = Field({})
@@ -75,12 +76,13 @@ class ModelSpec(Spec):
     quality: str = "quality"
     alignment: list[str] = Field([])  # the branches whose mean tells how well a picture matches its prompt
     head: Literal["antonym", "linear", "gp", "fusion"] = "antonym"
+    prior: float = Field(0, ge=0, le=1)
     fusion: FusionSpec | None = None
     normalize: Literal["clip", "imagenet", "none"] = "clip"
 
     @property
     def summarized(self) -> bool:
-        """Whether quality is taken from a summary of the image: then nothing can be said before the shots."""
+        """Whether quality is taken from a summary of the image: without a prior nothing can be said before shots."""
         return self.head in ("linear", "gp")
 
     @property
@@ -88,7 +90,12 @@ class ModelSpec(Spec):
         """The branches that quality is taken from."""
         if self.fusion:
             return self.fusion.branches
-        return [self.quality] if self.head == "antonym" else []
+        return [self.quality] if self.head == "antonym" or self.prior else []
+
+    @property
+    def phrased(self) -> "ModelSpec":
+        """The model that a process with a prior is before any shots: its phrases alone tell quality."""
+        return self.model_copy(update={"head": "antonym", "prior": 0.0}) if self.prior else self
 
     @property
     def learned(self) -> bool:
@@ -96,7 +103,10 @@ class ModelSpec(Spec):
         return bool(self.visual) or any(branch.context for branch in self.branches.values())
 
     def model_post_init(self, _: Any) -> None:
-        if self.head == "antonym" and (self.quality not in self.branches or self.branches[self.quality].own_prompt):
+        if self.prior and self.head != "gp":
+            raise InputError(f"model.prior: is for the head gp, not for {self.head}")
+        pair = self.branches.get(self.quality)
+        if (self.head == "antonym" or self.prior) and (pair is None or pair.own_prompt):
             raise InputError(f"model.quality: no branch with phrases is named '{self.quality}'")
         for name, branch in self.branches.items():
             if branch.visual is not None and branch.visual not in self.visual:
@@ -112,8 +122,10 @@ class ModelSpec(Spec):
                 raise InputError(f"model.visual.{name}.link: '{visual.link}' is itself linked to '{linked.link}'")
             if (linked.length, linked.depth) != (visual.length, visual.depth):
                 raise InputError(f"model.visual.{name}.link: '{visual.link}' has other lengths or depths")
-        if self.summarized and (self.visual or any(branch.windows for branch in self.branches.values())):
+        if self.summarized and ((self.visual and not self.prior) or any(b.windows for b in self.branches.values())):
             raise InputError(f"model.head {self.head}: sees an image without visual prompts, and no windows of it")
+        if self.prior and any(branch.visual != self.branches[self.quality].visual for branch in self.branches.values()):
+            raise InputError(f"model.prior: all branches must look through the visual set of '{self.quality}'")
         if (self.head == "fusion") != (self.fusion is not None):
             raise InputError("model.fusion: goes with model.head=fusion, and the head with it")
         for name in self.asked:
@@ -210,8 +222,8 @@ class RegularizerSpec(Spec):
 
 
 class AdaptSpec(Spec):
-    """Few-shot fine-tuning: one optimiser, nothing chosen on test data; a number of steps, whatever the shots, or with
-    `epochs` as many as pass so often over them.
+    """Few-shot fine-tuning: one optimiser, nothing chosen on test data; a number of `steps`, or as many as make so many
+    `epochs`, passes over the shots; of both the fewer.
 
     `choose` lists changes to these keys, of which the best by cross-validation inside the shots is taken (the first,
     where the shots are of fewer groups than `folds`).
@@ -231,15 +243,16 @@ class AdaptSpec(Spec):
     folds: int = Field(3, ge=2)  # of that cross-validation
 
     def model_post_init(self, _: Any) -> None:
-        if (self.steps is None) == (self.epochs is None):
-            raise InputError("adapt: give steps or epochs, and null for the other")
+        if self.steps is None and self.epochs is None:
+            raise InputError("adapt: give steps, epochs, or both")
         self.candidates()
 
     def steps_for(self, shots: int) -> int:
         """How many steps it takes with so many shots."""
-        if self.epochs is None:
-            return self.steps or 0
-        return max(1, round(self.epochs * shots / min(self.batch, shots)))
+        limits = [self.steps] if self.steps else []
+        if self.epochs:
+            limits.append(max(1, round(self.epochs * shots / min(self.batch, shots))))
+        return min(limits)
 
     def of_steps(self, steps: int) -> "AdaptSpec":
         """The same over so many steps."""
@@ -282,7 +295,7 @@ class Config(Spec):
     meta: MetaSpec | None = None  # a method without one has no meta-training
     adapt: AdaptSpec | None = None  # a method without this and the next learns nothing from the shots
     ridge: RidgeSpec | None = None  # adaptation in closed form, of the linear head
-    gp: GaussianProcessSpec | None = None  # likewise, of the head gp; with adapt, before it and after it
+    gp: GaussianProcessSpec | None = None  # likewise, of the head gp; with adapt, after it
     seed: int = 0
 
     @property
@@ -299,7 +312,7 @@ class Config(Spec):
         ways = {
             "antonym": [[], ["adapt"]],
             "linear": [["adapt"], ["ridge"]],
-            "gp": [["gp"], ["gp", "adapt"]],
+            "gp": [["gp"], ["gp", "adapt"]] if self.model.prior else [["gp"]],
             "fusion": [["adapt"]],
         }[self.model.head]
         if self.learns not in ways:

@@ -110,10 +110,16 @@ class Backbone(nn.Module):
         x = x[:, :count] if at_end else torch.cat([x[:, :1], x[:, 1 + n :]], dim=1)
         return end_norm(x) if end_norm is not None else x
 
-    def summarize(self, images: Tensor) -> Tensor:
-        """What a linear head reads of `images` (B, 3, H, W): (B, S)."""
+    def summarize(
+        self,
+        images: Tensor,
+        prompts: Tensor | None = None,
+        end_norm: nn.Module | None = None,
+        at_end: bool = False,
+    ) -> Tensor:
+        """What a linear head reads of `images` (B, 3, H, W), with prompts as for `encode_image`: (B, S)."""
         features = self.stem.features(images) if self.stem else None
-        embedding, patches = self.encode_image(images, features=features)
+        embedding, patches = self.encode_image(images, prompts, end_norm, at_end, features=features)
         return summarize(embedding, patches, features)
 
     def _embed(self, images: Tensor, corner: tuple[int, int], features: Tensor | None) -> Tensor:

@@ -43,7 +43,8 @@ class LinearHead(nn.Module):
 class GaussianProcessHead(nn.Module):
     """Quality (B,) and its standard deviation by Gaussian-process regression (Rasmussen and Williams, 2006, ch. 2).
 
-    With x what the plain image tower says of an image (S,), standardised over R shots, and y their ratings of mean m:
+    With x what the image tower says of an image (S,), standardised over R shots, and y their ratings, or what a prior
+    leaves of these, of mean m:
 
         k(x, x') = 1 + a ⟨x, x'⟩ / S + (1 − a) exp(−‖x − x'‖ / (ℓ √S))
         quality  = m + k(x, X) (k(X, X) + λ I)⁻¹ (y − m)
@@ -75,6 +76,15 @@ class GaussianProcessHead(nn.Module):
         variance = amplitude * (itself + noise - cross.square().sum(dim=0))
         quality = self.quality.double().mean() + (cross.T @ known)[:, 0]
         return Output(quality.to(summary), std=variance.clamp(min=0).sqrt().to(summary))
+
+    @property
+    def ignorant(self) -> bool:
+        """Whether it knows no shots."""
+        return not len(self.quality)
+
+    def forget(self) -> None:
+        """Know no shots."""
+        self.set_shots(self.inputs[:0], self.quality[:0])
 
     def set_shots(self, inputs: Tensor, quality: Tensor) -> None:
         """Take these shots, (R, S) and (R,), in the place of others."""

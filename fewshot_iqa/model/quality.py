@@ -36,7 +36,9 @@ class PromptState:
 class QualityModel(nn.Module):
     """CLIP with prompts. Parameters: `clip.*`, `text.BRANCH.context`, `visual.SET.*`, `head.*` where it is linear.
 
-    A head of its own (`linear`, `gp`) reads what the plain tower says, instead of comparing the image with phrases.
+    A head of its own (`linear`, `gp`) reads what the tower says, instead of comparing the image with phrases; or, with
+    `spec.prior`, beside it: before any shots quality is what the phrases tell, p, and then that share of p and what the
+    process, which has learned what is left of the shots' quality, adds.
     """
 
     mean: Tensor
@@ -93,14 +95,15 @@ class QualityModel(nn.Module):
 
         `branches` names the ones to compute besides those that quality is taken from (default: none). Without `state`
         prompts are encoded anew, as training needs. Images are encoded once per distinct visual set. Of V views each
-        is judged for itself, and the mean returned. A model without visual prompts also takes a `summary` of them.
+        is judged for itself, and the mean returned. A model without visual prompts, or with a head that reads it, also
+        takes a `summary` of them.
         `prompts` are those of B pictures, as in a `Batch`; logits of a branch with `own_prompt` are nan without one.
         """
         wanted = list(dict.fromkeys([*self.spec.asked, *(branches or ())]))
         state = state or self.encode_prompts(wanted)
         tokens, seen = {}, {}
         if self.spec.summarized:
-            images = self.summary(images)
+            images = self.summary(images, state)
         for name in dict.fromkeys(map(self._set, wanted)):
             if name in self.dense:
                 tokens[name] = self._tokens(images, name, state)
@@ -120,7 +123,7 @@ class QualityModel(nn.Module):
                 else:
                     logits[name] = scale * image @ state.text[name].to(scale).T
         if self.head is not None and self.spec.summarized:
-            judged: Output = self.head(images.mean(dim=1))
+            judged: Output = self._read(images, logits)
         elif self.head is not None:
             through = tokens[self._set(self.spec.asked[0])]
             phrases = torch.cat([state.text[name] for name in self.spec.asked])
@@ -132,6 +135,17 @@ class QualityModel(nn.Module):
         logits, features = ({k: v.mean(dim=1) for k, v in values.items()} for values in (logits, seen))
         return replace(judged, logits=logits, features=features, alignment=alignment)
 
+    def _read(self, summary: Tensor, logits: Mapping[str, Tensor]) -> Output:
+        """What a head that reads a summary (B, V, S) makes of it, and of the logits of the phrases."""
+        assert self.head is not None
+        if not (self.spec.prior and isinstance(self.head, GaussianProcessHead)):
+            return self.head(summary.mean(dim=1))
+        told = antonym_quality(logits[self.spec.quality]).mean(dim=1)
+        if self.head.ignorant:
+            return Output(told)
+        judged: Output = self.head(summary.mean(dim=1))
+        return replace(judged, quality=judged.quality + self.spec.prior * told)
+
     def look(self, images: Tensor, visual: str = PLAIN, state: PromptState | None = None) -> Tensor:
         """The embedding of each view of `images`, as for `forward`, (B, V, D), L2-normalised, through a visual set of
         `state`; or of a `summary` its own."""
@@ -140,10 +154,13 @@ class QualityModel(nn.Module):
         prompted = self._prompted(visual, state)
         return F.normalize(self._each(images, lambda x: self.clip.encode_image(x, *prompted)[0]), dim=-1)
 
-    def summary(self, images: Tensor) -> Tensor:
-        """All that the plain image tower says of each view of `images`, (B, V, S), the embedding first: what a head of
-        its own reads. Of what it has said already, the same."""
-        return images if images.ndim == 3 else self._each(images, self.clip.summarize)
+    def summary(self, images: Tensor, state: PromptState | None = None) -> Tensor:
+        """All that the image tower says of each view of `images`, (B, V, S), the embedding first: what a head of its
+        own reads. With a prior, through the visual prompts of `state`. Of what it has said already, the same."""
+        if images.ndim == 3:
+            return images
+        prompted = self._prompted(self._set(self.spec.quality) if self.spec.prior else PLAIN, state)
+        return self._each(images, lambda x: self.clip.summarize(x, *prompted))
 
     def windows(self, images: Tensor, branch: str, state: PromptState) -> Tensor:
         """How alike each window of each view and each phrase of a branch with windows are: (B, V, windows², P)."""

@@ -167,4 +167,5 @@ def fits(folder: Path, model: QualityModel) -> bool:
     """Whether `folder` is a checkpoint of this model's prompts on this model's CLIP."""
     if not is_checkpoint(folder):
         return False
-    return checkpoint.config(folder).model == model.spec and checkpoint.facts(folder)["base"] == model.clip.fingerprint
+    same = checkpoint.config(folder).model in (model.spec, model.spec.phrased)
+    return same and checkpoint.facts(folder)["base"] == model.clip.fingerprint

@@ -10,6 +10,7 @@ from ..data.loading import Loader
 from ..finetune import fit, gaussian_process, ridge
 from ..losses import WeightedSum
 from ..model.backbone import load_clip
+from ..model.heads import GaussianProcessHead
 from ..model.quality import QualityModel, scene_anchor
 from ..progress import track
 from ..types import Batch, Record
@@ -18,26 +19,30 @@ from ..types import Batch, Record
 def learn(
     model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str
 ) -> list[Mapping[str, float]]:
-    """Adapt `model` in place: its head in closed form, or by gradients, or the first, then the second under it, and
-    the first again with what the image tower says by then; returns what is told of each step."""
+    """Adapt `model` in place: by gradients, or its head in closed form, or the first and then the second with what the
+    model says by then; returns what is told of each step."""
+    history = _descend(model, loader, shots, settings.adapt, settings, device) if settings.adapt else []
     if settings.ridge or settings.gp:
-        _solve(model, loader, shots, settings, device)
-    if settings.adapt is None:
-        return []
-    history = _descend(model, loader, shots, settings.adapt, settings, device)
-    if settings.gp:
         _solve(model, loader, shots, settings, device)
     return history
 
 
 def _solve(model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str) -> None:
+    """The closed form: of the shots' quality, or of what the prior leaves of it."""
+    features, quality, prior = [], [], model.spec.prior
+    if isinstance(model.head, GaussianProcessHead):
+        model.head.forget()
     with torch.no_grad():
-        features = [model.summary(batch.images.to(device)).mean(dim=1) for batch in loader.fixed_batches(shots)]
-    quality = torch.tensor([loader.scale.quality(record.rating) for record in shots])
+        state = model.encode_prompts()
+        for batch in loader.fixed_batches(shots):
+            seen = model.summary(batch.images.to(device), state)
+            features.append(seen.mean(dim=1))
+            rated = batch.targets["quality"].to(device)
+            quality.append(rated - prior * model(seen, state).quality if prior else rated)
     if settings.ridge:
-        ridge(model, torch.cat(features), quality, settings.ridge, [record.group for record in shots])
+        ridge(model, torch.cat(features), torch.cat(quality), settings.ridge, [record.group for record in shots])
     elif settings.gp:
-        gaussian_process(model, torch.cat(features), quality, settings.gp)
+        gaussian_process(model, torch.cat(features), torch.cat(quality), settings.gp)
 
 
 def _descend(

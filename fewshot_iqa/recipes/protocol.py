@@ -261,7 +261,8 @@ def _looks_the_same(model: QualityModel, settings: Config) -> bool:
 
 def _untaught(protocol: Protocol, model: QualityModel) -> bool:
     """Whether the model has a head that has seen no rating yet, so that it has nothing to say before the shots."""
-    return model.head is not None and (model.spec.summarized or protocol.start is None)
+    unknown = model.spec.summarized or protocol.start is None
+    return model.head is not None and unknown and not model.spec.prior
 
 
 def _needed(protocol: Protocol, model: QualityModel, draw: Draw, same: bool) -> list[Record]:
