@@ -539,6 +539,30 @@ def test_a_prior_needs_phrases_to_begin_from(changes, told):
         load_config("grmp_gp", changes)
 
 
+def test_through_prompts_that_stay_pictures_are_seen_once(fsiqa, rows, quick, tmp_path, monkeypatch):
+    """Over seeds and numbers of shots, where all begin from the same prompts; and with the same result."""
+    task = ("--task", "csv", "--labels", rows, "--test", "0.5", *quick)
+    start = tmp_path / "start"
+    fsiqa("adapt", *task, "--shots", 3, "--config", "grmp", "--from", "none", "--out", start, "--set", "adapt.steps=1")
+    read, summarize = [], Backbone.summarize
+    monkeypatch.setattr(Backbone, "summarize", lambda clip, x, *more: read.append(len(x)) or summarize(clip, x, *more))
+    found = {}
+    for begin in (start, "none"):
+        files = ("--out", tmp_path / f"curve {begin != start}", "--json", tmp_path / "curve.json")
+        command = ("curve", *task, "--methods", "gp_prompts", "--shots", "2,3", "--seeds", 2, "--from", begin, *files)
+        result = fsiqa(*command)
+        assert result.code == 0, result.error
+        found[begin] = json.loads((tmp_path / "curve.json").read_text())["curve"]["gp_prompts"]["3"]["trials"][1]
+        assert sum(read) == 6 if begin == start else sum(read) > 6 + 6  # of six files; each seed's own prompts
+    files = ("--out", tmp_path / "out", "--json", tmp_path / "out.json")
+    options = ("--config", "gp_prompts", "--from", start, "--seed", 1)
+    assert fsiqa("adapt", *task, "--shots", 3, *options, *files).code == 0
+    (trial,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    assert trial["rmse"] == pytest.approx(found[start]["rmse"], rel=1e-4)
+    assert trial["zero_step"]["rmse"] == pytest.approx(found[start]["zero_step"]["rmse"], rel=1e-4)
+    assert trial["rmse"] != pytest.approx(found["none"]["rmse"], rel=1e-3)
+
+
 def test_epochs_are_passes_over_the_shots():
     adapt = load_config("grmp", ["adapt.steps=null", "adapt.epochs=3"]).adapt
     assert [adapt.steps_for(shots) for shots in (2, 5, 20, 200)] == [3, 3, 4, 38]

@@ -209,9 +209,9 @@ class QualityModel(nn.Module):
         return torch.cat([encode((_unit(piece) - self.mean) / self.std) for piece in pieces]).unflatten(0, (-1, views))
 
     def looks_the_same(self, globs: Iterable[str]) -> bool:
-        """Whether `look` is that of the plain CLIP, stays so while `trainable(globs)` learn, and is all that counts."""
-        tuned = any(name.startswith("clip.visual.") for name in self.trainable(globs))
-        return not self.visual and not self.dense and not tuned
+        """Whether `summary` stays the same while `trainable(globs)` learn, and is all that counts."""
+        tuned = any(name.startswith(("clip.visual.", "visual.")) for name in self.trainable(globs))
+        return not self.dense and not tuned and (not self.visual or self.spec.prior > 0)
 
     def trainable(self, globs: Iterable[str]) -> Params:
         """The parameters whose names match any of `globs`; InputError for a glob that matches none."""

@@ -191,7 +191,7 @@ def reads(protocol: Protocol, label: str) -> str:
     """The same for methods that may share a `Cache`: those that learn from what the same plain tower says of the same
     views. Any other method is `label`."""
     settings = protocol.settings
-    if not _looks_the_same(build_model(settings), settings):
+    if settings.model.visual or not _looks_the_same(build_model(settings), settings):
         return label
     return f"{settings.clip} {settings.model.normalize} {settings.views} {protocol.start}"
 
@@ -282,10 +282,10 @@ def _known(
     missing = {key: record for key, record in zip(keys, records, strict=True) if key not in cache}
     title, rows = "reading features" if same else "testing before adaptation", []
     with track(title, -(-len(missing) // loader.views.at_once)) as log, torch.inference_mode():
-        state = None if same else model.encode_prompts()
+        state = model.encode_prompts()
         for batch in loader.fixed_batches(list(missing.values())):
             images = batch.images.to(protocol.device)
-            rows += list(model.summary(images) if same else model(images, state).quality)
+            rows += list(model.summary(images, state) if same else model(images, state).quality)
             log({})
     cache.update(zip(missing, rows, strict=True))
     return [cache[key] for key in keys]
@@ -293,7 +293,8 @@ def _known(
 
 def _fresh(protocol: Protocol, same: bool) -> bool:
     """Whether what is known of a picture is a matter of the seed: of prompts that only it tells."""
-    return protocol.start is None and protocol.settings.model.learned and not same
+    spec = protocol.settings.model
+    return protocol.start is None and bool(spec.visual if same else spec.learned)
 
 
 def _qualities(records: Sequence[Record], scale: Scale) -> Tensor:
