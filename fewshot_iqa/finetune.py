@@ -77,7 +77,8 @@ def ridge(model: Any, features: Tensor, quality: Tensor, spec: "RidgeSpec", grou
 
 @torch.no_grad()
 def gaussian_process(model: Any, features: Tensor, quality: Tensor, spec: "GaussianProcessSpec") -> None:
-    """Make `model.head` a Gaussian process that knows the quality (R,) of shots with frozen features (R, S).
+    """Make `model.head` a Gaussian process that knows the quality (R,), or what a prior leaves of it, of shots with
+    features (R, S).
 
     The share a of the linear kernel, the noise λ and the amplitude s² are those of the greatest posterior density: with
     C = k(X, X) + λ I and a noise that is as strong as the signal, give or take a factor of ten,

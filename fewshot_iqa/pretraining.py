@@ -114,7 +114,7 @@ class Learner(nn.Module):
     def _language(self, batch: Any, pictures: Tensor) -> Tensor:
         """Of the contents and sentences of a batch, and of its pictures (B, crops, D)."""
         assert self.speaker is not None
-        shown = [i for i, content in enumerate(batch.contents) if content in self.rows]
+        shown = [i for i, content in enumerate(batch.contents) if content]
         texts = [batch.contents[i] for i in shown] + batch.sentences
         meant = self.meaning[[self.rows[text] for text in texts]].float()
         text = 1 - F.cosine_similarity(self.speaker(self._encode(texts)), meant).mean()

@@ -520,6 +520,9 @@ def test_a_process_takes_over_the_prompts_of_grmp(fsiqa, rows, quick, tmp_path):
         told[method] = json.loads((tmp_path / "out.json").read_text())["seeds"][0]
     assert told["grmp"]["zero_step"] == told["grmp_gp"]["zero_step"]
     assert told["grmp"]["rmse"] != told["grmp_gp"]["rmse"]
+    again = fsiqa("adapt", *task, "--from", tmp_path / "grmp_gp", "--out", tmp_path / "again", "--set", "adapt.lr=1e-3")
+    assert again.code == 0, again.error  # from a process that knows other shots; these are forgotten
+    assert len(checkpoint.load(tmp_path / "again")[0].head.quality) == 3
 
 
 @pytest.mark.parametrize(

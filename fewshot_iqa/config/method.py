@@ -223,7 +223,7 @@ class RegularizerSpec(Spec):
 
 class AdaptSpec(Spec):
     """Few-shot fine-tuning: one optimiser, nothing chosen on test data; a number of `steps`, or as many as make so many
-    `epochs`, passes over the shots; of both the fewer.
+    `epochs`, passes over the shots; of both the fewer (for more steps on few shots, set epochs to null).
 
     `choose` lists changes to these keys, of which the best by cross-validation inside the shots is taken (the first,
     where the shots are of fewer groups than `folds`).
@@ -276,8 +276,9 @@ class RidgeSpec(Spec):
 
 
 class GaussianProcessSpec(Spec):
-    """Gaussian-process regression of the shots' quality on frozen features, as `GaussianProcessHead` has it. The share
-    of the linear kernel and the noise are the likeliest of `linear` and `noise` given the shots."""
+    """Gaussian-process regression of the shots' quality, or of what `model.prior` leaves of it, on features of the
+    image tower, as `GaussianProcessHead` has it. The share of the linear kernel and the noise are the likeliest of
+    `linear` and `noise` given the shots."""
 
     linear: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.0, 0.1, 0.3, 1.0], min_length=1)
     length: float = Field(4.0, gt=0)

@@ -26,8 +26,8 @@ class StageSpec(Spec):
 
 
 class LanguageSpec(Spec):
-    """What a sentence-embedding model teaches: of `batch` sentences a step, drawn from a file that has one a line, and
-    of the captions of the photographs."""
+    """What a sentence-embedding model teaches: of `batch` sentences a step, drawn from a file under the root that has
+    one a line, and of the captions of the photographs."""
 
     sentences: str
     batch: int = Field(192, gt=0)

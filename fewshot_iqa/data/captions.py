@@ -47,7 +47,7 @@ _TEMPLATES = (
 @dataclass(frozen=True)
 class CaptionedBatch:
     """`images` (B·crops, 3, s, s) uint8, the crops of one photograph together; `captions` B, and what they say of its
-    `contents`, NOTHING where that is not known; `quality` (B,), nan where it is not known; `kind` (B,) index into the
+    `contents`, nothing where that is not known; `quality` (B,), nan where it is not known; `kind` (B,) index into the
     data set's `kinds`, or SEVERAL; `sentences` of nothing that is shown."""
 
     images: Tensor
@@ -77,7 +77,8 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
     @property
     def texts(self) -> list[str]:
         """All that may be said of a photograph's content, and the sentences: each once."""
-        return list(dict.fromkeys([clean(text) for _, texts in self.photographs for text in texts] + self.sentences))
+        contents = [clean(text) for _, texts in self.photographs for text in texts if text != NOTHING]
+        return list(dict.fromkeys(contents + self.sentences))
 
     def __len__(self) -> int:
         return self.stage.steps
@@ -104,7 +105,7 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
                 captions.append(_caption(content, kind, quality, noise))
                 qualities.append(quality)
                 kinds.append(self.kinds.index(kind) if len(steps) < 2 else SEVERAL)
-            told.append(content)
+            told.append(content if contents != [NOTHING] else "")
             image = enlarge(image, least)
             images += [random_view(image, self.stage.crop, noise) for _ in range(self.stage.crops)]
             if len(captions) == self.stage.batch:

@@ -137,9 +137,7 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
         model.head.set_shots(weights["head.inputs"], weights["head.quality"])  # as many shots as there were
     own = model.state_dict()
     learned = {name for name in own if not name.startswith("clip.")} | set(provenance.get("tuned", []))
-    if model.spec.prior and not any(
-        name.startswith("head.") for name in weights
-    ):  # prompts for a process to begin from
+    if model.spec.prior and "head.inputs" not in weights:  # prompts for a process to begin from
         learned = {name for name in learned if not name.startswith("head.")}
     for name in sorted(weights.keys() - own.keys()):
         raise InputError(f"{path}: holds {name}, which this model has not: a checkpoint of another architecture")

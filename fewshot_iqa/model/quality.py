@@ -209,9 +209,12 @@ class QualityModel(nn.Module):
         return torch.cat([encode((_unit(piece) - self.mean) / self.std) for piece in pieces]).unflatten(0, (-1, views))
 
     def looks_the_same(self, globs: Iterable[str]) -> bool:
-        """Whether `summary` stays the same while `trainable(globs)` learn, and is all that counts."""
-        tuned = any(name.startswith(("clip.visual.", "visual.")) for name in self.trainable(globs))
-        return not self.dense and not tuned and (not self.visual or self.spec.prior > 0)
+        """Whether `summary` stays the same while `trainable(globs)` learn, and is all that counts: through visual
+        prompts only where nothing is trained, since training draws dropout, and compares with the plain tower."""
+        chosen = self.trainable(globs)
+        tuned = any(name.startswith("clip.visual.") for name in chosen)
+        prompted = bool(self.visual) and not (self.spec.prior and not chosen)
+        return not self.dense and not tuned and not prompted
 
     def trainable(self, globs: Iterable[str]) -> Params:
         """The parameters whose names match any of `globs`; InputError for a glob that matches none."""

