@@ -193,4 +193,4 @@ def draw_curve(result: dict[str, Any], path: Path) -> None:
         axes.set_xticks([], minor=True)
         axes.set(xlabel="rated pictures to learn from", ylabel="SRCC on the test pictures: median and quartiles")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
