@@ -5,6 +5,8 @@ from pathlib import Path
 from .errors import InputError, nearest
 
 PACKAGE = Path(__file__).parent
+SHIPPED = PACKAGE / "assets" / "grmp"  # prompts that were meta-trained on synthetic pictures
+METATRAINED = Path("runs/metatrain")  # where metatrain writes, and methods look for prompts first
 NEITHER_TASK_NOR_METHOD = {"kadid_levels", "pretrain"}  # files beside them that a command of their own reads
 
 
@@ -41,3 +43,9 @@ def find(kind: str, name: str) -> Path:
             "or give the path of a .yaml file"
         )
     return path
+
+
+def portable(clip: str) -> str:
+    """The name of a CLIP with file paths made absolute, so that a checkpoint finds it from any working directory."""
+    parts = clip.rpartition(":")
+    return "".join(str(Path(part).resolve()) if part and Path(part).is_file() else part for part in parts)

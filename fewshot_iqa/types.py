@@ -1,28 +1,35 @@
 """The nouns that every room shares.
 
 Shape letters: B batch, H W height and width, P phrases of a branch, L learned context tokens, N visual prompts,
-D embedding, Wv Wt widths of the image and text towers.
+D embedding, S pooled features, V views, Wv Wt widths of the image and text towers.
+
+torch is imported where tensors are computed, so that tables and options are checked without it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import InputError
 
-Params = dict[str, Tensor]  # always keyed by parameter name
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Params = dict[str, "Tensor"]  # always keyed by parameter name
 
 
 @dataclass(frozen=True)
 class Record:
     """One rated picture.
 
-    `rating` is what the file said; `Scale` maps it to a quality in [0, 1], higher is better. `group` is what must
+    `rating` is what the table holds; `Scale` maps it to a quality in [0, 1], higher is better. `group` is what must
     not straddle a split: the reference photograph, or the generation prompt. `apply` lists (distortion, level)
     pairs still to be applied to the decoded picture, in order; `distortion` and `level` are labels. `subset` is a part
-    of the data set within which agreement is told as well. `alignment`, in [0, 1], is how well the picture matches its
+    of the data set within which metrics are computed as well. `alignment`, in [0, 1], is how well the picture matches its
     prompt.
     """
 
@@ -60,18 +67,90 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """`images` (B, 3, H, W), or (B, V, 3, H, W) where each picture has V views, uint8, or float in [0, 1]: not
-    normalised; or (B, V, S), what an image tower has said of V views already. `targets` {name: (B,)}. `prompts` are
-    those that B pictures were generated from, None where one is not known; or there are none.
+class Features:
+    """What an encoder computes from V views of each of B pictures; a head reads nothing else.
+
+    `pooled` {visual set: (B, V, S)}: the L2-normalised embedding in the first `dim` D columns, then the mean of the
+    patch features and of the stem's features; the set "" stands for the tower without visual prompts. `tokens` {visual
+    set: (B, V, 1 + G, Wv)}: CLS and the patches, for branches and heads that compare phrases with parts of a picture.
+    The text side adds `text` {branch: (P, D)}, L2-normalised, and `logits` {branch: (B, V, P)}.
     """
 
-    images: Tensor
+    dim: int
+    pooled: Mapping[str, Tensor]
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)
+    text: Mapping[str, Tensor] = field(default_factory=dict)
+    logits: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.pooled.values())))
+
+    def embedding(self, visual: str = "") -> Tensor:
+        """(B, V, D), L2-normalised."""
+        return self.pooled[visual][..., : self.dim]
+
+    def matrix(self) -> Tensor:
+        """(B, S): the pooled features that a regression reads, the mean over views."""
+        return next(iter(self.pooled.values())).mean(dim=1)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Features:
+        """The same of changed tensors, each with the pictures along its first dimension; text stays."""
+        parts = {name: {k: change(v) for k, v in getattr(self, name).items()} for name in ("pooled", "tokens", "logits")}
+        return replace(self, **parts)
+
+    def __getitem__(self, rows: slice | Sequence[int]) -> Features:
+        """Some of the pictures."""
+        return self.map(lambda value: value[rows])
+
+    def to(self, device: str | torch.device) -> Features:
+        return self.map(lambda value: value.to(device))
+
+    def view(self, index: int) -> Features:
+        """One of the views, V = 1."""
+        return self.map(lambda value: value[:, index : index + 1])
+
+    def mean_over_views(self) -> Features:
+        """Each picture as one view: the mean of its features, and of the probabilities that its logits give."""
+        pooled = {name: value.mean(dim=1, keepdim=True) for name, value in self.pooled.items()}
+        logits = {name: value.softmax(-1).mean(dim=1, keepdim=True).log() for name, value in self.logits.items()}
+        return replace(self, pooled=pooled, tokens={}, logits=logits)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Features]) -> Features:
+        """Pictures of several, which have the same number of views."""
+        import torch
+
+        first = parts[0]
+        joined = {
+            name: {k: torch.cat([getattr(part, name)[k] for part in parts]) for k in getattr(first, name)}
+            for name in ("pooled", "tokens", "logits")
+        }
+        return replace(first, **joined)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`inputs`: images (B, 3, H, W), or (B, V, 3, H, W) of V views each, uint8, or float in [0, 1] and not normalised;
+    or the `Features` of B pictures. `targets` {name: (B,)}. `prompts` are those that the pictures were generated from,
+    None where one is not known; empty where none is.
+    """
+
+    inputs: Tensor | Features
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     prompts: Sequence[str | None] = ()
 
-    def to(self, device: str) -> "Batch":
-        return Batch(self.images.to(device), {k: v.to(device) for k, v in self.targets.items()}, self.prompts)
+    def to(self, device: str) -> Batch:
+        return Batch(self.inputs.to(device), {k: v.to(device) for k, v in self.targets.items()}, self.prompts)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Batch]) -> Batch:
+        """The pictures of several batches of one kind."""
+        import torch
+
+        inputs = [part.inputs for part in parts]
+        targets = {name: torch.cat([part.targets[name] for part in parts]) for name in parts[0].targets}
+        joined = Features.cat(inputs) if isinstance(inputs[0], Features) else torch.cat(inputs)
+        return Batch(joined, targets, [prompt for part in parts for prompt in part.prompts])
 
 
 @dataclass(frozen=True)
@@ -83,21 +162,24 @@ class Episode:
     query: Batch
 
 
-@dataclass
-class Output:
-    """What every variant returns; of several views of a picture, the mean.
+@dataclass(frozen=True)
+class Prediction:
+    """Quality of B pictures: `mean` (B,), near [0, 1], higher is better; `std` (B,), the predicted standard deviation of
+    one more rating, None where the head has none.
 
-    `quality` (B,) in [0, 1]; `logits` {branch: (B, P)}; `features` {visual set: (B, D)} L2-normalised, the key
-    "" standing for the image without visual prompts; `std` (B,), the standard deviation of a rating around the
-    quality, where the head can tell; `alignment` (B,) in [0, 1], how well the picture matches its prompt, where
-    branches for it were asked for.
+    A model adds the mean over the views of `logits` {branch: (B, P)} and of the L2-normalised `embeddings` {visual set:
+    (B, D)}, and `alignment` (B,) in [0, 1], how well a picture matches its prompt, where branches for it were computed.
     """
 
-    quality: Tensor
-    logits: dict[str, Tensor] = field(default_factory=dict)
-    features: dict[str, Tensor] = field(default_factory=dict)
+    mean: Tensor
     std: Tensor | None = None
+    logits: Mapping[str, Tensor] = field(default_factory=dict)
+    embeddings: Mapping[str, Tensor] = field(default_factory=dict)
     alignment: Tensor | None = None
+
+    def clamped(self) -> Prediction:
+        """With means inside [0, 1], as scores are reported."""
+        return replace(self, mean=self.mean.clamp(0, 1))
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from .. import resources
 from ..errors import InputError, nearest
 from .experiment import AblationSpec, MetaVsNoneSpec
+from .heads import AntonymSpec, CustomSpec, FusionSpec, GaussianProcessSpec, HeadSpec, LinearSpec, RidgeSpec
 from .labels import CLASSES
-from .method import (
-    AdaptSpec,
-    BranchSpec,
-    Config,
-    FusionSpec,
-    GaussianProcessSpec,
-    LossTerm,
-    MetaSpec,
-    ModelSpec,
-    RidgeSpec,
-    ViewSpec,
-    VisualSpec,
-)
+from .method import AdaptSpec, BranchSpec, Config, LossTerm, MetaSpec, ModelSpec, ViewSpec, VisualSpec
 from .pretrain import PretrainSpec, SourceSpec
 from .spec import Spec, laid_over
 from .task import KADID_SIDE, EpisodeSpec, SyntheticTask, TableTask, Task
@@ -35,11 +24,15 @@ __all__ = [
     "KADID_SIDE",
     "AblationSpec",
     "AdaptSpec",
+    "AntonymSpec",
     "BranchSpec",
     "Config",
+    "CustomSpec",
     "EpisodeSpec",
     "FusionSpec",
     "GaussianProcessSpec",
+    "HeadSpec",
+    "LinearSpec",
     "LossTerm",
     "MetaSpec",
     "MetaVsNoneSpec",
@@ -57,6 +50,8 @@ __all__ = [
     "load_experiment",
     "load_pretrain",
     "load_task",
+    "read_config",
+    "read_yaml",
     "revised",
 ]
 
@@ -86,6 +81,12 @@ def read_yaml(path: Path) -> Any:
 def load_config(name: str, overrides: Iterable[str] = ()) -> Config:
     """A method's specification; `overrides` are `dotted.key=value` strings with YAML values."""
     config: Config = _load("configs", name, Config, overrides)
+    return config
+
+
+def read_config(data: Any, overrides: Iterable[str], source: str) -> Config:
+    """A method's specification from keys and values that were read from `source`, overridden likewise."""
+    config: Config = _validate(TypeAdapter(Config), data, overrides, source)
     return config
 
 

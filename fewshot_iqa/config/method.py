@@ -1,10 +1,11 @@
 """A method: configs/*.yaml."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from ..errors import InputError
+from .heads import AntonymSpec, GaussianProcessSpec, HeadSpec
 from .labels import CLASSES
 from .spec import Spec, laid_over
 
@@ -55,59 +56,26 @@ class BranchSpec(Spec):
             raise InputError("model.branches: a branch needs two phrases or more, or own_prompt")
 
 
-class FusionSpec(Spec):
-    """MP-IQE's multi-modal decoder: the phrases of `branches` ask the image's tokens in `layers` layers."""
-
-    branches: list[str] = Field(min_length=1)
-    layers: int = Field(3, gt=0)
-    heads: int = Field(8, gt=0)
-
-
 class ModelSpec(Spec):
-    """`quality` names the branch whose first phrase is the good one and whose second is the bad one.
+    """Text branches, each of which sees the image through a set of visual prompts, or through none.
 
-    With the heads `linear` and `gp` no branch is needed: quality is a function of the features of the image. With a
-    `prior`, `gp` begins from that share of what the quality branch tells, and sees the image through its visual
-    prompts. The head `fusion` takes quality from the phrases of several branches and the tokens of the image.
+    `quality` names the branch whose first phrase is the good one and whose second is the bad one; the pooled features
+    that heads regress on are those of the tower with that branch's visual prompts. `alignment` names the branches whose
+    mean is how well a picture matches its prompt. `normalize` is the mean and standard deviation of pixels.
     """
 
     visual: dict[str, VisualSpec] = Field({})
     branches: dict[str, BranchSpec] = Field({})
     quality: str = "quality"
-    alignment: list[str] = Field([])  # the branches whose mean tells how well a picture matches its prompt
-    head: Literal["antonym", "linear", "gp", "fusion"] = "antonym"
-    prior: float = Field(0, ge=0, le=1)
-    fusion: FusionSpec | None = None
+    alignment: list[str] = Field([])
     normalize: Literal["clip", "imagenet", "none"] = "clip"
 
     @property
-    def summarized(self) -> bool:
-        """Whether quality is taken from a summary of the image: without a prior nothing can be said before shots."""
-        return self.head in ("linear", "gp")
-
-    @property
-    def asked(self) -> list[str]:
-        """The branches that quality is taken from."""
-        if self.fusion:
-            return self.fusion.branches
-        return [self.quality] if self.head == "antonym" or self.prior else []
-
-    @property
-    def phrased(self) -> "ModelSpec":
-        """The model that a process with a prior is before any shots: its phrases alone tell quality."""
-        return self.model_copy(update={"head": "antonym", "prior": 0.0}) if self.prior else self
-
-    @property
-    def learned(self) -> bool:
+    def has_prompts(self) -> bool:
         """Whether there are prompts to learn."""
         return bool(self.visual) or any(branch.context for branch in self.branches.values())
 
     def model_post_init(self, _: Any) -> None:
-        if self.prior and self.head != "gp":
-            raise InputError(f"model.prior: is for the head gp, not for {self.head}")
-        pair = self.branches.get(self.quality)
-        if (self.head == "antonym" or self.prior) and (pair is None or pair.own_prompt):
-            raise InputError(f"model.quality: no branch with phrases is named '{self.quality}'")
         for name, branch in self.branches.items():
             if branch.visual is not None and branch.visual not in self.visual:
                 raise InputError(f"model.branches.{name}.visual: no visual set is named '{branch.visual}'")
@@ -122,17 +90,6 @@ class ModelSpec(Spec):
                 raise InputError(f"model.visual.{name}.link: '{visual.link}' is itself linked to '{linked.link}'")
             if (linked.length, linked.depth) != (visual.length, visual.depth):
                 raise InputError(f"model.visual.{name}.link: '{visual.link}' has other lengths or depths")
-        if self.summarized and ((self.visual and not self.prior) or any(b.windows for b in self.branches.values())):
-            raise InputError(f"model.head {self.head}: sees an image without visual prompts, and no windows of it")
-        if self.prior and any(branch.visual != self.branches[self.quality].visual for branch in self.branches.values()):
-            raise InputError(f"model.prior: all branches must look through the visual set of '{self.quality}'")
-        if (self.head == "fusion") != (self.fusion is not None):
-            raise InputError("model.fusion: goes with model.head=fusion, and the head with it")
-        for name in self.asked:
-            if name not in self.branches or self.branches[name].own_prompt:
-                raise InputError(f"model.fusion.branches: no branch with phrases is named '{name}'")
-        if len({self.branches[name].visual for name in self.asked}) > 1:
-            raise InputError("model.fusion.branches: all must look through the same visual set")
 
 
 class LossTerm(Spec):
@@ -268,65 +225,57 @@ class AdaptSpec(Spec):
             raise InputError(f"adapt.choose: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
-class RidgeSpec(Spec):
-    """Ridge regression of the shots' quality on frozen features; the penalty is the best of `penalties` by
-    cross-validation inside the shots: leave-one-out, or folds of groups where several shots are of one."""
-
-    penalties: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-2, 13)], min_length=1)
-
-
-class GaussianProcessSpec(Spec):
-    """Gaussian-process regression of the shots' quality, or of what `model.prior` leaves of it, on features of the
-    image tower, as `GaussianProcessHead` has it. The share of the linear kernel and the noise are the likeliest of
-    `linear` and `noise` given the shots."""
-
-    linear: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.0, 0.1, 0.3, 1.0], min_length=1)
-    length: float = Field(4.0, gt=0)
-    noise: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-6, 5)], min_length=1)
-
-
 class Config(Spec):
-    """One method: a CLIP, prompts and branches, losses, views, and how each stage trains."""
+    """One method: a CLIP, prompts and branches, a head, losses, views, and how each stage trains."""
 
     description: str
     clip: str = "tiny"
-    model: ModelSpec
+    model: ModelSpec = ModelSpec()
+    head: HeadSpec = AntonymSpec()
     loss: list[LossTerm] = Field([])
     views: ViewSpec = ViewSpec()
     meta: MetaSpec | None = None  # a method without one has no meta-training
-    adapt: AdaptSpec | None = None  # a method without this and the next learns nothing from the shots
-    ridge: RidgeSpec | None = None  # adaptation in closed form, of the linear head
-    gp: GaussianProcessSpec | None = None  # likewise, of the head gp; with adapt, after it
+    adapt: AdaptSpec | None = None  # adaptation by gradients; then the head is fitted, if it has a closed form
     seed: int = 0
 
     @property
-    def learns(self) -> list[str]:
-        """How it learns from the shots: the sections that say so."""
-        return [name for name in ("ridge", "gp", "adapt") if getattr(self, name)]
+    def learns(self) -> bool:
+        """Whether it learns anything from the shots."""
+        return self.adapt is not None or self.head.closed_form
 
     @property
-    def labels(self) -> dict[str, str]:
+    def label_branches(self) -> dict[str, str]:
         """{classes that pictures are labelled with: the branch that learns them}."""
         return {term.target: term.branch for term in self.loss if term.target in CLASSES and term.branch}
 
+    @property
+    def quality_branches(self) -> list[str]:
+        """The text branches that quality is predicted from."""
+        return self.head.branches_read(self.model.quality)
+
+    @property
+    def without_shots(self) -> "Config":
+        """The method before any shots: where the head has a prior mean, the phrases that it comes from."""
+        prior = isinstance(self.head, GaussianProcessSpec) and self.head.prompt_mean_weight
+        return self.model_copy(update={"head": AntonymSpec()}) if prior else self
+
     def model_post_init(self, _: Any) -> None:
-        ways = {
-            "antonym": [[], ["adapt"]],
-            "linear": [["adapt"], ["ridge"]],
-            "gp": [["gp"], ["gp", "adapt"]] if self.model.prior else [["gp"]],
-            "fusion": [["adapt"]],
-        }[self.model.head]
-        if self.learns not in ways:
-            known = " or ".join(" and ".join(way) or "nothing" for way in ways)
-            raise InputError(
-                f"model.head {self.model.head}: learns by {known}, not by {' and '.join(self.learns) or 'none'}"
-            )
+        if self.head.needs_gradients and self.adapt is None:
+            raise InputError(f"head.kind {self.head.kind}: is learned by gradients: add the section adapt")
         if (self.meta or self.adapt) and not self.loss:
             raise InputError("loss: meta and adapt need at least one term")
+        if self.head.closed_form and not all(term.branch for term in self.loss):
+            raise InputError(f"loss: before the head {self.head.kind} is fitted, a term needs a branch")
         for i, term in enumerate(self.loss):
             if term.branch:
                 phrases = len(CLASSES[term.target]) if term.target in CLASSES else 2
                 self._check_branch(f"loss.{i}.branch", term.branch, phrases)
+        for name in self.quality_branches:
+            if name not in self.model.branches or self.model.branches[name].own_prompt:
+                key = "head.branches" if self.head.kind == "fusion" else "model.quality"
+                raise InputError(f"{key}: no branch with phrases is named '{name}'")
+        if self.head.kind == "fusion" and len({self.model.branches[name].visual for name in self.quality_branches}) > 1:
+            raise InputError("head.branches: all must see the image through the same visual set")
         if self.model.quality in self.model.branches:
             self._check_branch("model.quality", self.model.quality, 2)
         for spec in [self.adapt, *self.adapt.candidates()] if self.adapt else []:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ..config import ViewSpec
 from ..distortions import distort
+from ..features import file_hash, picture_key
 from ..images import fixed_views, prepare, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator
-from ..types import Batch, Record, Scale
+from ..types import Batch, Features, Record, Scale
 from .labels import label_targets
 from .synthetic import distortable
 
@@ -62,39 +63,49 @@ class Loader:
         while self._room < 0 and len(self._cache) > 1:
             self._room += self._cache.popitem(last=False)[1].nbytes
 
+    def key(self, record: Record) -> str:
+        """What tells apart the views of records: content, distortions and how they are drawn, size and crops."""
+        drawn = (record.apply, self.seed, record.path.name) if record.apply else ()
+        return picture_key(file_hash(record.path), drawn, self.source_side, self.views.model_dump())
+
     def random_batch(self, records: Sequence[Record], noise: torch.Generator) -> Batch:
         """`views.random` random views of each record, one after the other, each for itself."""
         records = [record for record in records for _ in range(self.views.random)]
-        return self._batch([self._any_view(record, noise) for record in records], records)
+        return self.label(self._random_views(records, noise), records)
 
     def fixed_batches(self, records: Sequence[Record]) -> Iterator[Batch]:
-        """The fixed test views of a few records at a time: images (R, V, 3, crop, crop), targets (R,)."""
+        """The fixed test views of a few records at a time: inputs (R, V, 3, crop, crop), targets (R,)."""
         for start in range(0, len(records), self.views.at_once):
             chunk = records[start : start + self.views.at_once]
-            yield self._batch([self._fixed_views(record) for record in chunk], chunk)
+            yield self.label(self._fixed_views(chunk), chunk)
 
-    def _any_view(self, record: Record, noise: torch.Generator) -> Tensor:
-        return random_view(self.picture(record), self.views.crop, noise)
-
-    def _fixed_views(self, record: Record) -> Tensor:
-        return fixed_views(self.picture(record), self.views)
-
-    def _batch(self, views: Sequence[Tensor], records: Sequence[Record]) -> Batch:
+    def label(self, inputs: Tensor | Features, records: Sequence[Record]) -> Batch:
+        """A batch with the targets and prompts of its records."""
         quality = torch.tensor([self.scale.quality(record.rating) for record in records]).float()
         targets = {"quality": quality, **label_targets(records)}
-        return Batch(torch.stack(list(views)), targets, [record.prompt for record in records])
+        return Batch(inputs, targets, [record.prompt for record in records])
+
+    def _random_views(self, records: Sequence[Record], noise: torch.Generator) -> Tensor | Features:
+        return torch.stack([random_view(self.picture(record), self.views.crop, noise) for record in records])
+
+    def _fixed_views(self, records: Sequence[Record]) -> Tensor | Features:
+        return torch.stack([fixed_views(self.picture(record), self.views) for record in records])
 
 
-class SeenLoader(Loader):
-    """Gives, in the place of pictures, what an image tower said of their fixed views: `seen` {record: (V, S)}."""
+class FeatureLoader(Loader):
+    """Gives, in the place of pictures, their `features` {record: Features of B = 1}, of the fixed views."""
 
-    def __init__(self, views: ViewSpec, scale: Scale, seen: Mapping[Record, Tensor]) -> None:
+    def __init__(self, views: ViewSpec, scale: Scale, features: Mapping[Record, Features]) -> None:
         super().__init__(views, scale)
-        self.seen = seen
+        self.features = features
 
-    def _any_view(self, record: Record, noise: torch.Generator) -> Tensor:
-        each = self.seen[record]
-        return each[torch.randint(len(each), (1,), generator=noise)]
+    def _random_views(self, records: Sequence[Record], noise: torch.Generator) -> Features:
+        chosen = []
+        for record in records:
+            one = self.features[record]
+            view = int(torch.randint(next(iter(one.pooled.values())).shape[1], (1,), generator=noise))
+            chosen.append(one.view(view))
+        return Features.cat(chosen)
 
-    def _fixed_views(self, record: Record) -> Tensor:
-        return self.seen[record]
+    def _fixed_views(self, records: Sequence[Record]) -> Features:
+        return Features.cat([self.features[record] for record in records])

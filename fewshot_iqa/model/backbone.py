@@ -1,22 +1,18 @@
-"""The one adapter over open_clip: two ViT-CLIP towers, walked block by block so that prompts can enter anywhere."""
+"""The adapter over open_clip: two ViT-CLIP towers, walked block by block so that prompts can enter anywhere."""
 
+import copy
 import hashlib
-import logging
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
+import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .. import resources
-from ..errors import InputError, nearest
-from .heads import summarize
-from .stem import ConvStem, has_stem
-from .weights import read_weights, require_names
+from ..errors import InputError
+from .stem import ConvStem
 
 PLACEHOLDER = "X"  # its token is replaced by a learned context vector
 
@@ -25,7 +21,7 @@ class Backbone(nn.Module):
     """The towers of an open_clip CLIP; parameter names are open_clip's (and OpenAI's) own, but for a stem's.
 
     `vision_width` Wv, `text_width` Wt, `vision_layers`, `image_size`, `mean`, `std`; `stem` where the image tower is
-    a hybrid; `summary_width` S of what `summarize` returns; `fingerprint` of the weights as they were built.
+    a hybrid; `pooled_width` S of the features that `encode` returns; `fingerprint` of the weights as they were built.
     """
 
     attn_mask: Tensor
@@ -50,7 +46,7 @@ class Backbone(nn.Module):
         self.image_size: int = self.visual.image_size[0]
         self.mean: tuple[float, ...] = tuple(self.visual.image_mean or open_clip.OPENAI_DATASET_MEAN)
         self.std: tuple[float, ...] = tuple(self.visual.image_std or open_clip.OPENAI_DATASET_STD)
-        self.summary_width = self.visual.output_dim + self.vision_width + (self.stem.width if self.stem else 0)
+        self.pooled_width = self.visual.output_dim + self.vision_width + (self.stem.width if self.stem else 0)
         self.fingerprint = _fingerprint(self)
 
     @property
@@ -77,16 +73,27 @@ class Backbone(nn.Module):
         pooled, _ = self.visual._pool(x)
         return pooled @ self.visual.proj, x[:, 1:]
 
-    def encode_tokens(
+    def encode(
         self,
         images: Tensor,
         prompts: Tensor | None = None,
         end_norm: nn.Module | None = None,
         at_end: bool = False,
-    ) -> Tensor:
-        """CLS and the patches behind `ln_post` (B, 1 + patches, Wv); times `visual.proj`, CLS is what `encode_image`
-        gives with the same prompts."""
-        return self.visual.ln_post(self._walk(self._embed(images, (0, 0), None), prompts, end_norm, at_end))
+        *,
+        tokens: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pooled features (B, S) of `images` (B, 3, H, W), with prompts as for `encode_image`: the L2-normalised
+        embedding (D), the mean of the patch features, layer-normalised (Wv), and the mean of the stem's features.
+
+        With `tokens`, also CLS and the patches behind `ln_post` (B, 1 + patches, Wv).
+        """
+        stem = self.stem.features(images) if self.stem else None
+        x = self._walk(self._embed(images, (0, 0), stem), prompts, end_norm, at_end)
+        embedding = self.visual._pool(x)[0] @ self.visual.proj
+        mean = x[:, 1:].mean(dim=1)
+        parts = [F.normalize(embedding, dim=-1), F.layer_norm(mean, mean.shape[-1:])]
+        parts += [stem.mean(dim=(2, 3))] if stem is not None else []
+        return torch.cat(parts, dim=-1), self.visual.ln_post(x) if tokens else None
 
     def _walk(self, x: Tensor, prompts: Tensor | None, end_norm: nn.Module | None, at_end: bool) -> Tensor:
         """CLS and the patches after the last layer, from the two before `ln_pre`."""
@@ -110,17 +117,10 @@ class Backbone(nn.Module):
         x = x[:, :count] if at_end else torch.cat([x[:, :1], x[:, 1 + n :]], dim=1)
         return end_norm(x) if end_norm is not None else x
 
-    def summarize(
-        self,
-        images: Tensor,
-        prompts: Tensor | None = None,
-        end_norm: nn.Module | None = None,
-        at_end: bool = False,
-    ) -> Tensor:
-        """What a linear head reads of `images` (B, 3, H, W), with prompts as for `encode_image`: (B, S)."""
-        features = self.stem.features(images) if self.stem else None
-        embedding, patches = self.encode_image(images, prompts, end_norm, at_end, features=features)
-        return summarize(embedding, patches, features)
+    def share(self) -> "Backbone":
+        """A backbone on the same tensors, of which a model may replace some by its own."""
+        tensors = {id(value): value for value in [*self.parameters(), *self.buffers()]}
+        return copy.deepcopy(self, tensors)
 
     def _embed(self, images: Tensor, corner: tuple[int, int], features: Tensor | None) -> Tensor:
         tower = self.visual
@@ -191,131 +191,3 @@ def pad_tokens(rows: Sequence[Sequence[int]]) -> Tensor:
 
 def _tokenizer() -> open_clip.SimpleTokenizer:
     return open_clip.tokenizer._tokenizer
-
-
-def load_clip(name: str) -> Backbone:
-    """Build a CLIP and load its weights, in evaluation mode and frozen.
-
-    `name` is `tiny` (embedded), `ARCHITECTURE:TAG` with one of open_clip's pretrained tags (downloaded on first use),
-    or `ARCHITECTURE:PATH` with a safetensors file, a state dict or an OpenAI archive. An architecture is one of
-    open_clip's names or the path of a JSON file.
-    """
-    if name == "tiny":
-        return load_clip(f"{resources.asset('tiny_clip.json')}:{resources.asset('tiny_clip.safetensors')}")
-    architecture, colon, pretrained = name.rpartition(":")
-    if not colon:
-        raise InputError(f"--clip {name}: give 'tiny', NAME:PRETRAINED or NAME:/path/to/weights")
-    architecture = _architecture(architecture)
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if pretrained in tags:
-        clip = _download(architecture, pretrained)
-    elif Path(pretrained).is_file():
-        clip = _create(architecture)
-        _load_file(clip, architecture, Path(pretrained))
-    else:
-        raise InputError(
-            f"--clip {name}: '{pretrained}' is neither a file nor a pretrained tag of {architecture}."
-            f"{nearest(pretrained, tags)} Tags: {', '.join(tags) or 'none'}"
-        )
-    return _freeze(clip, architecture)
-
-
-def portable(name: str) -> str:
-    """`name` with file paths made absolute, so that a checkpoint finds its CLIP from any working directory."""
-    parts = name.rpartition(":")
-    return "".join(str(Path(part).resolve()) if Path(part).is_file() else part for part in parts)
-
-
-def create_clip(architecture: str, *, stem: bool = False) -> Backbone:
-    """A CLIP with freshly drawn weights (from torch's generator), trainable, for pre-training."""
-    architecture = _architecture(architecture)
-    clip = _create(architecture)
-    if stem:
-        _add_stem(clip)
-    return Backbone(clip, _context_length(architecture))
-
-
-def _add_stem(clip: open_clip.CLIP) -> None:
-    visual: Any = clip.visual
-    mean, std = visual.image_mean or open_clip.OPENAI_DATASET_MEAN, visual.image_std or open_clip.OPENAI_DATASET_STD
-    visual.conv1 = ConvStem(visual.conv1, tuple(mean), tuple(std))
-
-
-def _create(architecture: str, tag: str | None = None) -> open_clip.CLIP:
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)  # open_clip warns that weights are missing, which here come later
-    try:
-        return open_clip.create_model(architecture, pretrained=tag)
-    finally:
-        logging.disable(before)
-
-
-def _freeze(clip: open_clip.CLIP, architecture: str) -> Backbone:
-    backbone = Backbone(clip, _context_length(architecture))
-    return backbone.float().eval().requires_grad_(False)
-
-
-def _architecture(name: str) -> str:
-    """The open_clip name for `name`, registering it first where it is the path of a JSON file."""
-    if name.endswith(".json"):
-        path = Path(name)
-        if not path.is_file():
-            raise InputError(f"{name}: no such architecture file")
-        open_clip.add_model_config(path)
-        name = path.stem
-    config = open_clip.get_model_config(name)
-    if config is None:
-        raise InputError(f"--clip: open_clip knows no architecture '{name}'.{nearest(name, open_clip.list_models())}")
-    text = config.get("text_cfg", {})
-    if text.get("hf_tokenizer_name") or text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax":
-        raise InputError(f"--clip: the text tower of '{name}' is not read like CLIP's (another tokenizer or mask)")
-    return name
-
-
-def _context_length(architecture: str) -> int:
-    config = open_clip.get_model_config(architecture)
-    assert config is not None
-    return int(config["text_cfg"].get("context_length", 77))
-
-
-def _quick_gelu(architecture: str) -> bool:
-    config = open_clip.get_model_config(architecture)
-    assert config is not None
-    return bool(config.get("quick_gelu", False))
-
-
-def _download(architecture: str, tag: str) -> open_clip.CLIP:
-    wanted = open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", False)
-    _check_activation(architecture, bool(wanted), f"pretrained tag '{tag}'")
-    try:
-        return _create(architecture, tag)
-    except Exception as error:  # the hub client raises many kinds; all of them mean that nothing came
-        raise InputError(
-            f"--clip {architecture}:{tag}: the weights could not be downloaded ({type(error).__name__}); "
-            f"fetch them elsewhere and give --clip {architecture}:/path/to/weights"
-        ) from error
-
-
-def _load_file(clip: open_clip.CLIP, architecture: str, path: Path) -> None:
-    weights, quick_gelu = read_weights(path)
-    if has_stem(weights):
-        _add_stem(clip)
-    if quick_gelu is not None:
-        _check_activation(architecture, quick_gelu, str(path))
-    elif not architecture.endswith("-quickgelu") and f"{architecture}-quickgelu" in open_clip.list_models():
-        warnings.warn(
-            f"{path} does not say whether it was trained with QuickGELU; OpenAI's weights were: for those use "
-            f"{architecture}-quickgelu",
-            stacklevel=2,
-        )
-    require_names(clip.state_dict(), weights, path, architecture)
-    clip.load_state_dict(weights)
-
-
-def _check_activation(architecture: str, quick_gelu: bool, origin: str) -> None:
-    if quick_gelu != _quick_gelu(architecture):
-        other = architecture.removesuffix("-quickgelu") if not quick_gelu else f"{architecture}-quickgelu"
-        raise InputError(
-            f"{origin} was trained {'with' if quick_gelu else 'without'} QuickGELU, which {architecture} "
-            f"{'lacks' if quick_gelu else 'has'}: its features would be wrong. Use {other}"
-        )

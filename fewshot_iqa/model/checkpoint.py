@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..config import Config, dump, load_config
+from ..config import Config, dump, read_config, read_yaml
 from ..errors import InputError
-from .backbone import load_clip
-from .heads import GaussianProcessHead
+from ..resources import METATRAINED, SHIPPED
+from . import formats
+from .clip import shared_clip
 from .quality import QualityModel
 
 CONFIG, WEIGHTS, PROVENANCE = "config.yaml", "weights.safetensors", "provenance.json"
 STATE = "state.safetensors"  # of an unfinished training
 
 
-def build(config: Config) -> QualityModel:
+def build(config: Config, device: str = "cpu", head: Any = None) -> QualityModel:
     """The model of a configuration with freshly drawn prompts (from torch's generator), in evaluation mode.
 
-    InputError where the views do not fit the CLIP.
+    Its backbone shares the frozen tensors of the process. `head` is one given from Python. InputError where the views
+    do not fit the CLIP.
     """
-    clip = load_clip(config.clip)
+    clip = shared_clip(config.clip, device)
     if config.views.crop != clip.image_size:
         raise InputError(f"views.crop is {config.views.crop}, but {config.clip} reads {clip.image_size} pixels")
-    return QualityModel(config.model, clip).eval()
+    return QualityModel(config.model, config.head, clip, head).eval().to(device)
 
 
 def save(
@@ -58,16 +60,16 @@ def save(
     save_file(weights, part / WEIGHTS)
     if state:
         save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, part / STATE)
-    whole = {**provenance, "clip": config.clip, "base": model.clip.fingerprint, "tuned": sorted(model.tuned)}
-    whole["versions"] = versions()
+    whole = {"format": formats.VERSION, **provenance, "clip": config.clip, "base": model.clip.fingerprint}
+    whole |= {"tuned": sorted(model.tuned), "versions": versions()}
     (part / PROVENANCE).write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     _replace(part, folder)
 
 
-def load(folder: Path) -> tuple[QualityModel, Config, dict[str, Any]]:
+def load(folder: Path, device: str = "cpu", head: Any = None) -> tuple[QualityModel, Config, dict[str, Any]]:
     """The model, configuration and provenance of a checkpoint; InputError as for `overlay`."""
     settings = config(folder)
-    model = build(settings)
+    model = build(settings, device, head)
     return model, settings, overlay(model, folder)
 
 
@@ -84,25 +86,45 @@ def recover(folder: Path) -> None:
         old.rename(folder)
 
 
-def facts(folder: Path) -> dict[str, Any]:
-    """The provenance of a checkpoint."""
+def provenance(folder: Path) -> dict[str, Any]:
+    """Where a checkpoint comes from: task, seeds, parent, metrics, base CLIP, versions."""
     _require(folder)
     try:
-        provenance = dict(json.loads((folder / PROVENANCE).read_text(encoding="utf-8")))
+        found = dict(json.loads((folder / PROVENANCE).read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise InputError(f"{folder / PROVENANCE}: not readable ({error})") from None
-    return provenance
+    return formats.upgrade_provenance(found)
 
 
-def config(folder: Path) -> Config:
+def config(folder: Path, overrides: Iterable[str] = ()) -> Config:
     """The configuration of a checkpoint."""
-    return load_config(str(config_file(folder)))
-
-
-def config_file(folder: Path) -> Path:
-    """The file that holds the configuration of a checkpoint."""
     _require(folder)
-    return folder / CONFIG
+    data = read_yaml(folder / CONFIG)
+    return read_config(formats.upgrade_config(data), overrides, str(folder / CONFIG))
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether `folder` was written by metatrain or adapt, be it whole or not."""
+    return any((folder / name).is_file() for name in (WEIGHTS, PROVENANCE))
+
+
+def start_of(settings: Config, start: str | Path | None) -> Path | None:
+    """The checkpoint that `start` names: a folder, "shipped", or "none" for fresh prompts (None). By default the first
+    of `runs/metatrain` and the shipped prompts that fits the method, where it has a meta stage."""
+    if start is not None:
+        return None if start == "none" else SHIPPED if start == "shipped" else Path(start)
+    if settings.meta is None:
+        return None
+    return next((folder for folder in (METATRAINED, SHIPPED) if fits(folder, settings)), None)
+
+
+def fits(folder: Path, settings: Config) -> bool:
+    """Whether `folder` is a checkpoint of a method's prompts on its CLIP."""
+    if not is_checkpoint(folder):
+        return False
+    found = config(folder)
+    same = found.model == settings.model and (found.head == settings.head or not settings.head.needs_gradients)
+    return same and provenance(folder)["base"] == shared_clip(settings.clip).fingerprint
 
 
 def fingerprint(folder: Path) -> str:
@@ -121,23 +143,26 @@ def copy(source: Path, target: Path) -> None:
 
 
 def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
-    """Put a checkpoint's weights into `model` and return its provenance.
+    """Put a checkpoint's weights into `model` and return its provenance. A head of another kind is left as it is.
 
     InputError where the folder is no checkpoint, where it was made on another base CLIP, or where names or shapes
     are not the model's.
     """
-    provenance, path = facts(folder), folder / WEIGHTS
-    if provenance.get("base") != model.clip.fingerprint:
+    found, path = provenance(folder), folder / WEIGHTS
+    if found.get("base") != model.clip.fingerprint:
         raise InputError(
-            f"{folder}: made on another CLIP ({provenance.get('clip')}) than this one; give --clip its own, "
+            f"{folder}: made on another CLIP ({found.get('clip')}) than this one; give --clip its own, "
             "or begin anew (metatrain with this CLIP, or adapt --from none)"
         )
-    weights = _read(path)
-    if isinstance(model.head, GaussianProcessHead) and {"head.inputs", "head.quality"} <= weights.keys():
-        model.head.set_shots(weights["head.inputs"], weights["head.quality"])  # as many shots as there were
+    weights = formats.upgrade_weights(_read(path))
+    if config(folder).head.kind != model.head_spec.kind:
+        weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
+    headed = any(name.startswith("head.") for name in weights)
+    if data := {name.removeprefix("head."): weights[name] for name in weights if name.startswith("head.train_")}:
+        model.head.set_train_data(**data)  # as many shots as there were
     own = model.state_dict()
-    learned = {name for name in own if not name.startswith("clip.")} | set(provenance.get("tuned", []))
-    if model.spec.prior and "head.inputs" not in weights:  # prompts for a process to begin from
+    learned = {name for name in own if not name.startswith("clip.")} | set(found.get("tuned", []))
+    if model.head_spec.closed_form and not headed:  # prompts that a head is fitted on
         learned = {name for name in learned if not name.startswith("head.")}
     for name in sorted(weights.keys() - own.keys()):
         raise InputError(f"{path}: holds {name}, which this model has not: a checkpoint of another architecture")
@@ -147,9 +172,10 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
         if value.shape != own[name].shape:
             theirs, ours = tuple(value.shape), tuple(own[name].shape)
             raise InputError(f"{path}: {name} is {theirs}, this model's is {ours}: another architecture")
+    model.own_parameters(weights)
     model.load_state_dict(weights, strict=False)
-    model.tuned |= {name for name in weights if name.startswith("clip.")}
-    return provenance
+    model.head.is_fitted = model.head.is_fitted or headed
+    return found
 
 
 def _read(path: Path) -> dict[str, Tensor]:

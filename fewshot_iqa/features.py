@@ -1,0 +1,183 @@
+"""Features of pictures, computed once: in memory, and on disk where a folder is given."""
+
+import hashlib
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import InputError
+from .types import Features
+
+T = TypeVar("T")
+MEMORY, DISK = 2 << 30, 10 << 30  # bytes
+
+
+class FeatureCache:
+    """What an encoder computes of a picture, by a key of the picture's content, its views and the encoder.
+
+    The least recently used go first where `memory` or `disk` bytes are exceeded. Files in `folder` are written under a
+    temporary name and renamed, so that several processes may share it, and mapped into memory when they are read. A
+    file that cannot be read counts as absent.
+    """
+
+    def __init__(self, folder: str | Path | None = None, *, memory: int = MEMORY, disk: int = DISK) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self._kept: OrderedDict[str, Features] = OrderedDict()
+        self._room, self._limit = memory, disk
+        self._written = 0
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"--cache {folder}: cannot be written ({error.strerror})") from None
+            self._written = sum(size for _, size, _ in self._files())
+
+    def get(self, key: str) -> Features | None:
+        """The features of one picture, B = 1."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        found = self._read(key) if self.folder is not None else None
+        if found is not None:
+            self._keep(key, found)
+        return found
+
+    def put(self, key: str, features: Features) -> None:
+        """Keep the pooled features of one picture."""
+        features = Features(features.dim, {name: value.cpu() for name, value in features.pooled.items()})
+        self._keep(key, features)
+        if self.folder is not None:
+            self._write(key, features)
+
+    def _keep(self, key: str, features: Features) -> None:
+        self._kept[key] = features
+        self._room -= _bytes(features)
+        while self._room < 0 and len(self._kept) > 1:
+            self._room += _bytes(self._kept.popitem(last=False)[1])
+
+    def _path(self, key: str) -> Path:
+        assert self.folder is not None
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def _read(self, key: str) -> Features | None:
+        path = self._path(key)
+        try:
+            with safe_open(path, framework="pt") as file:
+                dim = int((file.metadata() or {})["dim"])
+                pooled = {name.removeprefix("pooled."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            os.utime(path)
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None
+        return Features(dim, pooled)
+
+    def _write(self, key: str, features: Features) -> None:
+        path = self._path(key)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        tensors = {f"pooled.{name}": value.contiguous() for name, value in features.pooled.items()}
+        try:
+            path.parent.mkdir(exist_ok=True)
+            save_file(tensors, part, {"dim": str(features.dim)})
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: cannot be written ({error})") from None
+        self._written += _bytes(features)
+        if self._written > self._limit:
+            self._shrink()
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """(time of last use, bytes, path) of each file."""
+        assert self.folder is not None
+        found = []
+        for path in self.folder.glob("??/*.safetensors"):
+            try:
+                state = path.stat()
+            except OSError:  # another process removed it
+                continue
+            found.append((state.st_mtime, state.st_size, path))
+        return found
+
+    def _shrink(self) -> None:
+        """Remove what was not used for longest, down to nine tenths of the limit."""
+        files = sorted(self._files())
+        self._written = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if self._written <= 0.9 * self._limit:
+                break
+            path.unlink(missing_ok=True)
+            self._written -= size
+
+
+def _bytes(features: Features) -> int:
+    return sum(value.nbytes for value in features.pooled.values())
+
+
+def picture_key(content: str, *further: Any) -> str:
+    """The key of a picture: the hash of its content, and what is done to it before it is encoded."""
+    return hashlib.sha256(json.dumps([content, *further], default=str).encode()).hexdigest()[:32]
+
+
+def file_hash(path: Path) -> str:
+    """A hash of a file's content, computed once while the file stays as it is; InputError where it cannot be read."""
+    try:
+        state = path.stat()
+        return _file_hash(path, state.st_mtime_ns, state.st_size)
+    except OSError as error:
+        raise InputError(f"{path}: {'no such file' if not path.exists() else error.strerror}") from None
+
+
+@lru_cache(maxsize=1 << 17)
+def _file_hash(path: Path, modified: int, size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Encodes(Protocol):
+    """An encoder with prompts, as `QualityModel` is."""
+
+    def encode_prompts(self) -> Any: ...
+
+    def encode(self, views: Tensor, state: Any, /) -> Features: ...
+
+    def fingerprint(self) -> str: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+
+@torch.no_grad()  # not inference_mode: what is kept is trained on
+def encode_cached(
+    model: Encodes,
+    pictures: Sequence[T],
+    key: Callable[[T], str],
+    views: Callable[[Sequence[T]], Iterable[Tensor]],
+    cache: FeatureCache,
+    *,
+    log: Callable[[Mapping[str, float]], None] = lambda _: None,
+) -> list[Features]:
+    """The features of each picture, B = 1, on the CPU.
+
+    `key` is that of a picture, and `views` gives batches (B, V, 3, H, W) of those that the cache lacks, in order. `log`
+    is called once a picture that is encoded.
+    """
+    encoder = model.fingerprint()
+    keys = [picture_key(key(picture), encoder) for picture in pictures]
+    found = {name: cache.get(name) for name in keys}
+    missing = {name: picture for name, picture in zip(keys, pictures, strict=True) if found[name] is None}
+    if missing:
+        state, names = model.encode_prompts(), iter(missing)
+        for batch in views(list(missing.values())):
+            features = model.encode(batch.to(model.device), state).to("cpu")
+            for i in range(len(features)):
+                name, one = next(names), features[i : i + 1].map(torch.clone)
+                found[name] = one
+                cache.put(name, one)
+                log({})
+    return [one for name in keys if (one := found[name]) is not None]

@@ -1,0 +1,46 @@
+"""Checkpoints of earlier formats, read as the present one."""
+
+from typing import Any
+
+from torch import Tensor
+
+VERSION = 2
+_WEIGHTS = {"head.inputs": "head.train_x", "head.quality": "head.train_y"}
+
+
+def upgrade_config(data: Any) -> Any:
+    """The keys and values of a configuration; those of format 1 kept the head in `model`, `ridge` and `gp`."""
+    if not isinstance(data, dict) or "head" in data or not isinstance(data.get("model"), dict):
+        return data
+    data, model = dict(data), dict(data["model"])
+    kind, weight, fusion = model.pop("head", "antonym"), model.pop("prior", 0), model.pop("fusion", None)
+    ridge, process = data.pop("ridge", None), data.pop("gp", None)
+    head: dict[str, Any] = {"kind": kind}
+    if kind == "gp" and process is not None:
+        head |= {("lengthscale" if key == "length" else key): value for key, value in process.items()}
+        head["prompt_mean_weight"] = weight
+    elif kind == "fusion":
+        head |= fusion or {}
+    elif ridge is not None:
+        head = {"kind": "ridge", **ridge}
+    return data | {"model": model, "head": head}
+
+
+def upgrade_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {_WEIGHTS.get(name, name): value for name, value in weights.items()}
+
+
+def upgrade_provenance(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 has no `format`; its episodes counted their tasks by `count`, and `zero_step` were the metrics before
+    any shot."""
+    if "format" in provenance:
+        return provenance
+    found = dict(provenance)
+    if "zero_step" in found:
+        found["zero_shot"] = found.pop("zero_step")
+    source = found.get("source")
+    if isinstance(source, dict) and "count" in source.get("episodes", {}):
+        episodes = dict(source["episodes"])
+        episodes["tasks_per_step"] = episodes.pop("count")
+        found["source"] = source | {"episodes": episodes}
+    return found

@@ -1,0 +1,120 @@
+"""Gaussian-process regression on features of the image tower."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...config import GaussianProcessSpec, ModelSpec
+from ...types import Features, Prediction
+from .antonym import antonym_quality
+from .base import Head
+from .linear import feature_std
+
+
+class GaussianProcessHead(Head):
+    """Quality and its standard deviation by Gaussian-process regression (Rasmussen and Williams, 2006, ch. 2).
+
+    With x the pooled features of a picture (S,), standardised over R shots, p the quality that the phrases predict, w
+    the `prompt_mean_weight`, and y = rated quality − w p of the shots, of mean m:
+
+        k(x, x') = 1 + a ⟨x, x'⟩ / S + (1 − a) exp(−‖x − x'‖ / (ℓ √S))
+        mean     = w p + m + k(x, X) (k(X, X) + λ I)⁻¹ (y − m)
+        std²     = s² (k(x, x) + λ − k(x, X) (k(X, X) + λ I)⁻¹ k(X, x))
+
+    The 1 stands for the uncertain mean of the shots; std is that of one more rating. Before it is fitted, a head with a
+    prompt mean predicts p. Buffers: `train_x` (R, S) and `train_y` (R,), the shots; `hyperparameters` (4,): a, ℓ
+    (lengthscale), λ (noise), s² (outputscale).
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    hyperparameters: Tensor
+
+    def __init__(self, spec: GaussianProcessSpec, model: ModelSpec, clip: Any) -> None:
+        super().__init__()
+        self.spec, self.branch = spec, model.quality
+        self.zero_shot = spec.prompt_mean_weight > 0
+        self.register_buffer("train_x", torch.zeros(0, clip.pooled_width))
+        self.register_buffer("train_y", torch.zeros(0))
+        self.register_buffer("hyperparameters", torch.zeros(4, dtype=torch.float64))
+        self._solved: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def fit(self, features: Features, quality: Tensor, *, groups: Sequence[str] = ()) -> None:
+        """Choose a, λ and s² by the greatest posterior density, with C = k(X, X) + λ I and a log-normal prior on λ:
+
+            log p(y) + log p(λ) = −½ log |s² C| − R/2 − ½ (log₁₀ λ)² + const,  s² = (y − m)ᵀ C⁻¹ (y − m) / R
+
+        Without p(λ), ten shots are often explained without noise, and the predicted deviations come out too small.
+        """
+        x, weight = features.matrix(), self.spec.prompt_mean_weight
+        y = quality.to(x.device)
+        self.set_train_data(x, y - weight * self._phrases(features) if weight else y)
+        x, y, lengthscale = self.standardize(x), self.train_y.double(), self.spec.lengthscale
+        best, chosen = -math.inf, (0.0, lengthscale, 1.0, 0.0)
+        for linear in self.spec.linear:
+            values, vectors = torch.linalg.eigh(self.kernel(x, x, linear, lengthscale))
+            centred = vectors.T @ (y - y.mean())
+            for noise in self.spec.noise:
+                precision = 1 / (values.clamp(min=0) + noise)
+                outputscale = (centred.square() * precision).mean().clamp(min=1e-12)
+                density = float(precision.log().sum() - len(y) * outputscale.log()) - math.log10(noise) ** 2
+                if density > best:
+                    best, chosen = density, (linear, lengthscale, noise, float(outputscale))
+        self.set_hyperparameters(*chosen)
+
+    def predict(self, features: Features) -> Prediction:
+        weight = self.spec.prompt_mean_weight
+        if not self.is_fitted:
+            return Prediction(self._phrases(features))
+        x = features.matrix()
+        linear, lengthscale, noise, outputscale = self.hyperparameters.tolist()
+        if self._solved is None or self._solved[0].device != x.device:
+            self._solved = self._solve(linear, lengthscale, noise)
+        shots, root, known = self._solved
+        new = self.standardize(x)
+        cross = torch.linalg.solve_triangular(root, self.kernel(shots, new, linear, lengthscale), upper=False)
+        itself = 1 + linear * new.square().mean(dim=1) + (1 - linear)
+        variance = outputscale * (itself + noise - cross.square().sum(dim=0))
+        mean = (self.train_y.double().mean() + (cross.T @ known)[:, 0]).to(x)
+        prior = weight * self._phrases(features) if weight else 0
+        return Prediction(mean + prior, variance.clamp(min=0).sqrt().to(x))
+
+    def _phrases(self, features: Features) -> Tensor:
+        """p (B,)."""
+        return antonym_quality(features.logits[self.branch]).mean(dim=1)
+
+    def reset(self) -> None:
+        self.set_train_data(self.train_x[:0], self.train_y[:0])
+
+    def set_train_data(self, train_x: Tensor, train_y: Tensor) -> None:
+        """Take these shots, (R, S) and (R,), in the place of others."""
+        self.train_x, self.train_y, self._solved = train_x.to(self.train_x), train_y.to(self.train_y), None
+        self.is_fitted = len(train_y) > 0
+
+    def set_hyperparameters(self, linear: float, lengthscale: float, noise: float, outputscale: float) -> None:
+        """a, ℓ, λ, s²."""
+        values = torch.tensor([linear, lengthscale, noise, outputscale], dtype=torch.float64)
+        self.hyperparameters.copy_(values)
+        self._solved = None
+
+    def standardize(self, features: Tensor) -> Tensor:
+        """(B, S) in float64, by mean and deviation of the shots; what is constant over them is centred only."""
+        shots = self.train_x.double()
+        return (features.double() - shots.mean(dim=0)) / feature_std(shots)
+
+    def _solve(self, linear: float, lengthscale: float, noise: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The shots, the Cholesky root L of k(X, X) + λ I, and L⁻¹ (y − m)."""
+        shots, y = self.standardize(self.train_x), self.train_y.double()
+        root = torch.linalg.cholesky(self.kernel(shots, shots, linear, lengthscale) + noise * torch.eye(len(y)).to(y))
+        return shots, root, torch.linalg.solve_triangular(root, (y - y.mean())[:, None], upper=False)
+
+    @staticmethod
+    def kernel(one: Tensor, two: Tensor, linear: float, lengthscale: float) -> Tensor:
+        """k of standardised rows (M, S) and (N, S): (M, N)."""
+        width = one.shape[1]
+        near = (-torch.cdist(one, two) / (lengthscale * width**0.5)).exp()
+        return 1 + linear * (one @ two.T) / width + (1 - linear) * near

@@ -1,0 +1,66 @@
+"""Linear heads: by gradients, or by ridge regression."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...config import LinearSpec, ModelSpec, RidgeSpec
+from ...types import Features, Prediction
+from .base import Head
+
+CONSTANT = 1e-6  # a feature that varies less over the shots is not standardised
+
+
+def feature_std(features: Tensor) -> Tensor:
+    """The standard deviation (S,) of features (R, S) over shots; 1 for those that are constant over them."""
+    std = features.std(dim=0, correction=0)
+    return torch.where(std < CONSTANT, 1.0, std)
+
+
+class LinearHead(Head):
+    """Quality (B,) = features (B, S) · `weight` + `bias`, the mean over views; learned by gradients from zero.
+
+    It may leave [0, 1] a little.
+    """
+
+    def __init__(self, spec: LinearSpec | RidgeSpec, model: ModelSpec, clip: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(clip.pooled_width))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def predict(self, features: Features) -> Prediction:
+        return Prediction(features.matrix() @ self.weight + self.bias)
+
+
+class RidgeHead(LinearHead):
+    """The same by ridge regression on features that are standardised over the shots.
+
+    The penalty is that of `penalties` with the least squared error in leave-one-out cross-validation in closed form,
+    or in five folds of whole groups where several shots are of one group. `penalty` is the one chosen.
+    """
+
+    penalty: float
+
+    def __init__(self, spec: RidgeSpec, model: ModelSpec, clip: Any) -> None:
+        super().__init__(spec, model, clip)
+        self.penalties = spec.penalties
+
+    @torch.no_grad()
+    def fit(self, features: Features, quality: Tensor, *, groups: Sequence[str] = ()) -> None:
+        from sklearn.linear_model import RidgeCV  # takes a second to import
+        from sklearn.model_selection import GroupKFold
+
+        x = features.matrix().double()
+        std, y = feature_std(x).cpu().numpy(), quality.double().cpu().numpy()
+        x = x.cpu().numpy()
+        mean = x.mean(axis=0)
+        count = len(set(groups))
+        folds = GroupKFold(min(5, count)) if 1 < count < len(groups) else None
+        splits = list(folds.split(x, groups=groups)) if folds else None
+        fitted = RidgeCV(self.penalties, cv=splits, scoring="neg_mean_squared_error").fit((x - mean) / std, y)
+        weight = fitted.coef_ / std
+        self.weight.copy_(torch.from_numpy(weight))
+        self.bias.fill_(fitted.intercept_ - mean @ weight)
+        self.penalty, self.is_fitted = float(fitted.alpha_), True
