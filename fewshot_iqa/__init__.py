@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from .distortions import DISTORTIONS, TID2013, compose, distort, distort_batch
     from .errors import InputError
     from .metrics import krcc, plcc, srcc
+    from .pretraining.recipe import pretrain
     from .recipes.adaptation import adapt, load
     from .recipes.curve import curve
     from .recipes.metatraining import metatrain
-    from .recipes.pretraining import pretrain
     from .score import Scorer
 
 _HOMES = {
@@ -33,7 +33,7 @@ _HOMES = {
     "curve": "recipes.curve",
     "load": "recipes.adaptation",
     "metatrain": "recipes.metatraining",
-    "pretrain": "recipes.pretraining",
+    "pretrain": "pretraining.recipe",
     "Scorer": "score",
 }
 

@@ -15,17 +15,17 @@ from scipy.io import savemat
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import SourceSpec, ViewSpec, load_config, load_task, revised
-from fewshot_iqa.data.captions import held_out
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import split_by_group
-from fewshot_iqa.data.standin import photographs, standin_rows
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.evaluate import compare
 from fewshot_iqa.finetune import fit
 from fewshot_iqa.losses import WeightedSum
 from fewshot_iqa.model.backbone import load_clip
 from fewshot_iqa.model.checkpoint import build
+from fewshot_iqa.pretraining.captions import held_out
+from fewshot_iqa.studies.standin import photographs, standin_rows
 from fewshot_iqa.types import Batch, Output, Scale
 from tests.conftest import photograph, seeded, sets
 

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import load_pretrain
-from fewshot_iqa.data import captions
-from fewshot_iqa.data.captions import KINDS, SEVERAL, CaptionedPhotographs, held_out
 from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.model.backbone import create_clip, load_clip
 from fewshot_iqa.model.stem import ConvStem
-from fewshot_iqa.pretraining import Learner, Lesson, whiten_patches
+from fewshot_iqa.pretraining import captions
+from fewshot_iqa.pretraining.captions import KINDS, SEVERAL, CaptionedPhotographs, held_out
+from fewshot_iqa.pretraining.pretrainer import Learner, Lesson, whiten_patches
 from fewshot_iqa.resources import asset
 from tests.conftest import seeded, sets
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .images import to_float
-from .losses import soft_cross_entropy
-from .moments import moments, restore_moments
-from .rng import generator
+from ..images import to_float
+from ..losses import soft_cross_entropy
+from ..moments import moments, restore_moments
+from ..rng import generator
 
 if TYPE_CHECKING:
-    from .config import PretrainSpec
+    from ..config import PretrainSpec
 
 ANTONYMS = (
     ("high quality.", "low quality."),

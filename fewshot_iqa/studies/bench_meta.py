@@ -18,8 +18,8 @@ from ..losses import WeightedSum
 from ..model.backbone import create_clip
 from ..model.quality import QualityModel
 from ..progress import track
+from ..recipes.common import build_model, choose_device
 from ..types import Batch, Episode
-from .common import build_model, choose_device
 
 FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("bilevel", {"algorithm": "bilevel", "recompute": False}),

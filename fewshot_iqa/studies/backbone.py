@@ -12,19 +12,19 @@ import torch
 
 from .. import metrics
 from ..config import KADID_SIDE, BranchSpec, Config, load_config, load_pretrain, load_task, revised
-from ..data.captions import KINDS, NOTHING, captioned, held_out
 from ..data.loading import Loader
 from ..data.synthetic import OPINION, human_opinion
 from ..distortions import DISTORTIONS, LEVELS, TID2013
 from ..errors import InputError
 from ..model.backbone import load_clip
 from ..model.quality import QualityModel
+from ..pretraining.captions import KINDS, NOTHING, captioned, held_out
 from ..progress import track
+from ..recipes.adaptation import SHIPPED, fits
+from ..recipes.common import build_model, choose_device
+from ..recipes.protocol import Cache, Protocol, Rated, draw_trials, read_rated, run_trial, summary
 from ..rng import permutation
 from ..types import Batch, Record, Shots
-from .adaptation import SHIPPED, fits
-from .common import build_model, choose_device
-from .protocol import Cache, Protocol, Rated, draw_trials, read_rated, run_trial, summary
 
 SHOTS = (10, 20, 50, 100, 200, 400, 1000, 2000)
 UNSEEN_PHOTOGRAPHS = 24  # of the held-out ones; 125 synthetic pictures of each
