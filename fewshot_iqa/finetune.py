@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .losses import WeightedSum, distribution_cross_entropy, gradients_by_name
-from .regularize import cosine, remove_component
+from .regularize import cosine, project_gradient
 from .types import Batch, Params
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _gradients(
     task = gradients_by_name(task_loss, params, retain_graph=True)
     semantic = gradients_by_name(semantic_loss, params)
     told = {"loss": task_loss.item(), "cosine": cosine(task, semantic)}
-    return told, remove_component(task, semantic, regularizer.strength, regularizer.scope)
+    return told, project_gradient(task, semantic, regularizer.strength, regularizer.scope)
 
 
 def _optimizer(params: Params, spec: "AdaptSpec") -> torch.optim.Optimizer:

@@ -139,7 +139,7 @@ def test_the_wheel_works_anywhere(tmp_path):
     code = (
         "import fewshot_iqa, sys; from fewshot_iqa import config, resources, cli\n"
         "assert fewshot_iqa.__file__.startswith(sys.argv[1])\n"
-        "config.load_config('grmp'); config.load_task('demo'); config.human_means()\n"
+        "config.load_config('grmp'); config.load_task('demo'); config.kadid_mos_table()\n"
         "assert resources.asset('tiny_clip.json').is_file() and resources.asset('tiny_clip.safetensors').is_file()"
     )
     site = tmp_path / "site"

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot_iqa.config import MetaVsNoneSpec, dump, human_means, load_config, load_experiment, load_task, revised
+from fewshot_iqa.config import (
+    MetaVsNoneSpec,
+    dump,
+    kadid_mos_table,
+    load_config,
+    load_experiment,
+    load_task,
+    with_overrides,
+)
 from fewshot_iqa.pretraining.captions import held_out
 from fewshot_iqa.studies import meta_vs_none
 from fewshot_iqa.studies.meta_vs_none_data import draw_pictures, held_types
@@ -20,7 +28,7 @@ def test_held_out_types_are_disjoint():
     spec = load_experiment("experiments/meta_vs_none", ["choices=5"], kind=MetaVsNoneSpec)
     chosen = [set(held_types(spec, choice)) for choice in range(5)]
     assert all(len(types) == 5 for types in chosen)
-    assert set.union(*chosen) == set(human_means())
+    assert set.union(*chosen) == set(kadid_mos_table())
     assert held_types(spec, 5) != held_types(spec, 0)
 
 
@@ -32,7 +40,7 @@ def command(request, small, photographs, tmp_path):
     method.write_text(dump(load_config(request.param, prompts)))
     plan = ["meta.trainable=[text.quality.*]", "meta.validate_every=1"] if request.param == "coop" else []
     plan += [f"config={method}", "choices=1", "seeds=2", "shots=[2, 4]", "test=9", ARMS]
-    plan += ["meta.steps=1", "steps=[1, 2]", "episodes={count: 1, support: 2, query: 2}"]
+    plan += ["meta.steps=1", "steps=[1, 2]", "episodes={tasks_per_step: 1, support: 2, query: 2}"]
     return ["experiment", "meta-vs-none", "--images", photographs, "--out", tmp_path / "cells", *sets(plan)]
 
 
@@ -74,7 +82,7 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
 def test_the_linear_read_out(photographs):
     """It finds quality where the features tell it, and only as far as what it learns from shows it."""
     spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"], kind=MetaVsNoneSpec)
-    source = revised(load_task("synthetic"), root=photographs, hold_out=[])
+    source = with_overrides(load_task("synthetic"), root=photographs, hold_out=[])
     pictures = draw_pictures(spec, source, 0, 0, pretrained=False)
     noise = torch.Generator().manual_seed(0)
     seen = {}
@@ -88,7 +96,7 @@ def test_the_linear_read_out(photographs):
 
 def test_training_shots_and_test_are_strangers(photographs):
     spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"], kind=MetaVsNoneSpec)
-    source = revised(load_task("synthetic"), root=photographs, hold_out=[])
+    source = with_overrides(load_task("synthetic"), root=photographs, hold_out=[])
     drawn = [draw_pictures(spec, source, 1, seed, pretrained=False) for seed in range(4)]
     for pictures in drawn:
         training, pool, test = (
@@ -107,7 +115,7 @@ def test_the_embedded_clip_is_tested_on_what_it_never_saw(tmp_path):
     for name in [n for n in names if held_out(n)][:4] + [n for n in names if not held_out(n)][:16]:
         photograph(int(name.stem)).save(tmp_path / name)
     spec = load_experiment("experiments/meta_vs_none", kind=MetaVsNoneSpec)
-    source = revised(load_task("synthetic"), root=tmp_path, hold_out=[])
+    source = with_overrides(load_task("synthetic"), root=tmp_path, hold_out=[])
     pictures = draw_pictures(spec, source, 0, 0, pretrained=True)
     target = {record.path for record in pictures.pool + pictures.test}
     assert target == {path for path in tmp_path.iterdir() if held_out(path)}

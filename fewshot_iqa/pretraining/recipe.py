@@ -37,7 +37,7 @@ def pretrain(
     lesson = _lesson(stages[0].texts, spec.language.weight, place) if spec.language else None
     with rng.scoped(spec.seed, "init"):
         clip = create_clip(str(architecture), stem=spec.stem)
-        learner = pretrainer.Learner(clip, stages[0].kinds, lesson).to(place)
+        learner = pretrainer.CLIPPretrainer(clip, stages[0].kinds, lesson).to(place)
     optimizer = pretrainer.make_optimizer(learner, spec)
     out.mkdir(parents=True, exist_ok=True)
     saved, done = out / "state.safetensors", 0

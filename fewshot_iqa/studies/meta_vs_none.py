@@ -23,12 +23,12 @@ from ..config import (
     load_config,
     load_experiment,
     load_task,
-    revised,
+    with_overrides,
 )
 from ..data.episodes import meta_tasks
 from ..data.loading import Loader, SeenLoader
 from ..data.splits import draw_shots
-from ..data.synthetic import OPINION
+from ..data.synthetic import KADID_SCALE
 from ..errors import InputError
 from ..model import checkpoint
 from ..model.quality import QualityModel
@@ -67,7 +67,7 @@ def meta_vs_none(
     spec, place, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
     task = load_task("synthetic")
     assert isinstance(task, SyntheticTask)
-    source = revised(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
+    source = with_overrides(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
     methods = {arm: _method(spec, arm, 0) for arm in spec.arms}
     first = next(iter(methods.values()))
     model, pretrained = checkpoint.build(first), _pretrained(first.clip)
@@ -135,7 +135,7 @@ def _look(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Con
 
 def _look_at(settings: Config, source: SyntheticTask, records: list[Record], place: str) -> Tensor:
     """(R, V, D) of pictures of one photograph."""
-    loader, model = Loader(settings.views, OPINION, source_side=source.short_side), build_model(settings).to(place)
+    loader, model = Loader(settings.views, KADID_SCALE, source_side=source.short_side), build_model(settings).to(place)
     with torch.inference_mode():
         looks = [model.look(batch.images.to(place)).cpu() for batch in loader.fixed_batches(records)]
     return torch.cat(looks)
@@ -152,7 +152,7 @@ def _read_out(seen: dict[Record, Tensor], learned: list[Record], test: list[Reco
     from sklearn.linear_model import RidgeCV  # takes a second to import
 
     x, new = (normalize(torch.stack([seen[r] for r in part]), dim=-1).mean(dim=1).numpy() for part in (learned, test))
-    y, rated = ([OPINION.quality(record.rating) for record in part] for part in (learned, test))
+    y, rated = ([KADID_SCALE.quality(record.rating) for record in part] for part in (learned, test))
     return metrics.srcc(RidgeCV(np.logspace(-2, 3, 6)).fit(x, y).predict(new), rated)
 
 
@@ -177,9 +177,9 @@ def _run(
     first = next(iter(methods.values()))
     pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(first.clip))
     if same:
-        loader: Loader = SeenLoader(first.views, OPINION, _seen(folder / SEEN, spec, source))
+        loader: Loader = SeenLoader(first.views, KADID_SCALE, _seen(folder / SEEN, spec, source))
     else:
-        loader = Loader(first.views, OPINION, source_side=source.short_side, seed=seed)
+        loader = Loader(first.views, KADID_SCALE, source_side=source.short_side, seed=seed)
     for arm, settings in methods.items():
         try:
             with quiet():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import rng
-from ..config import MetaVsNoneSpec, SyntheticTask, human_means
+from ..config import MetaVsNoneSpec, SyntheticTask, kadid_mos_table
 from ..data.splits import draw_shots, split_by_group
 from ..data.synthetic import photographs, synthetic_records
 from ..errors import InputError
@@ -23,7 +23,7 @@ class Pictures:
 
 def held_types(spec: MetaVsNoneSpec, choice: int) -> list[str]:
     """The distortions of one choice: disjoint ones, as long as there are enough."""
-    names = list(human_means())
+    names = list(kadid_mos_table())
     rounds, place = divmod(choice * spec.held_types, len(names) - len(names) % spec.held_types)
     order = rng.permutation(len(names), rounds, "held-out distortions")
     return [names[i] for i in order[place : place + spec.held_types]]
@@ -56,7 +56,7 @@ def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed
     if len(target) < 2 or len(trained) < 2:
         raise InputError(f"{source.root}: too few photographs: at least two to train on, and two held out")
     held = held_types(spec, choice)
-    seen = [name for name in human_means() if name not in held]
+    seen = [name for name in kadid_mos_table() if name not in held]
     training = synthetic_records(source.model_copy(update={"distortions": seen}))
     known = synthetic_records(source.model_copy(update={"distortions": held}))
     pool, test = split_by_group([r for r in known if r.path in target], 0.5, seed=seed)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..config import KADID_SIDE, SourceSpec, human_means
-from ..data.synthetic import distortable, human_opinion
+from ..config import KADID_SIDE, SourceSpec, kadid_mos_table
+from ..data.synthetic import distortable, kadid_mos
 from ..distortions import distort
 from ..errors import InputError
 from ..images import read_image, read_notes, shrink, to_float, to_uint8, write_png
@@ -80,7 +80,7 @@ def standin_rows(
     mean opinion of them, 1 to 5. In turn its own caption is its `prompt`, with `alignment` 1, and that of another
     photograph, with 0. `group` is the photograph. Pictures that are there already are kept.
     """
-    kinds = list(human_means())
+    kinds = list(kadid_mos_table())
     for i, (path, captions) in enumerate(part):
         for version in range(versions):
             noise = generator(seed, "stand-in", path.name, version)
@@ -96,7 +96,7 @@ def standin_rows(
             yield {
                 "image": name,
                 "group": path.stem,
-                "score": human_opinion(kind, level),
+                "score": kadid_mos(kind, level),
                 "prompt": texts[integer(0, len(texts), generator(seed, "caption", path.name, version))].strip(" ."),
                 "alignment": int(matches),
             }
