@@ -8,18 +8,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .data.synthetic import human_quality
+    from .data.synthetic import kadid_mos
     from .distortions import DISTORTIONS, TID2013, compose, distort, distort_batch
     from .errors import InputError
     from .metrics import krcc, plcc, srcc
+    from .pretraining.recipe import pretrain
     from .recipes.adaptation import adapt, load
     from .recipes.curve import curve
     from .recipes.metatraining import metatrain
-    from .recipes.pretraining import pretrain
     from .score import Scorer
 
 _HOMES = {
-    "human_quality": "data.synthetic",
+    "kadid_mos": "data.synthetic",
     "DISTORTIONS": "distortions",
     "TID2013": "distortions",
     "compose": "distortions",
@@ -33,7 +33,7 @@ _HOMES = {
     "curve": "recipes.curve",
     "load": "recipes.adaptation",
     "metatrain": "recipes.metatraining",
-    "pretrain": "recipes.pretraining",
+    "pretrain": "pretraining.recipe",
     "Scorer": "score",
 }
 
@@ -47,7 +47,7 @@ __all__ = [
     "curve",
     "distort",
     "distort_batch",
-    "human_quality",
+    "kadid_mos",
     "krcc",
     "load",
     "metatrain",

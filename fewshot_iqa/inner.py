@@ -31,7 +31,7 @@ LEAST_SQUARE = 1e-30  # under the root of Adam's second moment, whose derivative
 
 
 @dataclass(frozen=True)
-class Learner:
+class Objective:
     """A model with the loss that it is to reduce; `bf16` computes in bfloat16 by autocast."""
 
     model: nn.Module
@@ -50,7 +50,7 @@ class Learner:
 
 
 def adapt(
-    learner: Learner,
+    learner: Objective,
     params: Params,
     batches: Sequence[Batch],
     spec: "MetaSpec",
@@ -65,7 +65,7 @@ def adapt(
     from torch's generator, the same for all engines.
     """
     draws = torch.randint(1 << 62, (len(batches),)).tolist() if learner.model.training else [0] * len(batches)
-    job = Job(learner, params, batches, draws, spec, second_order)
+    job = InnerLoop(learner, params, batches, draws, spec, second_order)
     with sdpa_kernel(SDPBackend.MATH) if second_order else contextlib.nullcontext():
         match spec.engine:
             case "func":
@@ -77,10 +77,10 @@ def adapt(
 
 
 @dataclass(frozen=True)
-class Job:
+class InnerLoop:
     """What an engine is to do: a step on each of `batches`, dropout drawn from each of `draws`."""
 
-    learner: Learner
+    learner: Objective
     params: Params
     batches: Sequence[Batch]
     draws: Sequence[int]
@@ -88,7 +88,7 @@ class Job:
     second_order: bool
 
 
-def _func(job: Job, rates: Mapping[str, Tensor]) -> tuple[Params, list[float]]:
+def _func(job: InnerLoop, rates: Mapping[str, Tensor]) -> tuple[Params, list[float]]:
     spec, params, second_order = job.spec, job.params, job.second_order
     names, losses = list(params), []
     lr = [rates.get(name, torch.tensor(spec.inner_lr, dtype=torch.float64)) for name in names]
@@ -163,7 +163,7 @@ class _Recomputed(torch.autograd.Function):
             return None, *torch.autograd.grad(after, carried, cotangents, allow_unused=True)
 
 
-def _higher(job: Job) -> tuple[Params, list[float]]:
+def _higher(job: InnerLoop) -> tuple[Params, list[float]]:
     import higher
 
     model, losses = job.learner.model, []
@@ -182,7 +182,7 @@ def _higher(job: Job) -> tuple[Params, list[float]]:
     return {name: after[name] for name in job.params}, losses
 
 
-def _learn2learn(job: Job) -> tuple[Params, list[float]]:
+def _learn2learn(job: InnerLoop) -> tuple[Params, list[float]]:
     maml, losses = import_learn2learn().algorithms.MAML, []
     inner = maml(job.learner.model, job.spec.inner_lr, first_order=not job.second_order, allow_nograd=True).clone()
     for batch, draw in zip(job.batches, job.draws, strict=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .inner import Learner, adapt
+from .inner import Objective, adapt
 from .losses import WeightedSum, gradients_by_name
 from .types import Batch, Episode, Params
 
@@ -59,7 +59,7 @@ def _direction(
     start = {name: value for name, value in params.items() if not name.startswith(RATE)}
     rates = {name.removeprefix(RATE): value.exp() for name, value in params.items() if name.startswith(RATE)}
     second_order = spec.algorithm == "maml"
-    outer = Learner(model, loss, bf16=spec.bf16)
+    outer = Objective(model, loss, bf16=spec.bf16)
     inner = replace(outer, bf16=spec.bf16 and not second_order)
     support, query = [episode.support] * spec.inner_steps, episode.query
     match spec.algorithm:

@@ -59,7 +59,7 @@ def rmse(predicted: ArrayLike, rated: ArrayLike) -> float:
     return float(np.sqrt(np.mean((np.asarray(predicted, float) - np.asarray(rated, float)) ** 2)))
 
 
-def merit(figures: Mapping[str, float | None]) -> float:
+def selection_score(figures: Mapping[str, float | None]) -> float:
     """SRCC + PLCC − RMSE of a `report`, by which to choose: agreement in order, along a line, and in value. A constant
     agrees least."""
     order, line, value = (figures[name] for name in ("srcc", "plcc", "rmse"))

@@ -8,7 +8,7 @@ import torch
 from .types import Params
 
 
-def remove_component(task: Params, anchor: Params, strength: float, scope: str = "tensor") -> Params:
+def project_gradient(task: Params, anchor: Params, strength: float, scope: str = "tensor") -> Params:
     """The task gradient without the part that only follows image semantics.
 
     With g_q = `task` and g_s = `anchor`, for each tensor, or each layer, or all as one vector (`scope`):

@@ -14,18 +14,18 @@ import torch.nn.functional as F
 from scipy.io import savemat
 
 from fewshot_iqa import rng
-from fewshot_iqa.config import SourceSpec, ViewSpec, load_config, load_task, revised
-from fewshot_iqa.data.captions import held_out
+from fewshot_iqa.config import SourceSpec, ViewSpec, load_config, load_task, with_overrides
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import split_by_group
-from fewshot_iqa.data.standin import photographs, standin_rows
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.evaluate import compare
 from fewshot_iqa.finetune import fit
 from fewshot_iqa.losses import WeightedSum
 from fewshot_iqa.model.backbone import load_clip
 from fewshot_iqa.model.checkpoint import build
+from fewshot_iqa.pretraining.captions import held_out
+from fewshot_iqa.studies.standin import photographs, standin_rows
 from fewshot_iqa.types import Batch, Output, Scale
 from tests.conftest import photograph, seeded, sets
 
@@ -237,14 +237,14 @@ def test_ratings_of_alignment(table):
     labels = table(
         [{"image": "photo0.png", "score": 1, "alignment": 4}, {"image": "photo1.png", "score": 2, "alignment": ""}]
     )
-    task = revised(load_task("csv"), labels=labels, alignment_range=[0, 5])
+    task = with_overrides(load_task("csv"), labels=labels, alignment_range=[0, 5])
     records = read_table(task)
     assert [record.alignment for record in records] == [0.8, None]
     targets = next(iter(Loader(ViewSpec(crop=32), Scale(0, 2)).fixed_batches(records))).targets["alignment"]
     assert targets[0] == pytest.approx(0.8)
     assert targets[1].isnan()
     with pytest.raises(InputError, match="row 2: the alignment '4' is not a number from 0 to 3"):
-        read_table(revised(task, alignment_range=[0, 3]))
+        read_table(with_overrides(task, alignment_range=[0, 3]))
     with pytest.raises(InputError, match=r"alignment_range.*the lowest and the highest are needed"):
         load_task("agiqa3k", ["alignment_range=[5, 5]"])
 
@@ -285,11 +285,11 @@ def test_a_table_of_excel(tmp_path):
         photograph(i).save(tmp_path / f"{i}.png")
     frame = pd.DataFrame({"image": ["0.png", "1.png"], "score": [1.5, 2.25]})
     frame.to_excel(tmp_path / "t.xlsx", index=False)
-    records = read_table(revised(load_task("csv"), labels=tmp_path / "t.xlsx"))
+    records = read_table(with_overrides(load_task("csv"), labels=tmp_path / "t.xlsx"))
     assert [record.rating for record in records] == [1.5, 2.25]
     (tmp_path / "t.xlsx").write_text("image,score\n")
     with pytest.raises(InputError, match=r"t\.xlsx: not readable as a table"):
-        read_table(revised(load_task("csv"), labels=tmp_path / "t.xlsx"))
+        read_table(with_overrides(load_task("csv"), labels=tmp_path / "t.xlsx"))
 
 
 @pytest.mark.skipif(not DATA, reason="FSIQA_DATA names no folder of label files")
@@ -307,7 +307,7 @@ def test_released_tables(tmp_path, name, file, column, count, prompts):
     photograph(0).save(tmp_path / "one.png")
     for picture in set(frame[column]):
         os.link(tmp_path / "one.png", tmp_path / picture)
-    records = read_table(revised(task, root=tmp_path))
+    records = read_table(with_overrides(task, root=tmp_path))
     assert len(records) == count
     assert len({record.group for record in records}) == prompts
     pool, test = split_by_group(records, task.test, seed=0)
@@ -326,7 +326,7 @@ def test_aigciqa2023(tmp_path):
     for which, offset in ((1, 0.0), (3, 1.0)):
         values = np.linspace(20, 80, 2400)[:, None] + offset
         savemat(tmp_path / "DATA" / "MOS" / f"mosz{which}.mat", {"MOSz": values})
-    task = revised(load_task("aigciqa2023"), root=tmp_path)
+    task = with_overrides(load_task("aigciqa2023"), root=tmp_path)
     records = read_table(task)
     assert len(records) == 2400
     assert records[0].rating == pytest.approx(20)
@@ -337,7 +337,7 @@ def test_aigciqa2023(tmp_path):
     frame.to_excel(tmp_path / "AIGCIQA2023_Prompts.xlsx", index=False)
     records = read_table(task)
     assert records[5].prompt == records[405].prompt == "prompt 1"
-    by_model = read_table(revised(task, columns={"group": "model"}))
+    by_model = read_table(with_overrides(task, columns={"group": "model"}))
     assert [len({record.group for record in by_model[i : i + 400]}) for i in range(0, 2400, 400)] == [1] * 6
     savemat(tmp_path / "DATA" / "MOS" / "mosz1.mat", {"MOSz": values[:9]})
     with pytest.raises(InputError, match=r"mosz1\.mat: not readable as a table \(9 scores, not the 2400"):

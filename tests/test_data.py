@@ -10,12 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fewshot_iqa.config import EpisodeSpec, SyntheticTask, TableTask, ViewSpec, human_means, load_task, revised
+from fewshot_iqa.config import (
+    EpisodeSpec,
+    SyntheticTask,
+    TableTask,
+    ViewSpec,
+    kadid_mos_table,
+    load_task,
+    with_overrides,
+)
 from fewshot_iqa.data.episodes import meta_tasks, sample_episodes
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import draw_shots, split_by_group
-from fewshot_iqa.data.synthetic import OPINION, human_quality, synthetic_records
+from fewshot_iqa.data.synthetic import KADID_SCALE, kadid_mos, synthetic_records
 from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.recipes.protocol import read_rated
@@ -56,30 +64,30 @@ def task(photographs):
 
 @pytest.fixture
 def loader():
-    return Loader(ViewSpec(crop=32, short_side=40), OPINION, source_side=40)
+    return Loader(ViewSpec(crop=32, short_side=40), KADID_SCALE, source_side=40)
 
 
-def test_synthetic_records_carry_human_means(task):
+def test_synthetic_records_are_rated_by_kadid_mos(task):
     found = synthetic_records(task)
     assert len(found) == 6 * 2 * 5
     record = next(r for r in found if (r.distortion, r.level) == ("jpeg", 4))
-    assert record.rating == human_means()["jpeg"][3]
+    assert record.rating == kadid_mos_table()["jpeg"][3]
     assert record.apply == (("jpeg", 4),)
 
 
-def test_human_means_cover_the_table_in_order():
-    means = human_means()
+def test_the_kadid_mos_table_has_every_type_in_order():
+    means = kadid_mos_table()
     assert list(means) == [row.name for row in DISTORTIONS]
     assert all(len(levels) == 5 and 1 <= min(levels) <= max(levels) <= 5 for levels in means.values())
 
 
 @pytest.mark.skipif(not DATA, reason="FSIQA_DATA names no folder of data")
-def test_human_means_are_those_of_the_label_file():
+def test_the_kadid_mos_table_is_that_of_the_label_file():
     table = pd.read_csv(Path(DATA) / "labels" / "kadid10k_image_labeled_by_per_noise.csv")
     table[["id", "level"]] = table.image.str.extract(r"I\d+_(\d+)_(\d+)\.png").astype(int)
     means = table.groupby(["id", "level"]).dmos.mean().round(4)
     for row in DISTORTIONS:
-        assert human_means()[row.name] == [means[row.id, level] for level in range(1, 6)]
+        assert kadid_mos_table()[row.name] == [means[row.id, level] for level in range(1, 6)]
 
 
 def test_support_and_query_share_no_photograph(task):
@@ -90,7 +98,7 @@ def test_support_and_query_share_no_photograph(task):
             seen.append(chosen)
 
     tasks = meta_tasks(synthetic_records(task), task, seed=0)
-    spec = EpisodeSpec(count=5, support=7, query=3)
+    spec = EpisodeSpec(tasks_per_step=5, support=7, query=3)
     episodes = list(sample_episodes(tasks, Spy(), spec, noise=generator(0, "e")))
     assert sorted(episode.name for episode in episodes) == ["jpeg", "white_noise"]
     for support, query in zip(seen[::2], seen[1::2], strict=True):
@@ -107,7 +115,7 @@ def test_an_episode_needs_two_photographs(task, loader):
 
 def test_compounds_are_tasks_of_their_own_and_never_of_what_is_held_out(task):
     kinds = [row.name for row in DISTORTIONS[:6]]
-    wide = revised(task, distortions=kinds, hold_out=["jpeg", kinds[0]], compounds=7)
+    wide = with_overrides(task, distortions=kinds, hold_out=["jpeg", kinds[0]], compounds=7)
     found = synthetic_records(wide)
     compounds = {r.distortion for r in found if len(r.apply) > 1}
     assert len(compounds) == 7
@@ -116,28 +124,28 @@ def test_compounds_are_tasks_of_their_own_and_never_of_what_is_held_out(task):
     record = next(r for r in found if len(r.apply) > 1 and r.level == 5)
     assert record.distortion == "+".join(name for name, _ in record.apply)
     assert [level for _, level in record.apply] == [3, 3]
-    alone = [human_quality(name, 3) for name, _ in record.apply]
-    assert OPINION.quality(record.rating) <= min(alone) + 1e-12
+    alone = [kadid_mos(name, 3, normalize=True) for name, _ in record.apply]
+    assert KADID_SCALE.quality(record.rating) <= min(alone) + 1e-12
     assert len(meta_tasks(found, wide, seed=0)) == 6 + 7
     with pytest.raises(InputError, match="5 distortions make 20 pairs"):
-        synthetic_records(revised(wide, compounds=21))
+        synthetic_records(with_overrides(wide, compounds=21))
 
 
 def test_photographs_that_look_alike_are_grouped(tmp_path, task):
     for i, shade in enumerate([250, 10, 20, 240, 30, 230]):
         Image.new("RGB", (64, 48), (shade, shade, shade)).save(tmp_path / f"{i}.png")
-    several = revised(task, root=tmp_path, contents=2)
+    several = with_overrides(task, root=tmp_path, contents=2)
     tasks = meta_tasks(synthetic_records(several), several, seed=0)
     assert len(tasks) == 2 * 2
     light, dark = {"0.png", "3.png", "5.png"}, {"1.png", "2.png", "4.png"}
     for made in tasks:
         assert {r.path.name for records in made.photographs for r in records} in (light, dark)
     with pytest.raises(InputError, match=r"lower task\.contents"):
-        meta_tasks(synthetic_records(several), revised(several, contents=6), seed=0)
+        meta_tasks(synthetic_records(several), with_overrides(several, contents=6), seed=0)
 
 
 def test_label_noise_has_its_deviation_and_stays_on_the_scale(task):
-    noisy = revised(task, label_noise=0.5)
+    noisy = with_overrides(task, label_noise=0.5)
     clean = synthetic_records(noisy)
     made = [r for t in meta_tasks(clean, noisy, seed=0) for records in t.photographs for r in records]
     again = [r for t in meta_tasks(clean, noisy, seed=0) for records in t.photographs for r in records]
@@ -156,7 +164,11 @@ def test_an_episode_shows_so_many_levels(task):
             seen.append({r.level for r in chosen})
 
     tasks = meta_tasks(synthetic_records(task), task, seed=0)
-    list(sample_episodes(tasks, Spy(), EpisodeSpec(count=2, support=20, query=5, levels=2), noise=generator(0, "e")))
+    list(
+        sample_episodes(
+            tasks, Spy(), EpisodeSpec(tasks_per_step=2, support=20, query=5, levels=2), noise=generator(0, "e")
+        )
+    )
     for support, query in zip(seen[::2], seen[1::2], strict=True):
         assert support == query
         assert len(support) == 2
@@ -176,7 +188,7 @@ def test_batches(task, loader):
 
 
 def test_the_cache_forgets_but_never_changes_a_picture(task):
-    roomy, tight = (Loader(ViewSpec(crop=32), OPINION, source_side=40, cache_bytes=n) for n in (1 << 30, 1))
+    roomy, tight = (Loader(ViewSpec(crop=32), KADID_SCALE, source_side=40, cache_bytes=n) for n in (1 << 30, 1))
     for record in [*synthetic_records(task)[:6]] * 2:
         assert torch.equal(roomy.picture(record), tight.picture(record))
     assert len(tight._cache) == 1
@@ -240,14 +252,14 @@ def test_a_release_with_test_rows_of_its_own(tmp_path, photographs):
     for name, rows in (("Train", (0, 1, 2, 3)), ("Test", (4, 5))):
         lines = [f"photo{i}.png,0.{i},," for i in rows]
         (tmp_path / f"{name} (Images and MOS).csv").write_text("\n".join(["Image Name,MOS,,", *lines]))
-    found = read_rated(revised(load_task("biq2021"), root=tmp_path))
+    found = read_rated(with_overrides(load_task("biq2021"), root=tmp_path))
     assert [record.rating for record in found.records] == [0.0, 0.1, 0.2, 0.3]
     assert [record.rating for record in found.test] == [0.4, 0.5]
 
 
 @pytest.mark.skipif(not DATA, reason="FSIQA_DATA names no folder of data")
 def test_a_released_table_is_read_as_it_is():
-    found = read_rated(revised(load_task("biq2021"), root=Path(DATA) / "biq2021"))
+    found = read_rated(with_overrides(load_task("biq2021"), root=Path(DATA) / "biq2021"))
     assert (len(found.records), len(found.test)) == (2000, 500)
     assert {record.subset for record in found.test} == {"ss01", "ss02", "ss03"}
 

@@ -19,11 +19,12 @@ from skimage.filters import threshold_multiotsu
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from fewshot_iqa.data.synthetic import human_quality, wheel_photograph
+from fewshot_iqa.data.synthetic import kadid_mos, wheel_photograph
 from fewshot_iqa.distortions import DISTORTIONS, TID2013, codec, compose, distort, distort_batch, find, ops
 from fewshot_iqa.distortions.draws import Draws
 from fewshot_iqa.distortions.filters import disk_kernel, line_kernel
 from fewshot_iqa.distortions.tone import curve_table, otsu_thresholds
+from fewshot_iqa.errors import InputError
 from fewshot_iqa.images import read_image, shrink
 
 LEVELS = range(1, 6)
@@ -274,14 +275,14 @@ def test_levels_between_levels(name: str, photo: Tensor) -> None:
     assert fidelity[0] > fidelity[2]
 
 
-def test_human_quality() -> None:
-    assert human_quality("jpeg", 1) == human_quality(10, 1.0) == pytest.approx((4.34 - 1) / 4, abs=2e-3)
-    between = (human_quality(10, 3) + human_quality(10, 4)) / 2
-    assert human_quality("jpeg", 3.5) == pytest.approx(between)
-    with pytest.raises(ValueError, match="does not have this type"):
-        human_quality("tid2013/jpeg", 1)
-    with pytest.raises(ValueError, match=r"level 1\.\.5"):
-        human_quality("jpeg", 5.1)
+def test_kadid_mos() -> None:
+    assert kadid_mos("jpeg", 1) == kadid_mos(10, 1.0) == pytest.approx(4.34, abs=5e-3)
+    assert kadid_mos("jpeg", 1, normalize=True) == pytest.approx((kadid_mos("jpeg", 1) - 1) / 4)
+    assert kadid_mos("jpeg", 3.5) == pytest.approx((kadid_mos(10, 3) + kadid_mos(10, 4)) / 2)
+    with pytest.raises(InputError, match="KADID-10k does not have this type"):
+        kadid_mos("tid2013/jpeg", 1)
+    with pytest.raises(InputError, match=r"level 1\.\.5"):
+        kadid_mos("jpeg", 5.1)
 
 
 def test_compositions_record_their_order(small: Tensor) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fewshot_iqa.config import load_pretrain
-from fewshot_iqa.data.captions import held_out
+from fewshot_iqa.pretraining.captions import held_out
 from tests.conftest import photograph
 
 

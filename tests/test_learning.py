@@ -16,7 +16,7 @@ from fewshot_iqa.finetune import fit, gaussian_process, ridge
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.model.checkpoint import build, load, save
 from fewshot_iqa.model.quality import scene_anchor
-from fewshot_iqa.regularize import cosine, remove_component
+from fewshot_iqa.regularize import cosine, project_gradient
 from fewshot_iqa.types import Batch
 from tests.conftest import seeded
 
@@ -57,7 +57,7 @@ def test_distribution_cross_entropy_is_least_at_the_target():
 def test_remove_component_against_the_equation(strength, seed):
     noise = np.random.default_rng(seed)
     q, s = noise.standard_normal((2, 4, 3))
-    result = remove_component({"w": torch.from_numpy(q)}, {"w": torch.from_numpy(s)}, strength)["w"].numpy()
+    result = project_gradient({"w": torch.from_numpy(q)}, {"w": torch.from_numpy(s)}, strength)["w"].numpy()
     along = (q * s).sum()
     expected = q if along <= 0 else q - strength * along / (s**2).sum() * s
     np.testing.assert_allclose(result, expected, atol=1e-12)
@@ -67,10 +67,10 @@ def test_remove_component_against_the_equation(strength, seed):
 
 def test_remove_component_goes_by_name():
     task = {"a": torch.ones(2), "b": torch.ones(2)}
-    result = remove_component(task, {"b": torch.ones(2)}, 1.0)
+    result = project_gradient(task, {"b": torch.ones(2)}, 1.0)
     assert torch.equal(result["a"], torch.ones(2))
     assert torch.equal(result["b"], torch.zeros(2))
-    assert torch.equal(remove_component(task, {"a": torch.zeros(2)}, 5.0)["a"], torch.ones(2))
+    assert torch.equal(project_gradient(task, {"a": torch.zeros(2)}, 5.0)["a"], torch.ones(2))
 
 
 @pytest.mark.parametrize("scope", ["tensor", "layer", "global"])
@@ -81,7 +81,7 @@ def test_a_scope_is_projected_as_one_vector(scope):
     for i in (1, 3):
         anchor[names[i]] = task[names[i]] + 0.1 * anchor[names[i]]  # along the task
     parts = {"tensor": [[n] for n in names], "layer": [names[:2], names[2:3], names[3:]], "global": [names]}[scope]
-    result = remove_component(task, anchor, 1.0, scope)
+    result = project_gradient(task, anchor, 1.0, scope)
     for part in parts:
         q, s, r = (torch.cat([some[name] for name in part]).numpy() for some in (task, anchor, result))
         expected = q if q @ s <= 0 else q - (q @ s) / (s @ s) * s
@@ -130,7 +130,7 @@ def test_regularised_fit_takes_the_projected_step(model, settings):
     names = list(params)
     task = torch.autograd.grad(loss(output, batch.targets), list(params.values()), retain_graph=True)
     semantic = torch.autograd.grad(distribution_cross_entropy(output.logits["scene"], target), list(params.values()))
-    wanted = remove_component(
+    wanted = project_gradient(
         dict(zip(names, task, strict=True)), dict(zip(names, semantic, strict=True)), spec.regularizer.strength
     )
     fit(model, params, [batch], loss, spec, anchor=anchor)

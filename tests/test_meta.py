@@ -10,7 +10,7 @@ from torch.func import functional_call
 from fewshot_iqa import rng
 from fewshot_iqa.config import MetaSpec, load_config
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.inner import Learner, adapt
+from fewshot_iqa.inner import Objective, adapt
 from fewshot_iqa.losses import WeightedSum
 from fewshot_iqa.meta import RATE, learned_rates, make_optimizer, meta_gradient, outer_step
 from fewshot_iqa.model.checkpoint import build
@@ -66,7 +66,7 @@ def assert_close(one, two, atol):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_inner_steps_are_torchs_and_leave_the_shared_parameters(model, params, loss, optimizer):
     before, batches = values(params), [a_batch(1), a_batch(2)]
-    adapted, losses = adapt(Learner(model, loss), params, batches, a_spec(inner_optimizer=optimizer))
+    adapted, losses = adapt(Objective(model, loss), params, batches, a_spec(inner_optimizer=optimizer))
     assert_close(values(params), before, 0)
     theirs = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer](params.values(), lr=LR)
     for batch, seen in zip(batches, losses, strict=True):
@@ -90,7 +90,7 @@ def test_bilevel_and_reptile_go_the_mean_way_back(model, params, loss):
                 {"quality": torch.cat([episode.support.targets["quality"], episode.query.targets["quality"]])},
             )
             steps = [both] * 2 if algorithm == "reptile" else [episode.support] * 2 + [episode.query]
-            ends.append(adapt(Learner(model, loss), params, steps, spec)[0])
+            ends.append(adapt(Objective(model, loss), params, steps, spec)[0])
         mean = {name: (ends[0][name] + ends[1][name]).detach() / 2 for name in start}
         assert_close(direction, {name: start[name] - mean[name] for name in start}, 1e-12)
     outer_step(make_optimizer(params, spec), params, direction, spec)
@@ -111,7 +111,7 @@ def test_joint_training_is_the_plain_gradient(model, params, loss):
 def test_fomaml_is_the_gradient_where_the_inner_steps_end(model, params, loss):
     spec, (episode, _) = a_spec(algorithm="fomaml", inner_steps=3), EPISODES
     direction, _ = meta_gradient(model, params, [episode], loss, spec)
-    end, _ = adapt(Learner(model, loss), params, [episode.support] * 3, spec)
+    end, _ = adapt(Objective(model, loss), params, [episode.support] * 3, spec)
     end = {name: value.detach().requires_grad_() for name, value in end.items()}
     value = loss(functional_call(model, end, (episode.query.images,)), episode.query.targets)
     assert_close(direction, dict(zip(end, torch.autograd.grad(value, end.values()), strict=True)), 1e-12)
@@ -119,7 +119,7 @@ def test_fomaml_is_the_gradient_where_the_inner_steps_end(model, params, loss):
 
 def after_inner_steps(model, params, loss, spec, shift, epsilon):
     moved = {name: (value + epsilon * shift[name]).detach().requires_grad_() for name, value in params.items()}
-    end, _ = adapt(Learner(model, loss), moved, [EPISODES[0].support] * spec.inner_steps, spec)
+    end, _ = adapt(Objective(model, loss), moved, [EPISODES[0].support] * spec.inner_steps, spec)
     query = EPISODES[0].query
     return loss(functional_call(model, end, (query.images,)), query.targets).item()
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fewshot_iqa import rng
-from fewshot_iqa.config import CLASSES, AblationSpec, ViewSpec, load_config, load_experiment, load_task, revised
+from fewshot_iqa.config import CLASSES, AblationSpec, ViewSpec, load_config, load_experiment, load_task, with_overrides
 from fewshot_iqa.data.labels import _rows, classes_of, distributions
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
@@ -237,7 +237,7 @@ def test_every_type_of_kadid_has_its_class(photographs):
         "contrast": [24, 25], "overexposure": [16], "underexposure": [17], "spatial": [19, 20, 21, 23],
         "quantization": [6, 22], "other": [18],
     }  # fmt: skip
-    records = synthetic_records(revised(load_task("synthetic"), root=photographs, levels=[1], hold_out=[]))[:25]
+    records = synthetic_records(with_overrides(load_task("synthetic"), root=photographs, levels=[1], hold_out=[]))[:25]
     found = distributions(records, "distortion").argmax(dim=1).tolist()
     expected = {i: name for name, types in by_class.items() for i in types}
     assert [CLASSES["distortion"][i] for i in found] == [expected[i] for i in range(1, 26)]
@@ -249,7 +249,7 @@ def test_annotations_as_liqe_has_them(table, tmp_path):
         "a/photo0.png\t1.5\trealistic blur\tanimal\tnight\tinvalid\n"
         "b/photo1.png\t1.5\twhite noise\tplant\tinvalid\tinvalid\n"
     )
-    task = revised(load_task("csv"), labels=labels, root=tmp_path, annotations=["liqe.txt"])
+    task = with_overrides(load_task("csv"), labels=labels, root=tmp_path, annotations=["liqe.txt"])
     records = read_table(task)
     assert [record.scene for record in records] == [("animal", "night"), ("plant",), ()]
     assert [record.distortion for record in records] == ["realistic blur", "white noise", None]
@@ -268,10 +268,10 @@ def test_folders_tell_annotated_pictures_apart(tmp_path):
         rows.append(f"{folder}/img1.png")
     (tmp_path / "t.csv").write_text("image,score\n" + "".join(f"{row},{i}\n" for i, row in enumerate(rows)))
     (tmp_path / "a.txt").write_text("".join(f"{row}\t1\t{row[:4]}\tanimal\tinvalid\tinvalid\n" for row in rows))
-    records = read_table(revised(load_task("csv"), labels=tmp_path / "t.csv", annotations=[tmp_path / "a.txt"]))
+    records = read_table(with_overrides(load_task("csv"), labels=tmp_path / "t.csv", annotations=[tmp_path / "a.txt"]))
     assert [record.distortion for record in records] == ["jp2k", "gblu"]
     (tmp_path / "a.txt").write_text("jp2k/img1.png\t1\tjp2k\tanimal\tinvalid\tinvalid\n")
-    records = read_table(revised(load_task("csv"), labels=tmp_path / "t.csv", annotations=[tmp_path / "a.txt"]))
+    records = read_table(with_overrides(load_task("csv"), labels=tmp_path / "t.csv", annotations=[tmp_path / "a.txt"]))
     assert [record.distortion for record in records] == ["jp2k", None]
 
 
@@ -333,7 +333,7 @@ def test_only_shots_count_as_labelled(fsiqa, overrides, table, tmp_path):
 
 def test_it_is_meta_trained_like_any_method(fsiqa, overrides, photographs, tmp_path):
     task = ["task.hold_out=[darken]", "task.distortions=[jpeg, white_noise, gaussian_blur, darken]"]
-    task += ["task.episodes={count: 2, support: 3, query: 2}"]
+    task += ["task.episodes={tasks_per_step: 2, support: 3, query: 2}"]
     out = tmp_path / "meta"
     result = fsiqa(
         "metatrain", "--config", "mp_iqe", "--images", photographs, "--out", out, *sets(overrides + task)
@@ -462,11 +462,11 @@ def test_released_tables_with_annotations(tmp_path):
     rows = [f"I0{i}_01_05.png,I0{i}.png,{i}.5,0.1" for i in (1, 2)]
     (tmp_path / "dmos.csv").write_text("\n".join(["dist_img,ref_img,dmos,var", *rows]) + "\n")
     (tmp_path / "liqe.txt").write_text("images/I01_01_05.png\t1.5\tgaussian blur\tplant\tinvalid\tinvalid\n")
-    records = read_table(revised(load_task("kadid10k"), root=tmp_path, annotations=[tmp_path / "liqe.txt"]))
+    records = read_table(with_overrides(load_task("kadid10k"), root=tmp_path, annotations=[tmp_path / "liqe.txt"]))
     assert [record.group for record in records] == ["I01.png", "I02.png"]
     assert [classes_of(record, "distortion") for record in records] == [[0], []]
     (tmp_path / "1024x768").mkdir()
     photograph(0).save(tmp_path / "1024x768" / "7.jpg")
     (tmp_path / "koniq10k_scores_and_distributions.csv").write_text("image_name,c1,MOS\n7.jpg,0,3.5\n")
-    (record,) = read_table(revised(load_task("koniq10k"), root=tmp_path))
+    (record,) = read_table(with_overrides(load_task("koniq10k"), root=tmp_path))
     assert (record.path.name, record.rating) == ("7.jpg", 3.5)

@@ -106,7 +106,7 @@ def test_a_data_set_can_be_made_again(fsiqa, photos, tmp_path):
     result = fsiqa("synthesize", photos, "-o", out, *options)
     assert "18 pictures" in result.output
     labels = rows(out)
-    assert list(labels[0]) == ["image", "reference", "type", "level", "human_mean", "seed"]
+    assert list(labels[0]) == ["image", "reference", "type", "level", "kadid_mos", "seed"]
     assert [row["image"] for row in labels][:4] == [
         "cup_10_01.png",
         "cup_10_02.5.png",
@@ -116,8 +116,8 @@ def test_a_data_set_can_be_made_again(fsiqa, photos, tmp_path):
     assert {path.name for path in out.iterdir()} == {
         "labels.csv", "cup.png", "rocket.png", *(row["image"] for row in labels)
     }  # fmt: skip
-    assert labels[0]["human_mean"] == "4.3380"
-    assert labels[-1]["human_mean"] == ""
+    assert labels[0]["kadid_mos"] == "4.3380"
+    assert labels[-1]["kadid_mos"] == ""
     first = contents(out)
     fsiqa("synthesize", photos, "-o", out, *options)
     assert contents(out) == first
@@ -154,7 +154,7 @@ def test_labels_serve_as_a_task(fsiqa, photos, tmp_path):
 
     out = tmp_path / "set"
     fsiqa("synthesize", photos, "-o", out, "--types", "jpeg,darken")
-    columns = ["columns.score=human_mean", "columns.group=reference", "columns.distortion=type"]
+    columns = ["columns.score=kadid_mos", "columns.group=reference", "columns.distortion=type"]
     records = read_table(load_task("csv", [f"root={out}", "labels=labels.csv", *columns]))
     assert len(records) == 20
     assert {record.group for record in records} == {"cup.png", "rocket.png"}
@@ -181,8 +181,8 @@ def test_other_runs_are_not_mixed(fsiqa, photos, tmp_path):
     (photos / "cup.png").rename(photos / "other.png")
     Image.new("RGB", (90, 90)).save(photos / "cup.png")
     assert "another picture" in refused(fsiqa, *command)
-    (out / "labels.csv").write_text("name,mos\n")
-    assert "is not ours" in refused(fsiqa, *command)
+    (out / "labels.csv").write_text("image,reference,type,level,human_mean,seed\n")
+    assert "kadid_mos was human_mean in earlier versions" in refused(fsiqa, *command)
 
 
 @pytest.mark.parametrize(

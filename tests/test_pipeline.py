@@ -23,7 +23,7 @@ from fewshot_iqa.recipes import adaptation, metatraining
 from fewshot_iqa.resources import asset
 from tests.conftest import photograph, sets
 
-TASK = ["task.hold_out=[darken]", "task.episodes={count: 2, support: 3, query: 2}"]
+TASK = ["task.hold_out=[darken]", "task.episodes={tasks_per_step: 2, support: 3, query: 2}"]
 
 
 def metatrain(fsiqa, small, photographs, out, *more):
@@ -127,7 +127,11 @@ def test_an_interrupted_run_leaves_the_finished_one(fsiqa, small, start, photogr
 
 
 def test_what_is_held_out_may_be_named_by_its_number(fsiqa, small, photographs, tmp_path):
-    names = ["task.distortions=[jpeg, white_noise]", "task.hold_out=['10']", "task.episodes={count: 9, support: 2}"]
+    names = [
+        "task.distortions=[jpeg, white_noise]",
+        "task.hold_out=['10']",
+        "task.episodes={tasks_per_step: 9, support: 2}",
+    ]
     result = fsiqa("metatrain", "--images", photographs, "--out", tmp_path / "m", *sets([*small, *names]))
     assert result.code == 0, result.error
     assert checkpoint.facts(tmp_path / "m")["tasks"] == 1

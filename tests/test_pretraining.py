@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import load_pretrain
-from fewshot_iqa.data import captions
-from fewshot_iqa.data.captions import KINDS, SEVERAL, CaptionedPhotographs, held_out
 from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.model.backbone import create_clip, load_clip
 from fewshot_iqa.model.stem import ConvStem
-from fewshot_iqa.pretraining import Learner, Lesson, whiten_patches
+from fewshot_iqa.pretraining import captions
+from fewshot_iqa.pretraining.captions import KINDS, SEVERAL, CaptionedPhotographs, held_out
+from fewshot_iqa.pretraining.pretrainer import CLIPPretrainer, Lesson, whiten_patches
 from fewshot_iqa.resources import asset
 from tests.conftest import seeded, sets
 
@@ -147,7 +147,7 @@ def test_language_teaches_both_towers(miniature, photographs, spec, tmp_path):
     assert set(batch.sentences) <= {"a house", "the sea"}
     meant = torch.nn.functional.normalize(seeded(len(stage.texts), 16) - 0.5, dim=-1)
     with rng.scoped(0, "language"):
-        learner = Learner(create_clip(miniature.rpartition(":")[0]), KINDS, Lesson(stage.texts, meant, 2.0))
+        learner = CLIPPretrainer(create_clip(miniature.rpartition(":")[0]), KINDS, Lesson(stage.texts, meant, 2.0))
     optimizer = torch.optim.Adam(learner.parameters(), 1e-2)
     terms = [learner(batch, (0, 0))["language"]]
     for tower in (learner.clip.visual.conv1.weight, learner.clip.text_projection):
@@ -255,7 +255,7 @@ def test_whitened_filters_respond_alike(miniature):
 @pytest.mark.parametrize("stem", [False, True])
 def test_loss_terms_are_finite_and_reach_both_towers(miniature, photographs, spec, stem):
     with rng.scoped(0, "terms"):
-        learner = Learner(create_clip(miniature.rpartition(":")[0], stem=stem), KINDS)
+        learner = CLIPPretrainer(create_clip(miniature.rpartition(":")[0], stem=stem), KINDS)
     batch = CaptionedPhotographs(photographs.parent, load_pretrain("pretrain", spec), 0)[0]
     terms = learner(batch, (1, 2))
     assert set(terms) == {"contrast", "quality", "kind", "probe", *(["stem"] if stem else [])}

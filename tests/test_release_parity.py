@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from fewshot_iqa.config import load_config
-from fewshot_iqa.inner import Learner, adapt
+from fewshot_iqa.inner import Objective, adapt
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.model.backbone import create_clip
 from fewshot_iqa.model.quality import QualityModel, scene_anchor
-from fewshot_iqa.regularize import remove_component
+from fewshot_iqa.regularize import project_gradient
 from fewshot_iqa.types import Batch
 
 GOLDEN = os.environ.get("FSIQA_GOLDEN")
@@ -182,8 +182,8 @@ def test_fine_tuning_gradients(model, golden, batch, teacher):
     assert set(task) == {ours(key.removeprefix("Gd/")) for key in golden if key.startswith("Gd/")}
     check_summaries(golden, "Gd/", task)
     check_summaries(golden, "Gg/", anchor)
-    check_summaries(golden, "Gqgr1/", remove_component(task, anchor, 1.0))
-    check_summaries(golden, "Gqgr5/", remove_component(task, anchor, 5.0))
+    check_summaries(golden, "Gqgr1/", project_gradient(task, anchor, 1.0))
+    check_summaries(golden, "Gqgr5/", project_gradient(task, anchor, 5.0))
 
 
 def test_prompt_gradients(model, golden, batch, teacher):
@@ -199,7 +199,7 @@ def test_bilevel_steps(model, golden, batch):
     loss = WeightedSum(load_config("grmp_vitb16").loss)
     params = model.train_only(PROMPTS)
     spec = load_config("grmp_vitb16").meta
-    adapted, losses = adapt(Learner(model, loss), params, (batch, second), spec)
+    adapted, losses = adapt(Objective(model, loss), params, (batch, second), spec)
     np.testing.assert_allclose(losses, golden["bilevel_losses"], atol=1e-4)
     delta = {name: params[name] - adapted[name] for name in params}
     for key in (key for key in golden if key.startswith("bilevel_delta/")):

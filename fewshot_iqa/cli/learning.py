@@ -188,7 +188,7 @@ def pretrain(
     resume: RESUME = False,
 ) -> None:
     """Train the embedded CLIP anew (an hour on two cores)."""
-    from ..recipes.pretraining import pretrain as run
+    from ..pretraining.recipe import pretrain as run
 
     weights = run(root, config, out=out, seed=seed, device=device, overrides=overrides or (), resume=resume)
     typer.echo(f"weights in {weights}")

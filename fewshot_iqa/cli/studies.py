@@ -37,7 +37,7 @@ def bench_distort(
     json_file: JSON = None,
 ) -> None:
     """Time the distortions, one by one and beside a training step of the embedded model."""
-    from ..recipes.bench import bench_distort as run
+    from ..studies.bench_distort import bench_distort as run
 
     result = run(repeats=repeats, device=device)
     rows = [[name, f"{milliseconds:.1f}"] for name, milliseconds in result["types"].items()]
@@ -66,7 +66,7 @@ def bench_meta(
     json_file: JSON = None,
 ) -> None:
     """What one task of a step of meta-training takes, in first and in second order."""
-    from ..recipes.meta_bench import bench_meta as run
+    from ..studies.bench_meta import bench_meta as run
 
     result = run(
         config,
@@ -104,8 +104,8 @@ def experiment_meta_vs_none(
     json_file: JSON = None,
 ) -> None:
     """Whether meta-training pays: prompts from different starts, adapted to distortions that none of them saw."""
-    from ..recipes.meta_experiment import draw_curves
-    from ..recipes.meta_experiment import meta_vs_none as run
+    from ..studies.meta_vs_none import draw_curves
+    from ..studies.meta_vs_none import meta_vs_none as run
 
     result = run(images, config=config, out=out, workers=workers, device=device, overrides=overrides or ())
     medians = (
@@ -153,7 +153,7 @@ def _ablation(name: str, told: str) -> None:
         overrides: SET = None,
         json_file: JSON = None,
     ) -> None:
-        from ..recipes.ablation import ablation as run
+        from ..studies.ablation import ablation as run
 
         result = run(
             plan, task=task, shots=shots, seeds=seeds, root=root, labels=labels, out=out, workers=workers, clip=clip,
@@ -202,7 +202,7 @@ def experiment_agiqa_standin(
     json_file: JSON = None,
 ) -> None:
     """CLIP-AGIQA on captioned photographs, distorted, half of them with a caption that is not theirs."""
-    from ..recipes.standin import standin as run
+    from ..studies.standin import standin as run
 
     result = run(
         root, images=images, captions=captions, training=training, seeds=seeds, plan=plan, out=out, workers=workers,
@@ -223,7 +223,7 @@ def experiment_backbone(
     json_file: JSON = None,
 ) -> None:
     """What a CLIP knows of quality: by phrases alone, and after a few ratings."""
-    from ..recipes.experiments import backbone as run
+    from ..studies.backbone import backbone as run
 
     shots = words(adapted) if adapted else []
     result = run(root, clip=clip or "tiny", seeds=seeds, adapted=shots, device=device)

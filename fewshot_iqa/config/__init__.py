@@ -16,7 +16,7 @@ from .heads import AntonymSpec, CustomSpec, FusionSpec, GaussianProcessSpec, Hea
 from .labels import CLASSES
 from .method import AdaptSpec, BranchSpec, Config, LossTerm, MetaSpec, ModelSpec, ViewSpec, VisualSpec
 from .pretrain import PretrainSpec, SourceSpec
-from .spec import Spec, laid_over
+from .spec import Spec, deep_merge
 from .task import KADID_SIDE, EpisodeSpec, SyntheticTask, TableTask, Task
 
 __all__ = [
@@ -45,14 +45,14 @@ __all__ = [
     "ViewSpec",
     "VisualSpec",
     "dump",
-    "human_means",
+    "kadid_mos_table",
     "load_config",
     "load_experiment",
     "load_pretrain",
     "load_task",
     "read_config",
     "read_yaml",
-    "revised",
+    "with_overrides",
 ]
 
 S = TypeVar("S", bound=Spec)
@@ -96,7 +96,7 @@ def load_task(name: str, overrides: Iterable[str] = ()) -> TableTask | Synthetic
     return task
 
 
-def revised(spec: S, **changes: Any) -> S:
+def with_overrides(spec: S, **changes: Any) -> S:
     """The specification with some keys changed (None leaves a key as it is), checked as if read from a file."""
     given = {name: value for name, value in changes.items() if value is not None}
     result: S = _validate(TypeAdapter(type(spec)), spec.model_dump() | given, (), "options")
@@ -121,7 +121,7 @@ def dump(spec: Spec) -> str:
 
 
 @cache
-def human_means() -> dict[str, list[float]]:
+def kadid_mos_table() -> dict[str, list[float]]:
     """KADID-10k's mean opinion (1 bad .. 5 excellent) of each distortion at levels 1 to 5, over its 81 references."""
     means: dict[str, list[float]] = read_yaml(resources.find("tasks", "kadid_levels"))["means"]
     return means
@@ -142,7 +142,7 @@ def _with_base(folder: str, path: Path, *above: Path) -> Any:
     base = beside if beside.is_file() else resources.find(folder, name)
     if base in (path, *above):
         raise InputError(f"{path}: base: {base} is based on this file")
-    return laid_over(_with_base(folder, base, path, *above), data)
+    return deep_merge(_with_base(folder, base, path, *above), data)
 
 
 def _validate(adapter: TypeAdapter[Any], data: Any, overrides: Iterable[str], source: str) -> Any:

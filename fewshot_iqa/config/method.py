@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 from ..errors import InputError
 from .heads import AntonymSpec, GaussianProcessSpec, HeadSpec
 from .labels import CLASSES
-from .spec import Spec, laid_over
+from .spec import Spec, deep_merge
 
 
 class VisualSpec(Spec):
@@ -219,7 +219,7 @@ class AdaptSpec(Spec):
         """Itself with each of the changes; InputError where one does not fit."""
         try:
             own = self.model_dump() | {"choose": []}
-            return [AdaptSpec.model_validate(laid_over(own, change)) for change in self.choose]
+            return [AdaptSpec.model_validate(deep_merge(own, change)) for change in self.choose]
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(f"adapt.choose: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

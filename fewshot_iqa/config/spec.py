@@ -9,9 +9,9 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def laid_over(below: Any, above: Any) -> Any:
+def deep_merge(below: Any, above: Any) -> Any:
     """Keys and values with others laid over them, part by part; null takes away what it is laid over."""
     if not isinstance(below, dict) or not isinstance(above, dict):
         return above
-    merged = below | {key: laid_over(below.get(key), value) for key, value in above.items()}
+    merged = below | {key: deep_merge(below.get(key), value) for key, value in above.items()}
     return {key: value for key, value in merged.items() if value is not None}

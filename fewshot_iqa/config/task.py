@@ -67,9 +67,9 @@ class TableTask(Spec):
 
 
 class EpisodeSpec(Spec):
-    """What one step of meta-training sees: `count` tasks, each with a support and a query of other photographs."""
+    """One step of meta-training: `tasks_per_step` tasks, each with a support and a query that share no photograph."""
 
-    count: int = Field(4, gt=0)
+    tasks_per_step: int = Field(4, gt=0)
     support: int = Field(16, gt=0)
     query: int = Field(4, gt=0)
     levels: int | None = Field(None, ge=1, le=5)  # so many of the task's levels, drawn anew; default: all

@@ -14,7 +14,7 @@ from ..images import read_image, to_float
 from ..rng import generator
 from ..types import Episode, Record
 from .loading import Loader
-from .synthetic import OPINION
+from .synthetic import KADID_SCALE
 
 THUMBNAIL = 8  # pixels a side
 
@@ -38,7 +38,7 @@ def meta_tasks(records: Sequence[Record], task: SyntheticTask, *, seed: int) -> 
     for record in records:
         if task.label_noise:
             rating = record.rating + task.label_noise * float(torch.randn((), generator=noise))
-            record = replace(record, rating=min(max(rating, OPINION.worst), OPINION.best))
+            record = replace(record, rating=min(max(rating, KADID_SCALE.worst), KADID_SCALE.best))
         content = f" {look[record.path] + 1}" if task.contents > 1 else ""
         found[f"{record.distortion}{content}"][record.group].append(record)
     for name, groups in found.items():
@@ -67,11 +67,11 @@ def look_alike(paths: Sequence[Path], count: int) -> dict[Path, int]:
 def sample_episodes(
     tasks: Sequence[MetaTask], loader: Loader, spec: EpisodeSpec, *, noise: torch.Generator
 ) -> Iterator[Episode]:
-    """`spec.count` episodes of distinct tasks (all of them where there are fewer), drawn with `noise`.
+    """`spec.tasks_per_step` episodes of distinct tasks (all of them where there are fewer), drawn with `noise`.
 
     Support and query share no photograph: a fifth of the photographs, at least one, gives the query.
     """
-    for i in torch.randperm(len(tasks), generator=noise)[: spec.count].tolist():
+    for i in torch.randperm(len(tasks), generator=noise)[: spec.tasks_per_step].tolist():
         photographs = _with_levels(tasks[i].photographs, spec.levels, noise)
         order = [photographs[j] for j in torch.randperm(len(photographs), generator=noise).tolist()]
         cut = max(1, len(order) // 5)

@@ -12,7 +12,7 @@ from ..distortions import distort, find
 from ..errors import InputError
 from ..images import read_image, read_notes, shrink, to_float, to_uint8, write_png
 from ..rng import key_seed
-from .synthetic import distortable, human_opinion
+from .synthetic import distortable, kadid_mos
 
 LABELS = "labels.csv"
 
@@ -21,7 +21,7 @@ LABELS = "labels.csv"
 class Cell:
     """One distorted picture; the fields are the columns of labels.csv.
 
-    `human_mean` is KADID-10k's mean opinion of (type, level), 1 bad .. 5 excellent, and None for other types. `seed`
+    `kadid_mos` is KADID-10k's mean opinion of (type, level), 1 bad .. 5 excellent, and None for other types. `seed`
     makes the same picture again: `fsiqa distort REFERENCE --type TYPE --level LEVEL --seed SEED`.
     """
 
@@ -29,7 +29,7 @@ class Cell:
     reference: str
     type: str
     level: float
-    human_mean: float | None
+    kadid_mos: float | None
     seed: int
 
     @property
@@ -54,7 +54,7 @@ def plan(photograph: Path, types: Sequence[str], levels: Sequence[float], seed: 
                     reference=f"{photograph.stem}.png",
                     type=row.name,
                     level=level,
-                    human_mean=human_opinion(row.name, level),
+                    kadid_mos=kadid_mos(row.name, level) if row.data_set == "kadid10k" else None,
                     seed=key_seed(seed, "synthesize", photograph.stem, row.name, f"{level:g}"),
                 )
             )
@@ -101,7 +101,10 @@ def _made(cell: Cell, out: Path) -> bool:
 
 
 def read_labels(out: Path) -> dict[str, dict[str, str]]:
-    """The rows of an earlier labels.csv by image; none where there is no such file."""
+    """The rows of an earlier labels.csv by image; none where there is no such file.
+
+    InputError where its columns are not those of `Cell`.
+    """
     path = out / LABELS
     if not path.exists():
         return {}
@@ -112,7 +115,10 @@ def read_labels(out: Path) -> dict[str, dict[str, str]]:
                 return {row["image"]: row for row in reader}
     except (OSError, UnicodeDecodeError):
         pass
-    raise InputError(f"{path}: is not ours: choose another --out")
+    raise InputError(
+        f"{path}: its columns are not {', '.join(COLUMNS)}: choose another --out"
+        " (kadid_mos was human_mean in earlier versions: rename it there)"
+    )
 
 
 def write_labels(rows: Mapping[str, dict[str, str]], cells: Sequence[Cell], out: Path) -> Path:
@@ -120,7 +126,7 @@ def write_labels(rows: Mapping[str, dict[str, str]], cells: Sequence[Cell], out:
     rows = dict(rows)
     for cell in cells:
         values = asdict(cell) | {"level": f"{cell.level:g}"}
-        values["human_mean"] = "" if cell.human_mean is None else f"{cell.human_mean:.4f}"
+        values["kadid_mos"] = "" if cell.kadid_mos is None else f"{cell.kadid_mos:.4f}"
         rows[cell.image] = {name: str(value) for name, value in values.items()}
     path, part = out / LABELS, out / f"{LABELS}.part"
     with part.open("w", newline="", encoding="utf-8") as file:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..config import SyntheticTask, human_means
+from ..config import SyntheticTask, kadid_mos_table
 from ..distortions import SMALLEST_SIDE, at_level, find
 from ..errors import InputError, nearest
 from ..images import photographs_in
 from ..rng import permutation
 from ..types import Record, Scale
 
-OPINION = Scale(worst=1.0, best=5.0)  # KADID-10k's scale
+KADID_SCALE = Scale(worst=1.0, best=5.0)  # KADID-10k's scale
 IDENTITY = ("mean_shift", 3)  # the cell of KADID-10k that changes nothing
 
 # Photographs that ship inside the wheels of the dependencies, so that nothing need be downloaded.
@@ -42,7 +42,7 @@ def photographs(task: SyntheticTask) -> list[Path]:
 
 def synthetic_records(task: SyntheticTask) -> list[Record]:
     """Every photograph x distortion (and compound) x level; the rating is what people think of (distortion, level)."""
-    names = [find(name).name for name in task.distortions] if task.distortions else list(human_means())
+    names = [find(name).name for name in task.distortions] if task.distortions else list(kadid_mos_table())
     held = {find(name).name for name in task.hold_out}
     kinds = [(name,) for name in names] + _compounds([name for name in names if name not in held], task.compounds)
     # at a compound's fifth level each part is at its third
@@ -51,7 +51,7 @@ def synthetic_records(task: SyntheticTask) -> list[Record]:
         for parts in kinds
         for level in task.levels
     ]
-    rated = [(*cell, OPINION.rating(composed_quality(cell[2]))) for cell in cells]
+    rated = [(*cell, KADID_SCALE.rating(composed_quality(cell[2]))) for cell in cells]
     return [
         Record(path, rating, str(path), kind, level, apply=apply)
         for path in photographs(task)
@@ -67,35 +67,32 @@ def _compounds(names: Sequence[str], count: int) -> list[tuple[str, ...]]:
     return [pairs[i] for i in permutation(len(pairs), 0, "compounds")[:count]]
 
 
-def human_opinion(name: str | int, level: float) -> float | None:
-    """KADID-10k's mean opinion (1 bad .. 5 excellent) of a distortion, linear between levels; None for other types."""
-    means = human_means().get(find(name).name)
-    return None if means is None else at_level(means, level)
+def kadid_mos(name: str | int, level: float, *, normalize: bool = False) -> float:
+    """KADID-10k's mean opinion score (MOS) of a distortion at a level 1..5, on its scale from 1 (bad) to 5 (excellent).
 
+    It is the mean over KADID's 81 reference photographs, linear between whole levels: the label of a distorted picture
+    whose own MOS is not known. With `normalize` it is the quality, 0 (bad) to 1 (excellent). InputError for a type that
+    KADID-10k lacks, and for a level outside 1..5.
 
-def human_quality(name: str | int, level: float) -> float:
-    """The quality, 0 bad to 1 excellent, that people give a picture with a KADID-10k distortion at a level 1..5.
-
-    It is the mean over KADID's 81 references, whatever the picture, linear between whole levels. InputError for a
-    type that KADID-10k lacks.
+    >>> kadid_mos("jpeg", 1)
+    4.338
+    >>> kadid_mos("jpeg", 1, normalize=True)
+    0.8345
     """
-    return OPINION.quality(_rating(name, level))
+    row = find(name)
+    if row.name not in kadid_mos_table():
+        raise InputError(f"no mean opinion score of '{row.name}' is known: KADID-10k does not have this type")
+    mos = at_level(kadid_mos_table()[row.name], level)
+    return KADID_SCALE.quality(mos) if normalize else mos
 
 
 def composed_quality(steps: Iterable[tuple[str, float]]) -> float:
     """The quality after several distortions, taken as the product of what each alone leaves of a clean picture's."""
     steps = list(steps)
     if len(steps) == 1:
-        return human_quality(*steps[0])
-    clean = human_quality(*IDENTITY)
-    return clean * math.prod(min(human_quality(*step) / clean, 1.0) for step in steps)
-
-
-def _rating(name: str | int, level: float) -> float:
-    opinion = human_opinion(name, level)
-    if opinion is None:
-        raise InputError(f"people's opinion of '{find(name).name}' is not known: KADID-10k does not have this type")
-    return opinion
+        return kadid_mos(*steps[0], normalize=True)
+    clean = kadid_mos(*IDENTITY, normalize=True)
+    return clean * math.prod(min(kadid_mos(*step, normalize=True) / clean, 1.0) for step in steps)
 
 
 def distortable(image: Tensor, path: Path) -> Tensor:

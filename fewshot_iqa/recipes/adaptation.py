@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from .. import resources
-from ..config import Config, SyntheticTask, TableTask, load_task, revised
+from ..config import Config, SyntheticTask, TableTask, load_task, with_overrides
 from ..data.readers import read_prompts as read_prompts
 from ..errors import InputError
 from ..model import checkpoint
@@ -130,7 +130,7 @@ def rated_pictures(
     if test is not None and folds is not None:
         raise InputError("--test and --folds: give one of them")
     tables = {"labels": labels} if isinstance(source, TableTask) else {}
-    source = revised(source, root=root, test=test, **tables)
+    source = with_overrides(source, root=root, test=test, **tables)
     for option, value in (("--test", test), ("--folds", folds)):
         if value is not None and isinstance(source, TableTask) and source.test_labels:
             raise InputError(f"{option} {value:g}: the task '{task}' has test rows of its own")

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 
 from .. import meta, rng
-from ..config import Config, EpisodeSpec, SyntheticTask, load_task, revised
+from ..config import Config, EpisodeSpec, SyntheticTask, load_task, with_overrides
 from ..data.episodes import MetaTask, meta_tasks, sample_episodes
 from ..data.loading import Loader
 from ..data.splits import draw_shots, split_by_group
-from ..data.synthetic import OPINION, synthetic_records
+from ..data.synthetic import KADID_SCALE, synthetic_records
 from ..distortions import find
 from ..errors import InputError
 from ..inner import import_learn2learn
 from ..losses import WeightedSum
-from ..metrics import merit
+from ..metrics import selection_score
 from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..moments import moments, restore_moments
@@ -52,7 +52,7 @@ def metatrain(
     if settings.meta is None:
         raise InputError(f"--config {config}: this method has no meta stage")
     if images is not None:
-        source = revised(source, root=Path(images))
+        source = with_overrides(source, root=Path(images))
     place, out, spec, seed = choose_device(device), Path(out).resolve(), settings.meta, settings.seed
     if spec.engine == "learn2learn":
         import_learn2learn()
@@ -66,7 +66,7 @@ def metatrain(
     if len({record.rating for record in unseen}) < 2 or not training:
         raise InputError(f"--task {task}: hold_out must name some of its distortions, and not all of them")
     validation = draw_shots(unseen, Shots.parse(min(len(unseen), VALIDATION_LIMIT)), seed=seed)
-    loader = Loader(settings.views, OPINION, source_side=source.short_side, seed=seed)
+    loader = Loader(settings.views, KADID_SCALE, source_side=source.short_side, seed=seed)
     read_all(loader, [*pool, *held])
     tasks = meta_tasks(training, source, seed=seed)
     model = build_model(settings)
@@ -97,10 +97,10 @@ def metatrain(
 
     def validate() -> None:
         report = evaluate_on(model, loader, validation, place)
-        earlier = [merit(entry) for entry in facts["history"]]
+        earlier = [selection_score(entry) for entry in facts["history"]]
         facts["history"].append({"step": facts["step"], **report.metrics})
         facts["inner_lr"] = {name.removeprefix(meta.RATE): rate.exp().item() for name, rate in rates.items()}
-        for folder in (best, last) if merit(report.metrics) > max(earlier, default=-math.inf) else (last,):
+        for folder in (best, last) if selection_score(report.metrics) > max(earlier, default=-math.inf) else (last,):
             state = {name: rate.data for name, rate in rates.items()} | moments(optimizer, learned)
             checkpoint.save(folder, model, settings, facts, state if folder == last else {})
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import KADID_SIDE
 from ..data import synthesis
-from ..data.synthetic import human_opinion
+from ..data.synthetic import kadid_mos
 from ..distortions import DISTORTIONS, LEVELS, SMALLEST_SIDE, TID2013, Distortion, compose, distort, find
 from ..errors import InputError
 from ..images import photographs_in, read_image, shrink, to_float, to_uint8, write_png
@@ -72,9 +72,8 @@ def draw_sheet(photo: Path, out: Path, types: Sequence[str] = ("kadid10k",), *, 
                 left = MARGIN + (level - 1) * width
                 noise = torch.Generator().manual_seed(seed)
                 sheet.paste(_middle(distort(image, row.name, level, generator=noise)), (left, top + LINE))
-                opinion = human_opinion(row.name, level)
-                said = "" if opinion is None else f", opinion {opinion:.2f}"
-                caption = f"{level}: {row.amount(level):g}{said}"
+                mos = f", MOS {kadid_mos(row.name, level):.2f}" if row.data_set == "kadid10k" else ""
+                caption = f"{level}: {row.amount(level):g}{mos}"
                 draw.text((left, top + LINE + TILE[1] + 1), caption, "black", font)
             log({})
     try:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from .. import metrics
-from ..config import AdaptSpec, Config, SyntheticTask, TableTask, revised
+from ..config import AdaptSpec, Config, SyntheticTask, TableTask, with_overrides
 from ..data.loading import Loader, SeenLoader
 from ..data.readers import read_table
 from ..data.splits import draw_shots, folds_by_group, split_by_group
-from ..data.synthetic import OPINION, synthetic_records
+from ..data.synthetic import KADID_SCALE, synthetic_records
 from ..errors import InputError
 from ..evaluate import Report, compare, over_trials
 from ..model import checkpoint
@@ -219,7 +219,7 @@ def read_rated(source: TableTask | SyntheticTask) -> Rated:
     records = read_table(source)
     if source.labels is None or source.test_labels is None:
         return Rated(source, records, None)
-    test = read_table(revised(source, labels=source.test_labels, root=source.root or source.labels.parent))
+    test = read_table(with_overrides(source, labels=source.test_labels, root=source.root or source.labels.parent))
     for group in {record.group for record in records} & {record.group for record in test}:
         raise InputError(f"{source.test_labels}: '{group}' is among the training rows of {source.labels} as well")
     return Rated(source, records, test)
@@ -248,7 +248,7 @@ def _choose(protocol: Protocol, draw: Draw, pictures: Loader, candidates: Sequen
                     reports.append(evaluate_on(model, pictures, fold, protocol.device))
                 log({})
             predicted, rated = ([v for r in reports for v in getattr(r, side)] for side in ("predicted", "rated"))
-            merits.append(metrics.merit(metrics.report(predicted, rated)))
+            merits.append(metrics.selection_score(metrics.report(predicted, rated)))
     return merits.index(max(merits))
 
 
@@ -304,7 +304,7 @@ def _qualities(records: Sequence[Record], scale: Scale) -> Tensor:
 def _scale(source: TableTask | SyntheticTask, shots: Sequence[Record]) -> Scale:
     """The task's own scale, or the span of the shots' ratings: never that of the test pictures."""
     if isinstance(source, SyntheticTask):
-        return OPINION
+        return KADID_SCALE
     low, high = source.range or (min(r.rating for r in shots), max(r.rating for r in shots))
     return Scale(high, low) if source.lower_is_better else Scale(low, high)
 

@@ -20,7 +20,7 @@ from fewshot_iqa.distortions import find
 from fewshot_iqa.distortions.draws import Draws
 from fewshot_iqa.distortions.filters import disk_kernel
 from fewshot_iqa.distortions.noise import PATCH, SEARCH
-from fewshot_iqa.recipes.bench import bench_distort
+from fewshot_iqa.studies.bench_distort import bench_distort
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")]
 RANDOM = np.random.default_rng(0)

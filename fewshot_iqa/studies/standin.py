@@ -1,19 +1,58 @@
-"""A stand-in for rated AI-generated images: captioned photographs, distorted, some with another's caption."""
+"""CLIP-AGIQA on a stand-in for rated AI-generated images: captioned photographs, distorted, some with another's
+caption."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import KADID_SIDE, SourceSpec, human_means
+import pandas as pd
+
+from ..config import KADID_SIDE, SourceSpec, kadid_mos_table
+from ..data.synthetic import distortable, kadid_mos
 from ..distortions import distort
 from ..errors import InputError
 from ..images import read_image, read_notes, shrink, to_float, to_uint8, write_png
+from ..pretraining.captions import NOTHING, captioned, held_out
+from ..progress import track
 from ..rng import generator, integer, permutation
-from .captions import NOTHING, captioned, held_out
-from .synthetic import distortable, human_opinion
+from .ablation import ablation
 
 Photograph = tuple[Path, list[str]]  # with its captions
+VERSIONS = 2  # pictures of each photograph
+
+
+def standin(
+    root: str | Path,
+    *,
+    images: str = "semantic/flickr",
+    captions: str = "semantic/flickr_captions.txt",
+    training: int = 200,
+    shots: str | int = "100%",
+    plan: str = "experiments/agiqa_standin",
+    out: str | Path = "runs/agiqa_standin",
+    overrides: Iterable[str] = (),
+    **options: Any,
+) -> dict[str, Any]:
+    """Make captioned, distorted photographs in `out`, and adapt by each variant of the plan on the same draws; what is
+    returned is as `ablation` has it."""
+    pictures = Path(out) / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    parts = photographs(Path(root), SourceSpec(images=images, captions=captions), training)
+    tables = {}
+    with track("pictures", VERSIONS * sum(map(len, parts))) as log:
+        for name, part in zip(("train", "test"), parts, strict=True):
+            rows = []
+            for row in standin_rows(part, pictures, versions=VERSIONS):
+                rows.append(row)
+                log({})
+            tables[name] = pictures / f"{name}.csv"
+            pd.DataFrame(rows).to_csv(tables[name], index=False)
+    known = [f"task.test_labels={tables['test'].resolve()}", "task.range=[1, 5]", "task.alignment_range=[0, 1]"]
+    return ablation(
+        plan, task="csv", root=pictures, labels=tables["train"], shots=shots, out=Path(out) / "cells",
+        overrides=[*known, *overrides], **options,
+    )  # fmt: skip
 
 
 def photographs(
@@ -41,7 +80,7 @@ def standin_rows(
     mean opinion of them, 1 to 5. In turn its own caption is its `prompt`, with `alignment` 1, and that of another
     photograph, with 0. `group` is the photograph. Pictures that are there already are kept.
     """
-    kinds = list(human_means())
+    kinds = list(kadid_mos_table())
     for i, (path, captions) in enumerate(part):
         for version in range(versions):
             noise = generator(seed, "stand-in", path.name, version)
@@ -57,7 +96,7 @@ def standin_rows(
             yield {
                 "image": name,
                 "group": path.stem,
-                "score": human_opinion(kind, level),
+                "score": kadid_mos(kind, level),
                 "prompt": texts[integer(0, len(texts), generator(seed, "caption", path.name, version))].strip(" ."),
                 "alignment": int(matches),
             }

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .images import to_float
-from .losses import soft_cross_entropy
-from .moments import moments, restore_moments
-from .rng import generator
+from ..images import to_float
+from ..losses import soft_cross_entropy
+from ..moments import moments, restore_moments
+from ..rng import generator
 
 if TYPE_CHECKING:
-    from .config import PretrainSpec
+    from ..config import PretrainSpec
 
 ANTONYMS = (
     ("high quality.", "low quality."),
@@ -38,7 +38,7 @@ class Lesson:
     weight: float
 
 
-class Learner(nn.Module):
+class CLIPPretrainer(nn.Module):
     """`clip` with linear maps that are dropped after training.
 
     A probe for quality and kind on the mean of the patch features shows the image tower the way, long before the text
@@ -128,7 +128,7 @@ class Learner(nn.Module):
 
 
 def pretrain(
-    learner: Learner,
+    learner: CLIPPretrainer,
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Any],
     spec: "PretrainSpec",

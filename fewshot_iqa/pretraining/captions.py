@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..config import PretrainSpec, SourceSpec
+from ..data.synthetic import IDENTITY, composed_quality
 from ..distortions import DISTORTIONS, SMALLEST_SIDE, compose, find
 from ..errors import InputError
 from ..images import enlarge, photographs_in, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator, integer, key_seed
-from .synthetic import IDENTITY, composed_quality
 
 QUALITIES = ("bad", "poor", "fair", "good", "excellent")
 CLEAN = "no distortion"

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..config import AblationSpec, load_experiment
 from ..errors import InputError
-from .curve import curve
+from ..recipes.curve import curve
 
 
 def ablation(plan: str, *, shots: str | int = "20%", overrides: Iterable[str] = (), **options: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ With prompts for the text alone, the image tower says of a picture what it alway
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +15,35 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .. import meta, metrics, rng
+from .. import meta, metrics
 from ..config import (
     Config,
     MetaVsNoneSpec,
     SyntheticTask,
-    human_means,
     load_config,
     load_experiment,
     load_task,
-    revised,
+    with_overrides,
 )
-from ..data.captions import held_out
 from ..data.episodes import meta_tasks
 from ..data.loading import Loader, SeenLoader
-from ..data.splits import draw_shots, split_by_group
-from ..data.synthetic import OPINION, photographs, synthetic_records
+from ..data.splits import draw_shots
+from ..data.synthetic import KADID_SCALE
 from ..errors import InputError
 from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import quiet, track
+from ..recipes import cells
+from ..recipes.common import build_model, choose_device, evaluate_on
+from ..recipes.figures import drawn_figure
+from ..recipes.learning import learn
+from ..recipes.metatraining import meta_step
 from ..types import Record, Shots
-from . import cells
-from .common import build_model, choose_device, evaluate_on
-from .figures import drawn_figure
-from .learning import learn
-from .metatraining import meta_step
+from .meta_vs_none_data import Pictures, draw_photographs, draw_pictures, every_picture
 
 BASELINES = ("random", "joint")
 SEEN = "seen.safetensors"  # what the image tower said of the pictures
 Results = dict[str, dict[str, float | None]]  # of one arm: {steps: {shots: SRCC}}
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What one run sees: no photograph is in two of these lists, no distortion in `training` and another."""
-
-    training: list[Record]
-    pool: list[Record]
-    test: list[Record]
 
 
 def meta_vs_none(
@@ -78,7 +67,7 @@ def meta_vs_none(
     spec, place, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
     task = load_task("synthetic")
     assert isinstance(task, SyntheticTask)
-    source = revised(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
+    source = with_overrides(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
     methods = {arm: _method(spec, arm, 0) for arm in spec.arms}
     first = next(iter(methods.values()))
     model, pretrained = checkpoint.build(first), _pretrained(first.clip)
@@ -114,52 +103,6 @@ def meta_vs_none(
     return found | {"plan": plan, "arms": arms, "versions": checkpoint.versions()}
 
 
-def held_types(spec: MetaVsNoneSpec, choice: int) -> list[str]:
-    """The distortions of one choice: disjoint ones, as long as there are enough."""
-    names = list(human_means())
-    rounds, place = divmod(choice * spec.held_types, len(names) - len(names) % spec.held_types)
-    order = rng.permutation(len(names), rounds, "held-out distortions")
-    return [names[i] for i in order[place : place + spec.held_types]]
-
-
-def draw_photographs(spec: MetaVsNoneSpec, source: SyntheticTask) -> list[Path]:
-    """`spec.photographs` of the folder's, the same ones each time; the share to be held out is of those that
-    `fsiqa pretrain` never reads, as far as they go."""
-    each = photographs(source)
-    if spec.photographs is None or spec.photographs >= len(each):
-        return each
-    drawn = [each[i] for i in rng.permutation(len(each), 0, "photographs")]
-    unseen = [path for path in drawn if held_out(path)][: round(spec.held_photographs * spec.photographs)]
-    return unseen + [path for path in drawn if not held_out(path)][: spec.photographs - len(unseen)]
-
-
-def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, *, pretrained: bool) -> Pictures:
-    """The pictures of one run.
-
-    Of the photographs, those that `fsiqa pretrain` never reads and others up to `held_photographs` are held out; with a
-    CLIP that is `pretrained` so, only the former are adapted to and tested on.
-    """
-    each = draw_photographs(spec, source)
-    unseen = {path for path in each if held_out(path)}
-    others = [path for path in each if path not in unseen]
-    count = max(0, round(spec.held_photographs * len(each)) - len(unseen))
-    drawn = {others[i] for i in rng.permutation(len(others), seed, "held-out photographs")[:count]}
-    target = unseen if pretrained else unseen | drawn
-    trained = set(others) - drawn
-    if len(target) < 2 or len(trained) < 2:
-        raise InputError(f"{source.root}: too few photographs: at least two to train on, and two held out")
-    held = held_types(spec, choice)
-    seen = [name for name in human_means() if name not in held]
-    training = synthetic_records(source.model_copy(update={"distortions": seen}))
-    known = synthetic_records(source.model_copy(update={"distortions": held}))
-    pool, test = split_by_group([r for r in known if r.path in target], 0.5, seed=seed)
-    return Pictures(
-        [record for record in training if record.path in trained],
-        pool,
-        draw_shots(test, Shots.parse(min(spec.test, len(test))), seed=seed),
-    )
-
-
 def _pretrained(clip: str) -> bool:
     """Whether a CLIP is of the embedded architecture."""
     return Path(clip.partition(":")[0]).stem in ("tiny", "tiny_clip")
@@ -175,20 +118,11 @@ def _method(spec: MetaVsNoneSpec, arm: str, seed: int) -> Config:
     return settings
 
 
-def _every_picture(spec: MetaVsNoneSpec, source: SyntheticTask) -> dict[Path, list[Record]]:
-    """All pictures of each photograph."""
-    each: dict[Path, list[Record]] = {path: [] for path in draw_photographs(spec, source)}
-    for record in synthetic_records(source):
-        if record.path in each:
-            each[record.path].append(record)
-    return each
-
-
 def _look(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Config, workers: int, place: str) -> None:
     """Write what the image tower says of every picture, (R, V, D), if that is not there."""
     if file.is_file():
         return
-    each = _every_picture(spec, source).values()
+    each = every_picture(spec, source).values()
     looks = []
     with track("photographs", len(each)) as log:
         jobs = (delayed(_look_at)(settings, source, records, place) for records in each)
@@ -201,7 +135,7 @@ def _look(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Con
 
 def _look_at(settings: Config, source: SyntheticTask, records: list[Record], place: str) -> Tensor:
     """(R, V, D) of pictures of one photograph."""
-    loader, model = Loader(settings.views, OPINION, source_side=source.short_side), build_model(settings).to(place)
+    loader, model = Loader(settings.views, KADID_SCALE, source_side=source.short_side), build_model(settings).to(place)
     with torch.inference_mode():
         looks = [model.look(batch.images.to(place)).cpu() for batch in loader.fixed_batches(records)]
     return torch.cat(looks)
@@ -209,7 +143,7 @@ def _look_at(settings: Config, source: SyntheticTask, records: list[Record], pla
 
 def _seen(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask) -> dict[Record, Tensor]:
     """What `_look` wrote, of each picture (V, D)."""
-    every = [record for records in _every_picture(spec, source).values() for record in records]
+    every = [record for records in every_picture(spec, source).values() for record in records]
     return dict(zip(every, load_file(file)["seen"], strict=True))
 
 
@@ -218,7 +152,7 @@ def _read_out(seen: dict[Record, Tensor], learned: list[Record], test: list[Reco
     from sklearn.linear_model import RidgeCV  # takes a second to import
 
     x, new = (normalize(torch.stack([seen[r] for r in part]), dim=-1).mean(dim=1).numpy() for part in (learned, test))
-    y, rated = ([OPINION.quality(record.rating) for record in part] for part in (learned, test))
+    y, rated = ([KADID_SCALE.quality(record.rating) for record in part] for part in (learned, test))
     return metrics.srcc(RidgeCV(np.logspace(-2, 3, 6)).fit(x, y).predict(new), rated)
 
 
@@ -243,9 +177,9 @@ def _run(
     first = next(iter(methods.values()))
     pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(first.clip))
     if same:
-        loader: Loader = SeenLoader(first.views, OPINION, _seen(folder / SEEN, spec, source))
+        loader: Loader = SeenLoader(first.views, KADID_SCALE, _seen(folder / SEEN, spec, source))
     else:
-        loader = Loader(first.views, OPINION, source_side=source.short_side, seed=seed)
+        loader = Loader(first.views, KADID_SCALE, source_side=source.short_side, seed=seed)
     for arm, settings in methods.items():
         try:
             with quiet():

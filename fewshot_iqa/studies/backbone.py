@@ -11,20 +11,20 @@ import numpy as np
 import torch
 
 from .. import metrics
-from ..config import KADID_SIDE, BranchSpec, Config, load_config, load_pretrain, load_task, revised
-from ..data.captions import KINDS, NOTHING, captioned, held_out
+from ..config import KADID_SIDE, BranchSpec, Config, load_config, load_pretrain, load_task, with_overrides
 from ..data.loading import Loader
-from ..data.synthetic import OPINION, human_opinion
-from ..distortions import DISTORTIONS, LEVELS, TID2013
+from ..data.synthetic import KADID_SCALE, kadid_mos
+from ..distortions import DISTORTIONS, LEVELS, TID2013, Distortion
 from ..errors import InputError
 from ..model.backbone import load_clip
 from ..model.quality import QualityModel
+from ..pretraining.captions import KINDS, NOTHING, captioned, held_out
 from ..progress import track
+from ..recipes.adaptation import SHIPPED, fits
+from ..recipes.common import build_model, choose_device
+from ..recipes.protocol import Cache, Protocol, Rated, draw_trials, read_rated, run_trial, summary
 from ..rng import permutation
 from ..types import Batch, Record, Shots
-from .adaptation import SHIPPED, fits
-from .common import build_model, choose_device
-from .protocol import Cache, Protocol, Rated, draw_trials, read_rated, run_trial, summary
 
 SHOTS = (10, 20, 50, 100, 200, 400, 1000, 2000)
 UNSEEN_PHOTOGRAPHS = 24  # of the held-out ones; 125 synthetic pictures of each
@@ -50,7 +50,7 @@ def backbone(
     thread of the processor.
     """
     root, place = Path(root), choose_device(device)
-    task = revised(load_task("biq2021"), root=root / "biq2021")
+    task = with_overrides(load_task("biq2021"), root=root / "biq2021")
     rated = read_rated(task)
     pool, test = rated.records, rated.test
     assert test is not None
@@ -140,12 +140,12 @@ def _told(
     model = build_model(settings).to(place)
 
     real, _ = _ask(model, settings, test, "kind", place)
-    kadid = [r for path in clean for row in DISTORTIONS for r in _levels(path, row.name)]
+    kadid = [r for path in clean for row in DISTORTIONS for r in _levels(path, row)]
     synthetic, kinds = _ask(model, settings, kadid, "kind", place)
     right = [KINDS[k] == str(r.distortion).replace("_", " ") for k, r in zip(kinds, kadid, strict=True)]
     by_type = []
     for row in TID2013:
-        records = [r for path in clean[: UNSEEN_PHOTOGRAPHS // 3] for r in _levels(path, row.name)]
+        records = [r for path in clean[: UNSEEN_PHOTOGRAPHS // 3] for r in _levels(path, row)]
         seen, _ = _ask(model, settings, records, "kind", place)
         by_type.append(metrics.srcc(seen, [-float(r.level or 0) for r in records]))
     _, best = _ask(model, settings, [Record(path, 0.0, str(path)) for path, _ in shown], "content", place)
@@ -163,9 +163,17 @@ def _told(
     }
 
 
-def _levels(path: Path, name: str) -> list[Record]:
+def _levels(path: Path, row: Distortion) -> list[Record]:
+    """One record per level; the rating of a type that KADID-10k lacks is 0, and not used."""
     return [
-        Record(path, human_opinion(name, level) or 0.0, str(path), name, level, apply=((name, level),))
+        Record(
+            path,
+            kadid_mos(row.name, level) if row.data_set == "kadid10k" else 0.0,
+            group=str(path),
+            distortion=row.name,
+            level=level,
+            apply=((row.name, level),),
+        )
         for level in LEVELS
     ]
 
@@ -175,7 +183,7 @@ def _ask(
     model: QualityModel, settings: Config, records: Sequence[Record], branch: str, place: str
 ) -> tuple[list[float], list[int]]:
     """Quality, and the best phrase of `branch`, of each record."""
-    loader = Loader(settings.views, OPINION, source_side=KADID_SIDE if records[0].apply else None, cache_bytes=0)
+    loader = Loader(settings.views, KADID_SCALE, source_side=KADID_SIDE if records[0].apply else None, cache_bytes=0)
     state = model.encode_prompts()
     qualities: list[float] = []
     best: list[int] = []

@@ -16,8 +16,8 @@ from ..errors import InputError
 from ..images import read_image, to_float
 from ..losses import WeightedSum, gradients_by_name
 from ..progress import track
+from ..recipes.common import build_model, choose_device
 from ..types import Batch
-from .common import build_model, choose_device
 
 KADID_SIZE = (384, 512)
 CROP = 224
