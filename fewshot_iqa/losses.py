@@ -1,14 +1,14 @@
-"""Losses over `Output` and targets. Every function returns the mean over the batch."""
+"""Losses over a `Prediction` and targets. Every function returns the mean over the batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .types import Output, Params
+from .types import Params, Prediction
 
 if TYPE_CHECKING:
     from .config import LossTerm
@@ -35,6 +35,26 @@ def label_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return each.sum() / target.sum().clamp(min=1)
 
 
+class Loss(Protocol):
+    """A loss, and the text branches that it reads."""
+
+    @property
+    def branches(self) -> Sequence[str]: ...
+
+    def __call__(self, prediction: Prediction, targets: Mapping[str, Tensor], /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class FunctionLoss:
+    """A function of a prediction and the targets {name: (B,)}, among them `quality`, as a loss."""
+
+    function: Callable[[Prediction, Mapping[str, Tensor]], Tensor]
+    branches: Sequence[str] = ()
+
+    def __call__(self, prediction: Prediction, targets: Mapping[str, Tensor]) -> Tensor:
+        return self.function(prediction, targets)
+
+
 @dataclass(frozen=True)
 class WeightedSum:
     """Σ weight · term over the configured terms, towards `targets["quality"]` or another of the targets."""
@@ -46,16 +66,16 @@ class WeightedSum:
         """The branches that the model has to compute."""
         return [term.branch for term in self.terms if term.branch]
 
-    def __call__(self, output: Output, targets: Mapping[str, Tensor]) -> Tensor:
-        return torch.stack([term.weight * _term(term, output, targets) for term in self.terms]).sum()
+    def __call__(self, prediction: Prediction, targets: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([term.weight * _term(term, prediction, targets) for term in self.terms]).sum()
 
 
-def _term(term: "LossTerm", output: Output, targets: Mapping[str, Tensor]) -> Tensor:
+def _term(term: "LossTerm", prediction: Prediction, targets: Mapping[str, Tensor]) -> Tensor:
     wanted = targets[term.target or "quality"]
     if term.branch is None:
         measure = F.mse_loss if term.kind == "mse" else F.smooth_l1_loss
-        return measure(output.quality, wanted)
-    logits = output.logits[term.branch]
+        return measure(prediction.mean, wanted)
+    logits = prediction.logits[term.branch]
     if term.kind == "cross_entropy":
         return label_cross_entropy(logits, wanted)
     known = wanted.isfinite() & logits.isfinite().all(dim=-1)  # nan where a picture has no such rating or no prompt

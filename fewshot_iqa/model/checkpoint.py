@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..config import Config, dump, read_config, read_yaml
+from ..config import Config, dump
 from ..errors import InputError
-from ..resources import METATRAINED, SHIPPED
+from ..resources import METATRAINED, SHIPPED, is_checkpoint
 from . import formats
 from .clip import shared_clip
+from .formats import CONFIG, PROVENANCE, WEIGHTS, read_checkpoint_config, require_checkpoint
 from .quality import QualityModel
 
-CONFIG, WEIGHTS, PROVENANCE = "config.yaml", "weights.safetensors", "provenance.json"
 STATE = "state.safetensors"  # of an unfinished training
 
 
@@ -68,7 +68,7 @@ def save(
 
 def load(folder: Path, device: str = "cpu", head: Any = None) -> tuple[QualityModel, Config, dict[str, Any]]:
     """The model, configuration and provenance of a checkpoint; InputError as for `overlay`."""
-    settings = config(folder)
+    settings = read_checkpoint_config(folder)
     model = build(settings, device, head)
     return model, settings, overlay(model, folder)
 
@@ -88,7 +88,7 @@ def recover(folder: Path) -> None:
 
 def provenance(folder: Path) -> dict[str, Any]:
     """Where a checkpoint comes from: task, seeds, parent, metrics, base CLIP, versions."""
-    _require(folder)
+    require_checkpoint(folder)
     try:
         found = dict(json.loads((folder / PROVENANCE).read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -96,23 +96,9 @@ def provenance(folder: Path) -> dict[str, Any]:
     return formats.upgrade_provenance(found)
 
 
-def config(folder: Path, overrides: Iterable[str] = ()) -> Config:
-    """The configuration of a checkpoint."""
-    _require(folder)
-    data = read_yaml(folder / CONFIG)
-    return read_config(formats.upgrade_config(data), overrides, str(folder / CONFIG))
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """Whether `folder` was written by metatrain or adapt, be it whole or not."""
-    return any((folder / name).is_file() for name in (WEIGHTS, PROVENANCE))
-
-
-def start_of(settings: Config, start: str | Path | None) -> Path | None:
-    """The checkpoint that `start` names: a folder, "shipped", or "none" for fresh prompts (None). By default the first
-    of `runs/metatrain` and the shipped prompts that fits the method, where it has a meta stage."""
-    if start is not None:
-        return None if start == "none" else SHIPPED if start == "shipped" else Path(start)
+def default_start(settings: Config) -> Path | None:
+    """The first of `runs/metatrain` and the shipped prompts that fits a method with a meta stage; None for fresh
+    prompts."""
     if settings.meta is None:
         return None
     return next((folder for folder in (METATRAINED, SHIPPED) if fits(folder, settings)), None)
@@ -122,20 +108,20 @@ def fits(folder: Path, settings: Config) -> bool:
     """Whether `folder` is a checkpoint of a method's prompts on its CLIP."""
     if not is_checkpoint(folder):
         return False
-    found = config(folder)
+    found = read_checkpoint_config(folder)
     same = found.model == settings.model and (found.head == settings.head or not settings.head.needs_gradients)
     return same and provenance(folder)["base"] == shared_clip(settings.clip).fingerprint
 
 
 def fingerprint(folder: Path) -> str:
     """A hash of the weights of a checkpoint."""
-    _require(folder)
+    require_checkpoint(folder)
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
 
 
 def copy(source: Path, target: Path) -> None:
     """Put a whole checkpoint in the place of another."""
-    _require(source)
+    require_checkpoint(source)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(source, part)
@@ -155,7 +141,7 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
             "or begin anew (metatrain with this CLIP, or adapt --from none)"
         )
     weights = formats.upgrade_weights(_read(path))
-    if config(folder).head.kind != model.head_spec.kind:
+    if read_checkpoint_config(folder).head.kind != model.head_spec.kind:
         weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
     headed = any(name.startswith("head.") for name in weights)
     if data := {name.removeprefix("head."): weights[name] for name in weights if name.startswith("head.train_")}:
@@ -205,12 +191,6 @@ def require_room(*folders: Path) -> None:
             raise InputError(f"--out {folder}: {folder.parent} is not writable")
         if folder.exists() and not (folder / PROVENANCE).is_file() and (folder.is_file() or any(folder.iterdir())):
             raise InputError(f"--out {folder}: holds something else than a checkpoint; name a folder of its own")
-
-
-def _require(folder: Path) -> None:
-    for name in (CONFIG, WEIGHTS, PROVENANCE):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder}: not a checkpoint: it holds no {name}")
 
 
 def versions() -> dict[str, str]:

@@ -1,11 +1,35 @@
-"""Checkpoints of earlier formats, read as the present one."""
+"""The files of a checkpoint, and earlier formats read as the present one. Imports no torch."""
 
-from typing import Any
+from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import Config, read_config, read_yaml
+from ..errors import InputError
+from ..resources import CHECKPOINT_FILES
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERSION = 2
+CONFIG, WEIGHTS, PROVENANCE = CHECKPOINT_FILES
 _WEIGHTS = {"head.inputs": "head.train_x", "head.quality": "head.train_y"}
+
+
+def require_checkpoint(folder: Path) -> None:
+    """InputError unless `folder` holds a whole checkpoint."""
+    for name in CHECKPOINT_FILES:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: not a checkpoint: it holds no {name}")
+
+
+def read_checkpoint_config(folder: Path, overrides: Iterable[str] = ()) -> Config:
+    """The configuration of a checkpoint."""
+    require_checkpoint(folder)
+    path = folder / CONFIG
+    return read_config(upgrade_config(read_yaml(path)), overrides, str(path))
 
 
 def upgrade_config(data: Any) -> Any:

@@ -1,171 +1,160 @@
 """The recipes of adapt, and of loading what training makes."""
 
-import json
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .. import resources
-from ..config import Config, SyntheticTask, TableTask, load_task, with_overrides
-from ..data.readers import read_prompts as read_prompts
-from ..errors import InputError
+from ..config import Config, CustomSpec
+from ..features import FeatureCache
+from ..losses import FunctionLoss
 from ..model import checkpoint
-from ..model.quality import QualityModel
-from ..progress import say
+from ..resources import SHIPPED
 from ..score import Scorer
 from ..types import Scale, Shots
-from .common import METATRAINED, Result, build_model, choose_device, count_labels, read_all, read_settings
-from .protocol import Cache, Protocol, by_picture, draw_trials, loader_of, read_rated, run_trial, summary
+from .common import Result, choose_device, count_labels, read_all, read_settings
+from .draws import Draw, draw_all, draw_trials
+from .results import agreement, by_picture, summarize
+from .sources import TableOptions, read_source, source_name, warn_guessed_scale
+from .starts import find_method, find_start
+from .trial import Method, loader_of, run_trial
 
-SHIPPED = resources.asset("grmp")  # where adapt looks for prompts next: meta-trained on synthetic pictures
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@dataclass(frozen=True)
+class Adapted(Result):
+    """An adapted `model`, ready to score, saved in `out`.
+
+    `metrics`: those of each draw with a test (`trials`), their `median` and interquartile range (`iqr`), and, where the
+    model learned from all ratings, the `agreement` of out-of-fold predictions in the ratings' units. `pictures` has a row
+    for each picture, with its rating and what a model that did not learn from it predicted.
+    """
+
+    model: Scorer
+    metrics: dict[str, Any]
+    pictures: pd.DataFrame
 
 
 def adapt(
-    config: str | None = None,
+    config: str | Path | None = None,
     *,
-    task: str = "demo",
-    shots: str | int = "20%",
+    task: str | None = None,
+    shots: str | int | None = None,
     start: str | Path | None = None,
-    root: str | Path | None = None,
-    labels: str | Path | None = None,
-    image_column: str | None = None,
-    score_column: str | None = None,
-    group: str | None = None,
-    lower_is_better: bool = False,
-    test: float | None = None,
-    folds: int | None = None,
+    head: Any = None,
+    loss: Callable[..., Any] | None = None,
     seeds: int = 1,
     clip: str | None = None,
     out: str | Path = "runs/adapt",
     seed: int | None = None,
     device: str | None = None,
+    cache: str | Path | None = None,
     overrides: Iterable[str] = (),
-) -> Result:
-    """Adapt to a few rated pictures and test once on pictures of other groups; again for each of `seeds`.
+    **table: Unpack[TableOptions],
+) -> Adapted:
+    """Learn from rated pictures, and save the model in `out`.
 
-    `start` is the checkpoint to begin from, or "none" for fresh prompts of `config`. By default it is the first of
-    `runs/metatrain` and the shipped prompts that has the CLIP and the prompts of `config`, if any has. Nothing is
-    chosen on the test pictures. A seed draws its own shots, and its own split where the task has no test rows; the
-    facts hold the figures of each and their median and interquartile range, `out` the checkpoint of the first, and
-    `pictures` a row for each shot and each test picture of each seed.
+    Without `shots`, from all of them; the agreement is that of out-of-fold predictions, over five folds of whole groups
+    (each group in turn, below 25 pictures), or on the task's own test rows. With `shots`, a number or a share such as
+    "20%", by the protocol of the studies: so many are drawn from the training pool, and the test is on pictures of other
+    groups, once, for each of `seeds`; `out` keeps the model of the first.
+
+    `config` is a method from `fsiqa configs` or a .yaml file. `start` is the checkpoint that its prompts come from,
+    "shipped", or "none" for fresh ones; by default the first of `runs/metatrain` and the shipped prompts that fits.
+    `head` is an object with `fit` and `predict` in the place of the configuration's, `loss` a function of a
+    `Prediction` and the targets in the place of its terms. Features are kept in the folder `cache`. `table` is as
+    for `TableOptions`. InputError where anything does not fit.
+
+    Example:
+        >>> result = adapt(labels="ratings.csv", root="photos")  # doctest: +SKIP
+        >>> result.model.score("photo.jpg")  # doctest: +SKIP
     """
-    wanted, method = Shots.parse(shots), config
-    if config is None:
-        own = METATRAINED if is_checkpoint(METATRAINED) else None
-        if start is not None:
-            own = None if start == "none" else Path(start)
-        method, config = ("grmp", "grmp") if own is None else (str(own), str(checkpoint.config_file(own)))
-    settings, task_overrides = read_settings(config, clip, seed, overrides)
-    if method != config:
-        say(f"{method}: {settings.description}")
-    source = rated_pictures(
-        task, task_overrides, root=root, labels=labels, image_column=image_column, score_column=score_column,
-        group=group, lower_is_better=lower_is_better, test=test, folds=folds,
-    )  # fmt: skip
-    place, out = choose_device(device), Path(out).resolve()
-    checkpoint.require_room(out)
-    parent = start_of(settings, start)
-    protocol = Protocol(settings, source, parent, place)
-    rated = read_rated(source)
-    drawn = draw_trials(rated, wanted, range(settings.seed, settings.seed + seeds), folds)
-    read_all(loader_of(protocol, drawn[0]), [record for draw in drawn for record in (*draw.shots, *draw.test)])
+    wanted, task = None if shots is None else Shots.parse(shots), source_name(task, **table)
+    label, source, changes = find_method(config, start, task)
+    settings, for_task = read_settings(source, clip, seed, [*changes, *overrides])
+    if head is not None:
+        settings = settings.model_copy(update={"head": CustomSpec(kind="custom", name=type(head).__name__)})
+    rated, folder = read_source(task, for_task, **table), Path(out).resolve()
+    checkpoint.require_room(folder)
+    parent = find_start(start) if start is not None else checkpoint.default_start(settings)
+    method = Method(settings, parent, choose_device(device), head, FunctionLoss(loss) if loss else None)
 
-    counts = count_labels([settings], drawn[0].shots)
-    earlier = checkpoint.facts(parent).get("labels", {}) if parent else {}
-    facts = {
+    if wanted is None:
+        drawn = draw_all(rated, settings.seed, table.get("folds"))
+    else:
+        drawn = draw_trials(rated, wanted, range(settings.seed, settings.seed + seeds), table.get("folds"))
+    kept = drawn[-1 if wanted is None else 0]
+    if rated.source.kind == "table" and rated.source.range is None:
+        warn_guessed_scale(kept.scale, len(kept.shots))
+    read_all(loader_of(method, kept), [record for draw in drawn for record in draw.pictures])
+    provenance = {
         "stage": "adapt",
+        "method": label,
         "task": task,
-        "source": source.model_dump(mode="json"),
-        "labels": {target: count + earlier.get(target, 0) for target, count in counts.items()},
-        "start": str(parent.resolve()) if parent else "fresh prompts" if settings.model.learned else "the CLIP alone",
+        "source": rated.source.model_dump(mode="json"),
+        "labels": _labels_learned(settings, kept, parent),
+        "start": str(parent.resolve()) if parent else "fresh prompts" if settings.model.has_prompts else "the CLIP alone",
+        "scale": [kept.scale.worst, kept.scale.best],
     }
-    trials: list[dict[str, Any]] = []
-    pictures: list[dict[str, Any]] = []
-    cache: Cache = {}
+
+    memory = FeatureCache(cache)
+    entries, rows = [], []
     for draw in drawn:
-        trial = run_trial(protocol, draw, cache)
-        if not trials:
-            scale = [draw.scale.worst, draw.scale.best]
-            checkpoint.save(out, trial.model, trial.settings, facts | {"scale": scale} | trial.entry)
-        trials.append(trial.entry)
-        pictures += by_picture(draw, trial.report)
-    return Result(
-        out,
-        {
-            "task": task,
-            "method": method,
-            "shots": wanted.text,
-            "start": facts["start"],
-            "seeds": trials,
-            **summary(trials),
-            "config": settings.model_dump(mode="json"),
-            "versions": checkpoint.versions(),
-        },
-        pd.DataFrame(pictures).dropna(axis="columns", how="all"),
-    )
+        trial = run_trial(method, draw, memory)
+        if draw is kept:
+            learned = trial
+        if draw.test:
+            entries.append(trial.entry)
+            rows += by_picture(draw, trial.report, shots=wanted is not None)
+    pictures = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    agreed = agreement(pictures, seed=settings.seed) if wanted is None and rows else None
+    checkpoint.save(folder, learned.model, learned.settings, provenance | learned.entry | {"agreement": agreed})
+    found = {
+        "task": task,
+        "method": label,
+        "shots": wanted.text if wanted else "all",
+        "start": provenance["start"],
+        "trials": entries,
+        **summarize(entries),
+        "agreement": agreed,
+        "config": settings.model_dump(mode="json"),
+        "versions": checkpoint.versions(),
+    }
+    return Adapted(folder, checkpoint.provenance(folder), load(folder, device=device, head=head), found, pictures)
 
 
-def rated_pictures(
-    task: str,
-    overrides: Iterable[str],
+def _labels_learned(settings: Config, draw: Draw, parent: Path | None) -> dict[str, int]:
+    """{classes: how many pictures had such labels}, of the shots and of what the checkpoint before learned from."""
+    earlier = checkpoint.provenance(parent).get("labels", {}) if parent else {}
+    return {target: n + earlier.get(target, 0) for target, n in count_labels([settings], draw.shots).items()}
+
+
+def load(
+    folder: str | Path = SHIPPED,
     *,
-    root: str | Path | None = None,
-    labels: str | Path | None = None,
-    image_column: str | None = None,
-    score_column: str | None = None,
-    group: str | None = None,
-    lower_is_better: bool = False,
-    test: float | None = None,
-    folds: int | None = None,
-) -> TableTask | SyntheticTask:
-    """A task with the options of a command; InputError where they do not go together."""
-    columns = {"columns.image": image_column, "columns.score": score_column, "columns.group": group}
-    table = columns | {"lower_is_better": lower_is_better or None}
-    changes = [f"{key}={json.dumps(value)}" for key, value in table.items() if value is not None]
-    source = load_task(task, [*overrides, *changes])
-    if labels is not None and isinstance(source, SyntheticTask):
-        raise InputError(f"--labels: the task '{task}' makes its own labels; use --task csv for a table")
-    if test is not None and folds is not None:
-        raise InputError("--test and --folds: give one of them")
-    tables = {"labels": labels} if isinstance(source, TableTask) else {}
-    source = with_overrides(source, root=root, test=test, **tables)
-    for option, value in (("--test", test), ("--folds", folds)):
-        if value is not None and isinstance(source, TableTask) and source.test_labels:
-            raise InputError(f"{option} {value:g}: the task '{task}' has test rows of its own")
-    return source
+    device: str | None = None,
+    head: Any = None,
+    cache: str | Path | None = None,
+) -> Scorer:
+    """A checkpoint ready to score images; by default the shipped one, which is adapted to no ratings.
 
+    `head` is that of a model that was fitted with a head from Python. Features are kept in the folder `cache`.
 
-def load(folder: str | Path = SHIPPED, *, device: str | None = None) -> Scorer:
-    """A checkpoint ready to score images; by default the shipped one, which is adapted to no ratings."""
+    Example:
+        >>> model = load()
+        >>> from sklearn.datasets import load_sample_image
+        >>> 0 < model.score(load_sample_image("china.jpg")) < 1
+        True
+    """
     place = choose_device(device)
-    model, settings, facts = checkpoint.load(Path(folder))
-    scale = Scale(*facts["scale"]) if "scale" in facts else None
-    labels = facts.get("labels", {})
-    explaining = [branch for target, branch in settings.labels.items() if labels.get(target)]
-    return Scorer(model.to(place), settings.views, scale, place, explaining)
-
-
-def start_of(settings: Config, start: str | Path | None) -> Path | None:
-    """The checkpoint that `start` names; by default the first place with meta-trained prompts that are this method's,
-    on its CLIP. None is for fresh prompts."""
-    if start is not None:
-        return None if start == "none" else Path(start)
-    if settings.meta is None:
-        return None
-    model = build_model(settings)
-    return next((folder for folder in (METATRAINED, SHIPPED) if fits(folder, model)), None)
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """Whether `folder` was written by metatrain or adapt, be it whole or not."""
-    return any((folder / name).is_file() for name in (checkpoint.WEIGHTS, checkpoint.PROVENANCE))
-
-
-def fits(folder: Path, model: QualityModel) -> bool:
-    """Whether `folder` is a checkpoint of this model's prompts on this model's CLIP."""
-    if not is_checkpoint(folder):
-        return False
-    same = checkpoint.config(folder).model in (model.spec, model.spec.phrased)
-    return same and checkpoint.facts(folder)["base"] == model.clip.fingerprint
+    model, settings, provenance = checkpoint.load(Path(folder), place, head)
+    scale = Scale(*provenance["scale"]) if "scale" in provenance else None
+    learned = provenance.get("labels", {})
+    explained = [branch for target, branch in settings.label_branches.items() if learned.get(target)]
+    return Scorer(model, settings.views, scale, explained, FeatureCache(cache))

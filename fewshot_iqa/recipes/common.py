@@ -1,4 +1,4 @@
-"""What the recipes have in common: settings, device, model, one reading of every picture, one honest test."""
+"""What the recipes have in common: settings, device, one reading of every picture, one honest test."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -6,44 +6,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
-from .. import rng
-from ..config import Config, load_config
-from ..data.labels import labelled
+from ..config import Config, load_config, split_overrides
 from ..data.loading import Loader
+from ..data.targets import labelled
 from ..errors import InputError
-from ..evaluate import Report, evaluate
-from ..model import checkpoint
-from ..model.backbone import portable
+from ..evaluation import Report, evaluate_batches
+from ..model.formats import read_checkpoint_config
 from ..model.quality import QualityModel
 from ..progress import say, track
+from ..resources import is_checkpoint, portable
 from ..types import Record
-
-METATRAINED = Path("runs/metatrain")  # where metatrain writes, and adapt looks for prompts, if told nothing
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training command found: the checkpoint's folder, its provenance with all figures, and what adapt tells of
-    each of the `pictures`."""
+    """A training command's checkpoint folder, and its provenance with all metrics."""
 
     out: Path
-    facts: dict[str, Any]
-    pictures: pd.DataFrame | None = None
+    provenance: dict[str, Any]
 
 
 def read_settings(
-    config: str, clip: str | None, seed: int | None, overrides: Iterable[str]
+    config: str | Path, clip: str | None, seed: int | None, overrides: Iterable[str]
 ) -> tuple[Config, list[str]]:
-    """The method's configuration, and the overrides that were for the task (`task.*`)."""
-    overrides = list(overrides)
-    mine = [text for text in overrides if not text.startswith("task.")]
-    mine += [f"clip={json.dumps(clip)}"] if clip else []
-    mine += [f"seed={seed}"] if seed is not None else []
-    settings = load_config(config, mine)
-    for_task = [text.removeprefix("task.") for text in overrides if text.startswith("task.")]
+    """The configuration of a method, or of a checkpoint, and the overrides that were for the task (`task.*`)."""
+    own, for_task = split_overrides(overrides)
+    own += [f"clip={json.dumps(clip)}"] if clip else []
+    own += [f"seed={seed}"] if seed is not None else []
+    folder = Path(config)
+    settings = read_checkpoint_config(folder, own) if is_checkpoint(folder) else load_config(str(config), own)
     return settings.model_copy(update={"clip": portable(settings.clip)}), for_task
 
 
@@ -57,12 +50,6 @@ def choose_device(name: str | None) -> str:
     return name
 
 
-def build_model(settings: Config) -> QualityModel:
-    """A fresh model of a method, its prompts drawn from the method's seed."""
-    with rng.scoped(settings.seed, "init"):
-        return checkpoint.build(settings)
-
-
 def read_all(loader: Loader, records: Sequence[Record]) -> None:
     """Read every picture once, so that a broken file is found before anything is trained."""
     each = list({record.path: record for record in records}.values())
@@ -73,7 +60,7 @@ def read_all(loader: Loader, records: Sequence[Record]) -> None:
 
 
 def count_labels(methods: Iterable[Config], records: Collection[Record]) -> dict[str, int]:
-    """{target: how many pictures have it}, of the terms of the losses that need labels; says what is missing."""
+    """{target: how many pictures have it}, of the terms of the losses that need labels; says which are missing."""
     wanted = dict.fromkeys(term.target for settings in methods for term in settings.loss if term.target)
     counts = {str(target): sum(labelled(record, target) for record in records) for target in wanted}
     for target, count in counts.items():
@@ -89,12 +76,11 @@ def evaluate_on(
     model: QualityModel,
     loader: Loader,
     records: Sequence[Record],
-    device: str,
     title: str = "validating",
     labels: Mapping[str, str] = {},
     alignment: Sequence[str] = (),
 ) -> Report:
     with track(title, -(-len(records) // loader.views.at_once)) as log:
-        batches = (batch.to(device) for batch in loader.fixed_batches(records))
+        batches = (batch.to(str(model.device)) for batch in loader.fixed_batches(records))
         subsets = [record.subset for record in records]
-        return evaluate(model, batches, subsets=subsets, labels=labels, alignment=alignment, log=log)
+        return evaluate_batches(model, batches, subsets=subsets, labels=labels, alignment=alignment, log=log)

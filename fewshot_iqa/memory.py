@@ -1,0 +1,23 @@
+"""The memory that a process has held."""
+
+import sys
+
+import torch
+
+
+def reset_peak_memory(device: str) -> None:
+    """Start anew, where the device can (a GPU)."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mb(device: str) -> int | None:
+    """The most memory in MB that the process has held so far, on a GPU that PyTorch has; None where it is not known."""
+    if device.startswith("cuda"):
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (2**20 if sys.platform == "darwin" else 2**10))

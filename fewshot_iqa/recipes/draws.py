@@ -1,0 +1,84 @@
+"""What trials learn from and are tested on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..config import SyntheticTask, TableTask
+from ..data.splits import draw_shots, folds_by_group, split_by_group
+from ..data.synthetic import KADID_SCALE
+from ..types import Record, Scale, Shots
+from .sources import Rated
+
+FOLDS = 5
+LEAVE_ONE_OUT = 25  # with fewer pictures, each group is a fold of its own
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one trial learns from, `shots` out of a training pool of `pool` pictures, and what it is tested on, if
+    anything. `source_side` is that of synthetic pictures before they are distorted."""
+
+    seed: int
+    shots: list[Record]
+    test: list[Record]
+    scale: Scale
+    pool: int
+    fold: int | None = None
+    source_side: int | None = None
+
+    @property
+    def pictures(self) -> list[Record]:
+        return [*self.shots, *self.test]
+
+
+def draw_trials(rated: Rated, shots: Shots, seeds: Iterable[int], folds: int | None = None) -> list[Draw]:
+    """One draw for each seed; or, of the groups cut in `folds`, one with each fold as the test.
+
+    Else the test is the release's own rows, or a share `source.test` of the groups. InputError where nothing can be
+    learned from one of the draws.
+    """
+    drawn = []
+    for seed in seeds:
+        if rated.test is not None:
+            splits = [(rated.records, rated.test)]
+        elif folds:
+            splits = folds_by_group(rated.records, folds, seed=seed)
+        else:
+            splits = [split_by_group(rated.records, rated.source.test, seed=seed)]
+        for fold, (pool, test) in enumerate(splits):
+            chosen = draw_shots(pool, shots, seed=seed)
+            drawn.append(draw_of(rated.source, seed, chosen, test, pool=len(pool), fold=fold if folds else None))
+    return drawn
+
+
+def draw_of(
+    source: TableTask | SyntheticTask,
+    seed: int,
+    shots: list[Record],
+    test: list[Record],
+    *,
+    pool: int | None = None,
+    fold: int | None = None,
+) -> Draw:
+    """A draw with the scale of the source, or the span of the shots' ratings: never that of the test pictures."""
+    if isinstance(source, SyntheticTask):
+        scale, side = KADID_SCALE, source.short_side
+    else:
+        low, high = source.range or (min(r.rating for r in shots), max(r.rating for r in shots))
+        scale, side = Scale(high, low) if source.lower_is_better else Scale(low, high), None
+    return Draw(seed, shots, test, scale, len(shots) if pool is None else pool, fold, side)
+
+
+def draw_all(rated: Rated, seed: int, folds: int | None = None) -> list[Draw]:
+    """Draws that learn from all ratings: first those that predict every picture out of fold, last the one to keep.
+
+    The folds are of whole groups: `folds`, by default five, or each group in turn below 25 pictures. Where the task has
+    test rows of its own, or all pictures are of one group, there are none.
+    """
+    records, drawn = rated.records, []
+    groups = len({record.group for record in records})
+    if rated.test is None and groups > 1:
+        count = folds or (groups if len(records) < LEAVE_ONE_OUT else min(FOLDS, groups))
+        for fold, (pool, test) in enumerate(folds_by_group(records, count, seed=seed)):
+            drawn.append(draw_of(rated.source, seed, pool, test, fold=fold))
+    return [*drawn, draw_of(rated.source, seed, records, rated.test or [])]

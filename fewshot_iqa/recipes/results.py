@@ -1,0 +1,51 @@
+"""What is reported of trials."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from .. import metrics
+from ..evaluation import Report, over_trials
+from .draws import Draw
+
+METRICS = (
+    *("srcc", "plcc", "plcc_logistic", "krcc", "rmse", "coverage", "scene_accuracy", "distortion_accuracy"),
+    *("alignment_srcc", "alignment_auc", "within", "zero_shot", "cosine", "seconds", "peak_mb"),
+)
+
+
+def summarize(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Median and interquartile range of the metrics over trials."""
+    median, iqr = over_trials([{name: trial[name] for name in METRICS if name in trial} for trial in trials])
+    return {"median": median, "iqr": iqr}
+
+
+def by_picture(draw: Draw, report: Report | None, *, shots: bool = True) -> list[dict[str, Any]]:
+    """A row for each picture of a trial: its `part` (shot or test), its `rating` and the same as `quality` in [0, 1],
+    and for test pictures what the model predicted of both, with its standard deviation where the head has one."""
+    span = abs(draw.scale.best - draw.scale.worst)
+    rows = []
+    for part, records in (("shot", draw.shots if shots else []), ("test", draw.test)):
+        for i, record in enumerate(records):
+            row = {"seed": draw.seed, "fold": draw.fold, "part": part, "image": str(record.path), "group": record.group}
+            row |= {"distortion": record.distortion, "level": record.level, "subset": record.subset}
+            row |= {"rating": record.rating, "quality": draw.scale.quality(record.rating)}
+            if report is not None and part == "test":
+                quality, std = report.predicted[i], report.predicted_std[i] if report.predicted_std else None
+                row |= {"predicted_rating": draw.scale.rating(quality), "predicted_quality": quality}
+                row |= {"predicted_rating_std": std and span * std, "predicted_quality_std": std}
+            rows.append(row)
+    return rows
+
+
+def agreement(pictures: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
+    """How well the predictions of `by_picture`, pooled over folds, agree with the ratings, in the ratings' units.
+
+    `srcc`, `plcc`, `krcc` and `rmse`, with `srcc_interval`, the 95 % bootstrap interval over groups; the number of
+    `pictures` and of `groups`.
+    """
+    tested = pictures[pictures["part"] == "test"]
+    predicted, rated, groups = (tested[name].to_numpy() for name in ("predicted_rating", "rating", "group"))
+    found: dict[str, Any] = {"pictures": len(tested), "groups": len(set(groups)), **metrics.report(predicted, rated)}
+    return found | {"srcc_interval": metrics.bootstrap_interval(metrics.srcc, predicted, rated, groups, seed=seed)}
