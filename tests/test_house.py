@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "config": {"errors", "resources"},
     "losses": SPECS,
     "regularize": SPECS,
-    "images": SPECS,
+    "files": {"errors"},
+    "images": SPECS | {"files"},
     "progress": set(),
     "printing": {"errors"},
     "distortions": {"errors"},
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "recipes": LOOP
     | {"resources", "data", "distortions", "model", "evaluate", "score", "progress"}
     | {"inner", "meta", "moments", "finetune", "pretraining"},
-    "cli": {"errors", "config", "resources", "images", "progress", "printing", "recipes"},
+    "cli": {"errors", "config", "resources", "files", "progress", "printing", "recipes"},
     "__init__": None,
 }
 
