@@ -41,6 +41,10 @@ class FeatureCache:
                 raise InputError(f"--cache {folder}: cannot be written ({error.strerror})") from None
             self._written = sum(size for _, size, _ in self._files())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process reads from the folder, where there is one."""
+        return self.__dict__ | ({"_kept": OrderedDict()} if self.folder is not None else {})
+
     def get(self, key: str) -> Features | None:
         """The features of one picture, B = 1."""
         if key in self._kept:

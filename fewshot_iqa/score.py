@@ -1,37 +1,47 @@
-"""Images -> scores."""
+"""Pictures -> scores."""
 
+import hashlib
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from .errors import InputError
-from .images import assemble, find_images, fixed_views, prepare, read_image
-from .types import Output, Scale
+from .errors import InputError, InputWarning
+from .features import FeatureCache, encode_cached, file_hash, picture_key
+from .images import Source, assemble, fixed_views, image_size, list_pictures, prepare, to_picture
+from .types import Features, Prediction, Scale
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .config import ViewSpec
     from .model.quality import QualityModel
+
+
+SCORED = 64 << 20  # bytes of features that are kept in memory: pictures are rarely scored twice
 
 
 @dataclass(frozen=True)
 class Score:
     """`quality` in [0, 1], higher is better; `rating` on the scale of the ratings it was adapted to, if any; the
-    standard deviation of each, if the method tells it. `alignment` in [0, 1] is how well the image matches its prompt,
-    where prompts are given; `likeliest` {branch: phrase}, where that was asked for.
+    predicted standard deviation of each, if the head has one. `alignment` in [0, 1] is how well the image matches its
+    prompt, where prompts are given; `likeliest` {branch: phrase}, where that was asked for.
 
     Where the image could not be scored all are None and `note` says why; a note beside a score is a caution.
     """
 
-    path: Path
+    image: str
     quality: float | None = None
-    quality_sd: float | None = None
+    quality_std: float | None = None
     rating: float | None = None
-    rating_sd: float | None = None
+    rating_std: float | None = None
     note: str = ""
     likeliest: Mapping[str, str] = field(default_factory=dict)
     alignment: float | None = None
@@ -48,14 +58,30 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class _Picture:
+    """A picture that can be read, the key of its features, its views (V, 3, crop, crop) where these are not cached, and
+    a caution or nothing."""
+
+    name: str
+    source: Source
+    key: str
+    views: torch.Tensor | None
+    note: str
+
+
+@dataclass(frozen=True)
 class Scorer:
-    """A model ready to score files; `explaining` are the branches whose likeliest phrase it can tell."""
+    """A model ready to score pictures; `explained` are the branches whose likeliest phrase it can tell.
+
+    Pictures are paths, PIL images, numpy arrays (H, W, 3), torch tensors (3, H, W), or lists of these; a folder, or a
+    batch (B, 3, H, W). The same pixels have the same score however they come in.
+    """
 
     model: "QualityModel"
     views: "ViewSpec"
-    scale: Scale | None
-    device: str
-    explaining: Sequence[str] = ()
+    scale: Scale | None = None
+    explained: Sequence[str] = ()
+    cache: FeatureCache = field(default_factory=lambda: FeatureCache(memory=SCORED), repr=False)
 
     @property
     def reads_prompts(self) -> bool:
@@ -63,80 +89,144 @@ class Scorer:
         spec = self.model.spec
         return any(spec.branches[name].own_prompt for name in spec.alignment)
 
-    def score(self, images: str | Path | Sequence[str | Path]) -> float | list[float]:
-        """The quality of one image file, or of each of several (folders are searched).
+    def score(self, pictures: Any) -> float | list[float]:
+        """The quality in [0, 1] of one picture, or of each of several.
 
-        One image that cannot be scored raises InputError; among several it becomes nan, with a warning.
+        One that cannot be scored raises InputError; among several it becomes nan, with a warning.
+
+        Example:
+            >>> import fewshot_iqa, numpy as np
+            >>> fewshot_iqa.load().score(np.zeros((64, 64, 3), dtype=np.uint8)) < 0.5
+            True
         """
-        if isinstance(images, str | Path) and not Path(images).is_dir():
-            (result,) = self.stream([Path(images)])
-            if result.quality is None:
-                raise InputError(f"{result.path}: {result.note}")
-            return result.quality
-        paths = [images] if isinstance(images, str | Path) else images
-        results = list(self.stream(find_images([Path(path) for path in paths])))
+        listed, single = list_pictures(pictures)
+        results = list(self.stream(listed))
         for result in results:
+            if result.quality is None and single:
+                raise InputError(_about(result))
             if result.quality is None:
-                warnings.warn(f"{result.path}: {result.note}", stacklevel=2)
-        return [float("nan") if result.quality is None else result.quality for result in results]
+                warnings.warn(_about(result), InputWarning, stacklevel=2)
+        scores = [float("nan") if result.quality is None else result.quality for result in results]
+        return scores[0] if single else scores
+
+    def predict(self, pictures: Any) -> "pd.DataFrame":
+        """A row for each picture: image, quality, quality_std, rating, rating_std, note; nan where it is not known."""
+        import pandas as pd
+
+        rows = [vars(score) for score in self.stream(list_pictures(pictures)[0])]
+        columns = ["image", "quality", "quality_std", "rating", "rating_std", "note"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.astype({name: float for name in columns[1:5]})
+
+    def features(self, pictures: Any) -> NDArray[np.float32]:
+        """The pooled features that regression heads read, (N, S), the mean over views; InputError for a picture that
+        cannot be read."""
+        found, encoder = [], self.model.fingerprint()
+        for name, source in list_pictures(pictures)[0]:
+            picture = self._open(name, source, encoder)
+            if isinstance(picture, str):
+                raise InputError(f"{name}: {picture}")
+            found.append(self._encode([picture]).matrix())
+        return torch.cat(found).cpu().numpy()
 
     def stream(
-        self, paths: Iterable[Path], *, explain: bool = False, prompts: Mapping[str, str] | None = None
+        self,
+        pictures: Iterable[tuple[str, Source]],
+        *,
+        explain: bool = False,
+        prompts: Mapping[str, str] | None = None,
     ) -> Iterator[Score]:
-        """A score per path, in order, as soon as it is known; with `explain`, also what the picture likely shows; with
-        `prompts` {file name: prompt}, also how well it matches its own. InputError where the method tells no such."""
-        if explain and not self.explaining:
+        """A score for each (name, picture), in order, as soon as it is known; with `explain`, also the likeliest
+        phrases; with `prompts` {file name: prompt}, also the alignment of each with its own. InputError where the
+        method has no such."""
+        if explain and not self.explained:
             raise InputError("--explain: this method has learned no phrases but good and bad")
         if prompts is not None and not self.model.spec.alignment:
-            raise InputError("--prompts: this method does not tell how well an image matches its prompt")
-        return self._stream(paths, explain, prompts)
+            raise InputError("--prompts: this method does not predict how well an image matches its prompt")
+        return self._stream(pictures, explain, prompts)
 
-    def _stream(self, paths: Iterable[Path], explain: bool, prompts: Mapping[str, str] | None) -> Iterator[Score]:
+    def _stream(
+        self, pictures: Iterable[tuple[str, Source]], explain: bool, prompts: Mapping[str, str] | None
+    ) -> Iterator[Score]:
         matching = self.model.spec.alignment if prompts is not None else []
-        branches = [*(self.explaining if explain else []), *matching]
+        branches = [*(self.explained if explain else []), *matching]
         with torch.inference_mode():
-            state = self.model.encode_prompts()
-        remaining = iter(paths)
+            state, encoder = self.model.encode_prompts(), self.model.fingerprint()
+        remaining = iter(pictures)
         while chunk := list(islice(remaining, self.views.at_once)):
-            decoded = [self._views(path) for path in chunk]
-            views = [view for view, _ in decoded if view is not None]
+            opened = [(name, self._open(name, source, encoder)) for name, source in chunk]
+            readable = [picture for _, picture in opened if isinstance(picture, _Picture)]
             scores: Iterator[Score] = iter(())
-            if views:
-                readable = [path for path, (view, _) in zip(chunk, decoded, strict=True) if view is not None]
-                own = [prompts.get(path.name) for path in readable] if prompts is not None else ()
+            if readable:
+                own = [prompts.get(os.path.basename(p.name)) for p in readable] if prompts is not None else ()
                 with torch.inference_mode():
-                    output = self.model(torch.stack(views).to(self.device), state, branches, own)
-                scores = self._scores(readable, output, explain)
-            for path, (view, note) in zip(chunk, decoded, strict=True):
-                yield Score(path, note=note) if view is None else replace(next(scores), note=note)
+                    inputs = self._encode(readable) if not self.model.dense else self._stack(readable)
+                    prediction = self.model(inputs, state, branches, own).clamped()
+                scores = self._scores(readable, prediction, explain)
+            for name, picture in opened:
+                yield next(scores) if isinstance(picture, _Picture) else Score(name, note=picture)
 
-    def _scores(self, paths: Sequence[Path], output: Output, explain: bool) -> Iterator[Score]:
-        likeliest = {name: output.logits[name].argmax(dim=-1).tolist() for name in (self.explaining if explain else [])}
-        for i, path in enumerate(paths):
-            quality = float(output.quality[i].clamp(0, 1))
-            spread = None if output.std is None else float(output.std[i])
-            said = {name: self._phrase(name, row[i]) for name, row in likeliest.items()}
-            matching = None if output.alignment is None or output.alignment[i].isnan() else float(output.alignment[i])
-            score = Score(path, quality, spread, likeliest=said, alignment=matching)
+    def _open(self, name: str, source: Source, encoder: str) -> "_Picture | str":
+        """A picture, or why it cannot be read; decoded where the cache lacks its features."""
+        image = None
+        try:
+            if isinstance(source, str | os.PathLike):
+                content = file_hash(Path(source))
+            else:
+                image = to_picture(source, name)
+                content = hashlib.sha256(f"{tuple(image.shape)}".encode() + image.numpy().tobytes()).hexdigest()
+            key = picture_key(content, (), None, self.views.model_dump())
+            if image is None and (self.model.dense or self.cache.get(picture_key(key, encoder)) is None):
+                image = to_picture(source, name)
+        except InputError as error:
+            return str(error).removeprefix(f"{name}: ")
+        height, width = image.shape[-2:] if image is not None else image_size(source)
+        crop = self.views.crop
+        note = f"{width}x{height} is smaller than the {crop} pixel crop: enlarged" if min(height, width) < crop else ""
+        return _Picture(name, source, key, None if image is None else self._cut(image), note)
+
+    def _cut(self, image: torch.Tensor) -> torch.Tensor:
+        return fixed_views(prepare(image, self.views), self.views)
+
+    def _stack(self, pictures: Sequence[_Picture]) -> torch.Tensor:
+        views = [self._cut(to_picture(p.source, p.name)) if p.views is None else p.views for p in pictures]
+        return torch.stack(views).to(self.model.device)
+
+    def _encode(self, pictures: Sequence[_Picture]) -> Features:
+        found = encode_cached(
+            self.model, pictures, lambda picture: picture.key, lambda missing: [self._stack(missing)], self.cache
+        )
+        return Features.cat(found).to(self.model.device)
+
+    def _scores(self, pictures: Sequence[_Picture], prediction: Prediction, explain: bool) -> Iterator[Score]:
+        likeliest = {name: prediction.logits[name].argmax(dim=-1).tolist() for name in self.explained if explain}
+        for i, picture in enumerate(pictures):
+            quality = float(prediction.mean[i])
+            std = None if prediction.std is None else float(prediction.std[i])
+            phrases = {name: self._phrase(name, row[i]) for name, row in likeliest.items()}
+            alignment = None if prediction.alignment is None else float(prediction.alignment[i])
+            alignment = None if alignment is None or np.isnan(alignment) else alignment
+            score = Score(picture.name, quality, std, note=picture.note, likeliest=phrases, alignment=alignment)
             if self.scale is not None:
-                rating_sd = None if spread is None else spread * abs(self.scale.best - self.scale.worst)
-                score = replace(score, rating=self.scale.rating(quality), rating_sd=rating_sd)
+                rating_std = None if std is None else std * abs(self.scale.best - self.scale.worst)
+                score = replace(score, rating=self.scale.rating(quality), rating_std=rating_std)
             yield score
 
     def attention(self, path: Path) -> Attention:
         """Where the first branch with windows saw its likeliest phrase, in windows that cover the whole picture:
         the weights of MP-IQE's equation 10 over all of them. InputError where no branch has windows."""
         spec = self.model.spec
-        branch = next((name for name in self.explaining if spec.branches[name].windows), None)
+        branch = next((name for name in self.explained if spec.branches[name].windows), None)
         if branch is None:
-            raise InputError("--map: this method has learned no phrases that look at windows of a picture")
+            raise InputError("--map: this method has learned no phrases that it compares with windows of a picture")
         count, views = spec.branches[branch].windows or 0, self.views.model_copy(update={"stride": self.views.crop})
-        image = prepare(read_image(path), views)
+        image = prepare(to_picture(path), views)
         with torch.inference_mode():
-            state = self.model.encode_prompts()
-            tiles = fixed_views(image, views)[None].to(self.device)
-            phrase = int(self.model(tiles, state, [branch]).logits[branch].argmax())
-            similarity = self.model.windows(tiles, branch, state)[0, :, :, phrase]
+            state, visual = self.model.encode_prompts(), spec.branches[branch].visual or ""
+            tiles = fixed_views(image, views)[None].to(self.model.device)
+            features = self.model.encode(tiles, state, [visual], [visual])
+            phrase = int(self.model.compare(features, state, [branch]).logits[branch].mean(dim=1).argmax())
+            similarity = self.model.windows(features, branch, state)[0, :, :, phrase]
             weights = (similarity.flatten() / spec.branches[branch].attention).softmax(dim=0)
         weights = assemble(weights.view(-1, count, count).cpu(), image, views)
         return Attention(image, branch, self._phrase(branch, phrase), weights / weights.sum())
@@ -144,12 +234,6 @@ class Scorer:
     def _phrase(self, branch: str, index: int) -> str:
         return self.model.spec.branches[branch].phrases[index].rstrip(".")
 
-    def _views(self, path: Path) -> tuple[torch.Tensor | None, str]:
-        try:
-            image = read_image(path)
-        except InputError as error:
-            return None, str(error).removeprefix(f"{path}: ")
-        height, width = image.shape[-2:]
-        crop = self.views.crop
-        note = f"{width}x{height} is smaller than the {crop} pixel crop: enlarged" if min(height, width) < crop else ""
-        return fixed_views(prepare(image, self.views), self.views), note
+
+def _about(score: Score) -> str:
+    return f"{score.image}: {score.note}"

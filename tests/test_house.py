@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "config": {"errors", "resources"},
     "losses": SPECS,
     "regularize": SPECS,
-    "images": SPECS,
+    "files": {"errors"},
+    "images": SPECS | {"files"},
     "progress": set(),
     "printing": {"errors"},
     "distortions": {"errors"},
@@ -41,7 +42,7 @@ MAY_IMPORT = {
     "recipes": RECIPE,
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},
-    "cli": {"errors", "config", "resources", "images", "progress", "printing", "recipes", "pretraining", "studies"},
+    "cli": {"errors", "config", "resources", "files", "progress", "printing", "recipes", "pretraining", "studies"},
     "__init__": None,
 }
 

@@ -47,7 +47,7 @@ def score(
 
     A file that cannot be read is marked, and the others are scored.
     """
-    from ..images import SUFFIXES, find_images
+    from ..files import SUFFIXES, find_images
     from ..progress import track
     from ..recipes.adaptation import SHIPPED, is_checkpoint, load, read_prompts
     from ..recipes.figures import draw_attention

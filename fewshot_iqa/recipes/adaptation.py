@@ -14,7 +14,7 @@ from ..features import FeatureCache
 from ..losses import FunctionLoss
 from ..model import checkpoint
 from ..resources import SHIPPED
-from ..score import Scorer
+from ..score import SCORED, Scorer
 from ..types import Scale, Shots
 from .common import Result, choose_device, count_labels, read_all, read_settings
 from .draws import Draw, draw_all, draw_trials
@@ -157,4 +157,4 @@ def load(
     scale = Scale(*provenance["scale"]) if "scale" in provenance else None
     learned = provenance.get("labels", {})
     explained = [branch for target, branch in settings.label_branches.items() if learned.get(target)]
-    return Scorer(model, settings.views, scale, explained, FeatureCache(cache))
+    return Scorer(model, settings.views, scale, explained, FeatureCache(cache, memory=SCORED))

@@ -1,0 +1,187 @@
+"""From a file, a Pillow image, an array or a tensor to a picture: uint8 RGB (3, H, W), upright."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import find_images
+
+MAX_ASPECT = 20  # beyond it an enlarged short side would make the long one huge
+ACCEPTED = "a path, a PIL image, a numpy array (H, W, 3) or a torch tensor (3, H, W)"
+
+_URL = re.compile(r"[A-Za-z][\w+.-]+://")  # two letters or more: one is a drive
+
+Source: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+
+
+def to_picture(source: Source, name: str = "image") -> Tensor:
+    """A picture as uint8 RGB (3, H, W): the same for the same pixels, whatever they come in.
+
+    `source` is a path; a PIL image of any mode; a numpy array (H, W) or (H, W, C), bool, uint8, uint16, or float in
+    [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with alpha, 3 for RGB, 4 for RGBA.
+    EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper eight are kept.
+
+    InputError, one line that begins with `name` (or with the path), where it is missing, empty, truncated, no picture,
+    or a strip of more than 20:1.
+
+        >>> import numpy as np
+        >>> to_picture(np.full((2, 3), 0.5)).shape
+        torch.Size([3, 2, 3])
+    """
+    if isinstance(source, str | os.PathLike):
+        return read_image(source)
+    if isinstance(source, np.ndarray):
+        source = _from_array(source, name)
+    elif isinstance(source, Tensor):
+        source = _from_tensor(source, name)
+    if not isinstance(source, Image.Image):
+        raise InputError(f"{name}: of type {type(source).__name__}; give {ACCEPTED}")
+    try:
+        return _to_rgb(source, name)
+    except InputError:
+        raise
+    except Exception as error:  # Pillow reads the pixels of an opened file here; see read_image
+        raise InputError(f"{name}: cannot be decoded ({error})") from error
+
+
+def read_image(path: str | os.PathLike[str]) -> Tensor:
+    """The picture in a file, as `to_picture`."""
+    shown = os.fspath(path)
+    if _URL.match(shown):
+        raise InputError(f"{shown}: a URL; download the picture and give the path of the file")
+    try:
+        with Image.open(path) as file:
+            return _to_rgb(file, shown)
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{shown}: no such file") from None
+    except UnidentifiedImageError:
+        empty = os.path.isfile(path) and os.path.getsize(path) == 0
+        raise InputError(f"{shown}: {'the file is empty' if empty else 'not an image'}") from None
+    except Exception as error:  # decoders meet broken files with errors of every kind
+        raise InputError(f"{shown}: cannot be decoded ({error})") from error
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of the picture in a file, as it is stored; nothing is decoded."""
+    with Image.open(path) as file:
+        return file.height, file.width
+
+
+def list_pictures(source: Any, name: str = "images") -> tuple[list[tuple[str, Source]], bool]:
+    """The pictures in `source` as (name, what `to_picture` accepts), not decoded yet, and whether it is a single one.
+
+    `source` is what `to_picture` accepts, a folder (searched recursively), a batch (B, C, H, W) or (B, H, W, C), or an
+    iterable of pictures and folders. A file is named by its path, another by its place, as in `images[3]`. InputError
+    for a folder without images, and for what holds no pictures, such as a whole table.
+    """
+    if isinstance(source, str | os.PathLike):
+        if not os.path.isdir(source):
+            return [(os.fspath(source), source)], True
+        source = [source]
+    if isinstance(source, Image.Image | bytes) or (_is_numeric(source) and source.ndim != 4):
+        return [("image", source)], True
+    if isinstance(source, Mapping) or hasattr(source, "columns"):
+        raise InputError(f"{name}: of type {type(source).__name__}; give one column of it, such as table['image']")
+    if not isinstance(source, Iterable):
+        raise InputError(f"{name}: of type {type(source).__name__}; give {ACCEPTED}, or a list of them")
+    pictures: list[tuple[str, Source]] = []
+    for i, each in enumerate(source):
+        if isinstance(each, str | os.PathLike):
+            files: list[Source] = [*find_images([Path(each)])] if os.path.isdir(each) else [each]
+            pictures += [(str(file), file) for file in files]
+        else:
+            pictures.append((f"{name}[{i}]", each))
+    return pictures, False
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 to float in [0, 1]."""
+    return images.float() / 255
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float in [0, 1] to uint8."""
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Tensor:
+    width, height = image.size
+    if not width or not height:
+        raise InputError(f"{name}: is empty: {width}x{height}")
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        raise InputError(f"{name}: {width}x{height} is a strip, not a picture to judge")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(_to_8_bit(np.asarray(image), image.mode, name))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _to_8_bit(values: NDArray[Any], mode: str, name: str) -> NDArray[Any]:
+    """Samples of Pillow's wide modes, whose range is told by the greatest alone."""
+    highest = values.max()
+    if np.isnan(highest):
+        raise InputError(f"{name}: holds NaN")
+    if mode.startswith("I;16") or highest > 255:
+        return (values.clip(0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+    top = 255.0 if highest > 1 else 1.0
+    return (values.astype(np.float64).clip(0, top) * (255 / top)).round().astype(np.uint8)
+
+
+def _from_tensor(tensor: Tensor, name: str) -> Image.Image:
+    if tensor.ndim == 3 and tensor.shape[0] > 4 and tensor.shape[2] <= 4:
+        raise InputError(f"{name}: shape {tuple(tensor.shape)}; tensors are (3, H, W): use tensor.permute(2, 0, 1)")
+    if tensor.ndim not in (2, 3) or (tensor.ndim == 3 and not 1 <= tensor.shape[0] <= 4):
+        raise InputError(f"{name}: shape {tuple(tensor.shape)}; give a tensor (3, H, W), or 1 or 4 channels")
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.double()  # numpy has no bfloat16
+    return _from_array((tensor.movedim(0, -1) if tensor.ndim == 3 else tensor).numpy(), name)
+
+
+def _from_array(array: NDArray[Any], name: str) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] > 4 and array.shape[0] <= 4:
+        raise InputError(f"{name}: shape {array.shape}; arrays are (H, W, 3): use array.transpose(1, 2, 0)")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= array.shape[2] <= 4):
+        raise InputError(f"{name}: shape {array.shape}; give an array (H, W), (H, W, 3) or (H, W, 4)")
+    if not array.size:
+        raise InputError(f"{name}: is empty: shape {array.shape}")
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "b":
+        array = array * np.uint8(255)
+    elif kind == "u" and size == 2:
+        array = (array >> 8).astype(np.uint8)
+    elif kind == "f":
+        array = _from_unit(array, name)
+    elif (kind, size) != ("u", 1):
+        raise InputError(f"{name}: values of type {array.dtype}; give uint8, uint16, or float in [0, 1]")
+    return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+
+
+def _from_unit(array: NDArray[Any], name: str) -> NDArray[Any]:
+    levels = (array.astype(np.float64) * 255).round()
+    if np.isnan(levels).any():
+        raise InputError(f"{name}: holds NaN")
+    if levels.min() < 0 or levels.max() > 255:
+        found = f"{array.min():g} to {array.max():g}"
+        raise InputError(f"{name}: floats from {found}, not in [0, 1]: divide by 255, or give uint8")
+    return levels.astype(np.uint8)
+
+
+def _is_numeric(source: Any) -> bool:
+    """Whether this is a tensor, or an array of pixels rather than of paths."""
+    return isinstance(source, Tensor) or (isinstance(source, np.ndarray) and source.dtype.kind not in "OUS")
