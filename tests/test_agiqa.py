@@ -24,7 +24,7 @@ from fewshot_iqa.finetune import fit
 from fewshot_iqa.losses import WeightedSum
 from fewshot_iqa.model.backbone import load_clip
 from fewshot_iqa.model.checkpoint import build
-from fewshot_iqa.pretraining.captions import held_out
+from fewshot_iqa.pretraining.captions import is_held_out
 from fewshot_iqa.studies.standin import photographs, standin_rows
 from fewshot_iqa.types import Batch, Output, Scale
 from tests.conftest import photograph, seeded, sets
@@ -368,8 +368,8 @@ def captioned_photographs(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     names = [f"photo{i}.png" for i in range(200)]
-    test = [name for name in names if held_out(Path(name))][:3]
-    training = [name for name in names if not held_out(Path(name))][:5]
+    test = [name for name in names if is_held_out(Path(name))][:3]
+    training = [name for name in names if not is_held_out(Path(name))][:5]
     for i, name in enumerate(test + training):
         photograph(i).save(folder / name)
     rows = [f"{name},{words} {name}" for name in test + training for words in ("a view of", "some")]
@@ -387,7 +387,7 @@ def test_the_stand_in_pairs_pictures_with_captions(captioned_photographs):
         assert (f"{row['group']}.png" in row["prompt"]) == bool(row["alignment"])
         assert 1 <= row["score"] <= 5
     assert list(standin_rows(training, captioned_photographs)) == rows
-    assert all(held_out(path) for path, _ in test)
+    assert all(is_held_out(path) for path, _ in test)
     with pytest.raises(InputError, match="too few"):
         photographs(captioned_photographs, source, 6)
     with pytest.raises(InputError, match=r"none\.txt: not a table with the columns image and caption"):

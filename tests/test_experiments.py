@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fewshot_iqa.config import load_pretrain
-from fewshot_iqa.pretraining.captions import held_out
+from fewshot_iqa.pretraining.captions import is_held_out
 from tests.conftest import photograph
 
 
@@ -15,7 +15,7 @@ def data(tmp_path):
     root = tmp_path / "data"
     for source in load_pretrain("pretrain").sources:
         (root / source.images).mkdir(parents=True)
-        names = [name for name in (f"n01_owl_{i}__x.png" for i in range(200)) if held_out(root / name)]
+        names = [name for name in (f"n01_owl_{i}__x.png" for i in range(200)) if is_held_out(root / name)]
         for i, name in enumerate(names[:2]):
             photograph(i).save(root / source.images / name)
     lines = [f"{name},{caption}" for name in names[:2] for caption in ("An owl.", "A bird.")]

@@ -16,7 +16,7 @@ from fewshot_iqa.config import (
     load_task,
     with_overrides,
 )
-from fewshot_iqa.pretraining.captions import held_out
+from fewshot_iqa.pretraining.captions import is_held_out
 from fewshot_iqa.studies import meta_vs_none
 from fewshot_iqa.studies.meta_vs_none_data import draw_pictures, held_types
 from tests.conftest import photograph, sets
@@ -112,13 +112,13 @@ def test_training_shots_and_test_are_strangers(photographs):
 
 def test_the_embedded_clip_is_tested_on_what_it_never_saw(tmp_path):
     names = [Path(f"{i}.png") for i in range(999)]
-    for name in [n for n in names if held_out(n)][:4] + [n for n in names if not held_out(n)][:16]:
+    for name in [n for n in names if is_held_out(n)][:4] + [n for n in names if not is_held_out(n)][:16]:
         photograph(int(name.stem)).save(tmp_path / name)
     spec = load_experiment("experiments/meta_vs_none", kind=MetaVsNoneSpec)
     source = with_overrides(load_task("synthetic"), root=tmp_path, hold_out=[])
     pictures = draw_pictures(spec, source, 0, 0, pretrained=True)
     target = {record.path for record in pictures.pool + pictures.test}
-    assert target == {path for path in tmp_path.iterdir() if held_out(path)}
+    assert target == {path for path in tmp_path.iterdir() if is_held_out(path)}
     assert len({record.path for record in pictures.training}) == 20 - round(20 * spec.held_photographs)
 
 

@@ -15,8 +15,9 @@ from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.model.backbone import create_clip, load_clip
 from fewshot_iqa.model.stem import ConvStem
 from fewshot_iqa.pretraining import captions
-from fewshot_iqa.pretraining.captions import KINDS, SEVERAL, CaptionedPhotographs, held_out
-from fewshot_iqa.pretraining.pretrainer import CLIPPretrainer, Lesson, whiten_patches
+from fewshot_iqa.pretraining.captions import IGNORE_INDEX, KINDS, CaptionedPhotographs, is_held_out
+from fewshot_iqa.pretraining.loop import whiten_patches
+from fewshot_iqa.pretraining.pretrainer import CLIPPretrainer, SentenceEmbeddings
 from fewshot_iqa.resources import asset
 from tests.conftest import seeded, sets
 
@@ -61,14 +62,14 @@ def test_what_is_held_out_is_never_shown(photographs, spec):
     told = " ".join(caption for batch in batches for caption in batch.captions)
     assert not any(name.replace("_", " ") in told for name in others)
     assert "darken and white noise and jpeg" in told
-    assert {int(kind) for batch in batches for kind in batch.kind} == {0, 1, 2, 3, SEVERAL}
+    assert {int(kind) for batch in batches for kind in batch.kind} == {0, 1, 2, 3, IGNORE_INDEX}
 
 
 def test_faults_are_worse_than_their_parts(photographs, spec):
     recipe = load_pretrain("pretrain", [*spec, "faults=1", "stages=[{crop: 16, steps: 9, batch: 3}]"])
     stage = CaptionedPhotographs(photographs.parent, recipe, 0)
     batches = [stage[i] for i in range(9)]
-    assert all((batch.kind == SEVERAL).all() for batch in batches)
+    assert all((batch.kind == IGNORE_INDEX).all() for batch in batches)
     quality = torch.cat([batch.quality for batch in batches])
     assert 0 < quality.min() < quality.median() < 0.6
     assert any(" and jpeg" in caption for batch in batches for caption in batch.captions)
@@ -83,11 +84,11 @@ def test_a_start_is_gone_on_from(fsiqa, photographs, spec, miniature, tmp_path):
 
 
 def test_one_photograph_in_ten_is_held_out(photographs, spec):
-    held = [i for i in range(1000) if held_out(Path("somewhere", f"{i}.jpg"))]
+    held = [i for i in range(1000) if is_held_out(Path("somewhere", f"{i}.jpg"))]
     assert 70 < len(held) < 130
-    assert held_out(Path("elsewhere", f"{held[0]}.jpg"))
+    assert is_held_out(Path("elsewhere", f"{held[0]}.jpg"))
     stage = CaptionedPhotographs(photographs.parent, load_pretrain("pretrain", spec), 0)
-    assert {path for path, _ in stage.photographs} == {p for p in photographs.iterdir() if not held_out(p)}
+    assert {path for path, _ in stage.photographs} == {p for p in photographs.iterdir() if not is_held_out(p)}
 
 
 def test_a_stem_is_trained_around_but_not_itself(fsiqa, photographs, spec, tmp_path):
@@ -131,7 +132,7 @@ def test_small_photographs_show_content_alone(photographs, spec, monkeypatch):
     assert batch.captions == ["a photo of a photo"] * 3
     assert batch.contents == ["a photo"] * 3
     assert batch.quality.isnan().all()
-    assert (batch.kind == SEVERAL).all()
+    assert (batch.kind == IGNORE_INDEX).all()
 
 
 def test_language_teaches_both_towers(miniature, photographs, spec, tmp_path):
@@ -146,22 +147,23 @@ def test_language_teaches_both_towers(miniature, photographs, spec, tmp_path):
     assert len(batch.sentences) == 5
     assert set(batch.sentences) <= {"a house", "the sea"}
     meant = torch.nn.functional.normalize(seeded(len(stage.texts), 16) - 0.5, dim=-1)
+    sentences = SentenceEmbeddings(stage.texts, meant, weight=2.0)
     with rng.scoped(0, "language"):
-        learner = CLIPPretrainer(create_clip(miniature.rpartition(":")[0]), KINDS, Lesson(stage.texts, meant, 2.0))
-    optimizer = torch.optim.Adam(learner.parameters(), 1e-2)
-    terms = [learner(batch, (0, 0))["language"]]
-    for tower in (learner.clip.visual.conv1.weight, learner.clip.text_projection):
+        pretrainer = CLIPPretrainer(create_clip(miniature.rpartition(":")[0]), KINDS, sentences)
+    optimizer = torch.optim.Adam(pretrainer.parameters(), 1e-2)
+    terms = [pretrainer(batch, (0, 0))["language"]]
+    for tower in (pretrainer.clip.visual.conv1.weight, pretrainer.clip.text_projection):
         assert torch.autograd.grad(terms[0], tower, retain_graph=True)[0].abs().sum() > 0
     for _ in range(40):
-        terms.append(learner(batch, (0, 0))["language"])
+        terms.append(pretrainer(batch, (0, 0))["language"])
         optimizer.zero_grad()
         terms[-1].backward()
         optimizer.step()
     assert 2 < terms[0] < 6  # cosines near 0, of texts and pictures, times the weight
     assert terms[-1] < 0.5 * terms[0]
     with torch.no_grad():
-        features = learner.clip.encode_image(learner.pixels(batch.images))[0]
-        said = learner.speaker(torch.nn.functional.normalize(features, dim=-1))
+        features = pretrainer.clip.encode_image(pretrainer.pixels(batch.images))[0]
+        said = pretrainer.language_head(torch.nn.functional.normalize(features, dim=-1))
     theirs = meant[[stage.texts.index(content) for content in batch.contents]]
     nearest = torch.nn.functional.cosine_similarity(said[:, None], theirs, dim=-1).argmax(dim=1)
     assert nearest.tolist() == [0, 0, 1, 1, 2, 2]  # each of two crops its own
@@ -187,7 +189,7 @@ def test_a_sentence_model_teaches(fsiqa, photographs, spec, tmp_path, monkeypatc
     options = sets([*spec, f"language={{sentences: {words}}}"])
     result = fsiqa("pretrain", "--root", photographs.parent, *options, "--out", tmp_path / "out")
     assert result.code == 0
-    assert "weights.speaker.weight" in load_file(tmp_path / "out" / "state.safetensors")
+    assert "weights.language_head.weight" in load_file(tmp_path / "out" / "state.safetensors")
     words.write_text("\n")
     result = fsiqa("pretrain", "--root", photographs.parent, *options, "--out", tmp_path / "none")
     assert f"{words}: no sentences" in result.error
@@ -255,15 +257,15 @@ def test_whitened_filters_respond_alike(miniature):
 @pytest.mark.parametrize("stem", [False, True])
 def test_loss_terms_are_finite_and_reach_both_towers(miniature, photographs, spec, stem):
     with rng.scoped(0, "terms"):
-        learner = CLIPPretrainer(create_clip(miniature.rpartition(":")[0], stem=stem), KINDS)
+        pretrainer = CLIPPretrainer(create_clip(miniature.rpartition(":")[0], stem=stem), KINDS)
     batch = CaptionedPhotographs(photographs.parent, load_pretrain("pretrain", spec), 0)[0]
-    terms = learner(batch, (1, 2))
+    terms = pretrainer(batch, (1, 2))
     assert set(terms) == {"contrast", "quality", "kind", "probe", *(["stem"] if stem else [])}
-    conv1 = learner.clip.visual.conv1
+    conv1 = pretrainer.clip.visual.conv1
     images = [conv1.linear.weight, conv1.project.weight] if stem else [conv1.weight]
     for name, term in terms.items():
         assert torch.isfinite(term)
-        texts = [learner.clip.text_projection] if name in ("contrast", "quality", "kind") else []
+        texts = [pretrainer.clip.text_projection] if name in ("contrast", "quality", "kind") else []
         for gradient in torch.autograd.grad(term, [*images, *texts], retain_graph=True):
             assert gradient.abs().sum() > 0
 

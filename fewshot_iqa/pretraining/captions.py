@@ -16,11 +16,11 @@ from ..errors import InputError
 from ..images import enlarge, photographs_in, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator, integer, key_seed
 
-QUALITIES = ("bad", "poor", "fair", "good", "excellent")
+QUALITY_WORDS = ("bad", "poor", "fair", "good", "excellent")
 CLEAN = "no distortion"
-NOTHING = "something"  # the content of a photograph that nobody named
+UNKNOWN_CONTENT = "something"  # what a caption calls the content of a photograph that has no caption of its own
 KINDS = (CLEAN, *(row.name.replace("_", " ") for row in DISTORTIONS))
-# What goes wrong together in real cameras and pipelines; each part at a level of its own.
+# Distortions that occur together in real cameras and pipelines; each is applied at a level of its own.
 FAULTS = (
     ("lens_blur", "white_noise", "jpeg"),
     ("motion_blur", "white_noise"),
@@ -33,22 +33,26 @@ FAULTS = (
     ("color_saturation_hsv", "jpeg2000"),
     ("white_noise_ycbcr", "jpeg"),
 )
-SEVERAL = -100  # the kind of a composed picture, or of one whose quality is not known: cross-entropy leaves it out
-CONTENT = "a photo of {content}"
-_TEMPLATES = (
+IGNORE_INDEX = -100  # the kind of a picture with several distortions, or of unknown quality: F.cross_entropy skips it
+CONTENT_TEMPLATE = "a photo of {content}"
+TEMPLATES = (
     "a photo of {content}, {kind}, {quality} quality",
     "{content}, {quality} quality with {kind}",
     "a {quality} photo of {content} with {kind}",
     "{kind}, {quality} quality",
-    CONTENT,
+    CONTENT_TEMPLATE,
 )
 
 
 @dataclass(frozen=True)
 class CaptionedBatch:
-    """`images` (B·crops, 3, s, s) uint8, the crops of one photograph together; `captions` B, and what they say of its
-    `contents`, nothing where that is not known; `quality` (B,), nan where it is not known; `kind` (B,) index into the
-    data set's `kinds`, or SEVERAL; `sentences` of nothing that is shown."""
+    """One step's distorted photographs with their captions.
+
+    `images` (B·crops, 3, s, s) uint8, the crops of one photograph together. `captions` (B) name content, distortion and
+    quality; `contents` (B) the content alone, "" where it is unknown. `quality` (B,) is in [0, 1], nan where it is
+    unknown. `kind` (B,) is an index into the data set's `kinds`, or IGNORE_INDEX. `sentences` are texts without an
+    image.
+    """
 
     images: Tensor
     captions: list[str]
@@ -59,25 +63,27 @@ class CaptionedBatch:
 
 
 class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
-    """The batches of one stage. Item i is that of the run's step `first` + i, drawn from that number alone. `kinds` are
-    the names of what is done to photographs: nothing, or a distortion that is not held out."""
+    """The batches of one stage of pre-training.
+
+    Item i is the batch of step `first` + i of the whole run, drawn by that number alone. `kinds` are the distortion
+    classes: "no distortion", and the names of the distortions that `spec.hold_out` does not hold out.
+    """
 
     def __init__(self, root: Path, spec: PretrainSpec, stage: int) -> None:
-        self.photographs = [
-            item for source in spec.sources for item in captioned(root, source) if not held_out(item[0])
-        ]
+        every = [item for source in spec.sources for item in captioned_photographs(root, source)]
+        self.photographs = [item for item in every if not is_held_out(item[0])]
         self.spec, self.stage = spec, spec.stages[stage]
         held = {find(name).name for name in spec.hold_out}
-        self.shown = [row.name for row in DISTORTIONS if row.name not in held]
+        self.distortions = [row.name for row in DISTORTIONS if row.name not in held]
         self.faults = [parts for parts in FAULTS if not held & set(parts)]
-        self.kinds = (CLEAN, *(name.replace("_", " ") for name in self.shown))
+        self.kinds = (CLEAN, *(name.replace("_", " ") for name in self.distortions))
         self.first = sum(earlier.steps for earlier in spec.stages[:stage])
         self.sentences = read_sentences(root / spec.language.sentences) if spec.language else []
 
     @property
     def texts(self) -> list[str]:
-        """All that may be said of a photograph's content, and the sentences: each once."""
-        contents = [clean(text) for _, texts in self.photographs for text in texts if text != NOTHING]
+        """All contents of captions, and the sentences, without repetition."""
+        contents = [normalize(text) for _, texts in self.photographs for text in texts if text != UNKNOWN_CONTENT]
         return list(dict.fromkeys(contents + self.sentences))
 
     def __len__(self) -> int:
@@ -87,25 +93,25 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
         noise = generator(self.spec.seed, "pretrain", self.first + i)
         least = max(self.spec.min_side, self.stage.crop)
         images: list[Tensor] = []
-        captions, told, qualities, kinds = [], [], [], []
+        captions, named, qualities, kinds = [], [], [], []
         for index in torch.randperm(len(self.photographs), generator=noise).tolist():
             path, contents = self.photographs[index]
             photograph = read_image(path)
             side = min(photograph.shape[-2:])
-            if side < SMALLEST_SIDE or (side < least and contents == [NOTHING]):
+            if side < SMALLEST_SIDE or (side < least and contents == [UNKNOWN_CONTENT]):
                 continue
             image, steps, quality = self._distorted(photograph, noise)
-            content = clean(contents[integer(0, len(contents), noise)])
+            content = normalize(contents[integer(0, len(contents), noise)])
             kind = " and ".join(name.replace("_", " ") for name in steps) or CLEAN
-            if side < least:  # enlarged, it looks worse than its distortion says
-                captions.append(CONTENT.format(content=content))
+            if side < least:  # enlarging lowers the quality by an unknown amount
+                captions.append(CONTENT_TEMPLATE.format(content=content))
                 qualities.append(math.nan)
-                kinds.append(SEVERAL)
+                kinds.append(IGNORE_INDEX)
             else:
                 captions.append(_caption(content, kind, quality, noise))
                 qualities.append(quality)
-                kinds.append(self.kinds.index(kind) if len(steps) < 2 else SEVERAL)
-            told.append(content if contents != [NOTHING] else "")
+                kinds.append(self.kinds.index(kind) if len(steps) < 2 else IGNORE_INDEX)
+            named.append(content if contents != [UNKNOWN_CONTENT] else "")
             image = enlarge(image, least)
             images += [random_view(image, self.stage.crop, noise) for _ in range(self.stage.crops)]
             if len(captions) == self.stage.batch:
@@ -114,10 +120,10 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
             raise InputError(f"a batch needs two photographs or more of {least} pixels a side: {len(captions)} found")
         extra = self.spec.language.batch if self.spec.language else 0
         drawn = [self.sentences[integer(0, len(self.sentences), noise)] for _ in range(extra)]
-        return CaptionedBatch(torch.stack(images), captions, told, torch.tensor(qualities), torch.tensor(kinds), drawn)
+        return CaptionedBatch(torch.stack(images), captions, named, torch.tensor(qualities), torch.tensor(kinds), drawn)
 
     def _distorted(self, photograph: Tensor, noise: torch.Generator) -> tuple[Tensor, list[str], float]:
-        """The picture, the names of what was done to it, and its quality: the product of its parts'."""
+        """The photograph reduced and distorted, the names of the distortions, and the quality."""
         low = max(self.spec.min_side, self.stage.crop)
         side = integer(low, max(low, self.spec.max_side) + 1, noise)
         image = shrink(photograph, side)
@@ -126,7 +132,7 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
             steps = [(name, 1 + 3 * float(torch.rand((), generator=noise))) for name in parts]
         else:
             kind = integer(0, len(self.kinds), noise)
-            steps = [(self.shown[kind - 1], integer(1, 6, noise))] if kind else []
+            steps = [(self.distortions[kind - 1], integer(1, 6, noise))] if kind else []
         if steps == [IDENTITY]:
             steps = []
         if not steps:
@@ -135,15 +141,18 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
         return distorted, [name for name, _ in steps], composed_quality(steps)
 
 
-def held_out(photograph: Path) -> bool:
-    """Whether this photograph never trains the embedded CLIP, and so may test it: one in ten, drawn by its name."""
+def is_held_out(photograph: Path) -> bool:
+    """Whether a photograph never trains the embedded CLIP, and so may test it: one in ten, drawn by its file name."""
     return key_seed(0, "held out", photograph.name) % 10 == 0
 
 
-def captioned(root: Path, source: SourceSpec) -> list[tuple[Path, list[str]]]:
-    """The photographs of a source, each with what may be said of its content."""
-    folder = root / source.images
-    photographs = photographs_in(folder)
+def captioned_photographs(root: Path, source: SourceSpec) -> list[tuple[Path, list[str]]]:
+    """The photographs of a source inside `root`, each with one or more descriptions of its content.
+
+    These are its captions, or what its file name says, or UNKNOWN_CONTENT. InputError where the folder or the table of
+    captions cannot be read.
+    """
+    photographs = photographs_in(root / source.images)
     captions: dict[str, list[str]] = {}
     if source.captions:
         try:
@@ -153,23 +162,23 @@ def captioned(root: Path, source: SourceSpec) -> list[tuple[Path, list[str]]]:
             raise InputError(
                 f"{root / source.captions}: not a table with the columns image and caption ({error})"
             ) from None
-    return [(path, captions.get(path.name) or _content(path, source.content)) for path in photographs]
+    return [(path, captions.get(path.name) or _content_of_name(path, source.content)) for path in photographs]
 
 
-def _content(path: Path, pattern: str | None) -> list[str]:
+def _content_of_name(path: Path, pattern: str | None) -> list[str]:
     match = re.match(pattern, path.stem) if pattern else None
-    return [f"a {match[1].replace('_', ' ').lower()}"] if match else [NOTHING]
+    return [f"a {match[1].replace('_', ' ').lower()}"] if match else [UNKNOWN_CONTENT]
 
 
-def clean(text: str) -> str:
-    """As it stands in a caption."""
+def normalize(text: str) -> str:
+    """Lower case, without surrounding spaces and full stops: a text as part of a caption."""
     return text.strip(" .").lower()
 
 
 def read_sentences(path: Path) -> list[str]:
-    """One a line; InputError where there are none."""
+    """The sentences of a text file, one a line; InputError where it has none."""
     try:
-        sentences = [text for line in path.read_text(encoding="utf-8").splitlines() if (text := clean(line))]
+        sentences = [text for line in path.read_text(encoding="utf-8").splitlines() if (text := normalize(line))]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a text file with a sentence a line ({error})") from None
     if not sentences:
@@ -178,6 +187,6 @@ def read_sentences(path: Path) -> list[str]:
 
 
 def _caption(content: str, kind: str, quality: float, noise: torch.Generator) -> str:
-    grade = QUALITIES[min(4, int(5 * quality))]
-    template = _TEMPLATES[integer(0, len(_TEMPLATES), noise)]
-    return template.format(content=content, kind=kind, quality=grade)
+    word = QUALITY_WORDS[min(4, int(5 * quality))]
+    template = TEMPLATES[integer(0, len(TEMPLATES), noise)]
+    return template.format(content=content, kind=kind, quality=word)

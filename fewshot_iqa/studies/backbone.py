@@ -18,7 +18,7 @@ from ..distortions import DISTORTIONS, LEVELS, TID2013, Distortion
 from ..errors import InputError
 from ..model.backbone import load_clip
 from ..model.quality import QualityModel
-from ..pretraining.captions import KINDS, NOTHING, captioned, held_out
+from ..pretraining.captions import KINDS, UNKNOWN_CONTENT, captioned_photographs, is_held_out
 from ..progress import track
 from ..recipes.adaptation import SHIPPED, fits
 from ..recipes.common import build_model, choose_device
@@ -120,10 +120,10 @@ def _finite(value: Any) -> float | None:
 
 def _unseen(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     """Photographs that never trained the embedded CLIP: some with nothing but quality to tell, all that have a name."""
-    photographs = [item for source in load_pretrain("pretrain").sources for item in captioned(root, source)]
-    unseen = [(path, contents[0]) for path, contents in photographs if held_out(path) and len(contents) == 1]
-    clean = [path for path, content in unseen if content == NOTHING]
-    shown = [(path, content) for path, content in unseen if content != NOTHING]
+    photographs = [item for source in load_pretrain("pretrain").sources for item in captioned_photographs(root, source)]
+    unseen = [(path, contents[0]) for path, contents in photographs if is_held_out(path) and len(contents) == 1]
+    clean = [path for path, content in unseen if content == UNKNOWN_CONTENT]
+    shown = [(path, content) for path, content in unseen if content != UNKNOWN_CONTENT]
     if not clean or not shown:
         raise InputError(f"{root}: none of its photographs was held out of pre-training")
     return [clean[i] for i in permutation(len(clean), 0, "backbone")[:UNSEEN_PHOTOGRAPHS]], shown

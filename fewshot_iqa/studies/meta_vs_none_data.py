@@ -8,7 +8,7 @@ from ..config import MetaVsNoneSpec, SyntheticTask, kadid_mos_table
 from ..data.splits import draw_shots, split_by_group
 from ..data.synthetic import photographs, synthetic_records
 from ..errors import InputError
-from ..pretraining.captions import held_out
+from ..pretraining.captions import is_held_out
 from ..types import Record, Shots
 
 
@@ -36,8 +36,8 @@ def draw_photographs(spec: MetaVsNoneSpec, source: SyntheticTask) -> list[Path]:
     if spec.photographs is None or spec.photographs >= len(each):
         return each
     drawn = [each[i] for i in rng.permutation(len(each), 0, "photographs")]
-    unseen = [path for path in drawn if held_out(path)][: round(spec.held_photographs * spec.photographs)]
-    return unseen + [path for path in drawn if not held_out(path)][: spec.photographs - len(unseen)]
+    unseen = [path for path in drawn if is_held_out(path)][: round(spec.held_photographs * spec.photographs)]
+    return unseen + [path for path in drawn if not is_held_out(path)][: spec.photographs - len(unseen)]
 
 
 def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, *, pretrained: bool) -> Pictures:
@@ -47,7 +47,7 @@ def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed
     CLIP that is `pretrained` so, only the former are adapted to and tested on.
     """
     each = draw_photographs(spec, source)
-    unseen = {path for path in each if held_out(path)}
+    unseen = {path for path in each if is_held_out(path)}
     others = [path for path in each if path not in unseen]
     count = max(0, round(spec.held_photographs * len(each)) - len(unseen))
     drawn = {others[i] for i in rng.permutation(len(others), seed, "held-out photographs")[:count]}

@@ -13,7 +13,7 @@ from ..data.synthetic import distortable, kadid_mos
 from ..distortions import distort
 from ..errors import InputError
 from ..images import read_image, read_notes, shrink, to_float, to_uint8, write_png
-from ..pretraining.captions import NOTHING, captioned, held_out
+from ..pretraining.captions import UNKNOWN_CONTENT, captioned_photographs, is_held_out
 from ..progress import track
 from ..rng import generator, integer, permutation
 from .ablation import ablation
@@ -59,8 +59,8 @@ def photographs(
     root: Path, source: SourceSpec, training: int, *, seed: int = 0
 ) -> tuple[list[Photograph], list[Photograph]]:
     """`training` photographs, and for the test all those that the embedded CLIP never saw."""
-    every = [(path, texts) for path, texts in captioned(root, source) if texts != [NOTHING]]
-    test, seen = [one for one in every if held_out(one[0])], [one for one in every if not held_out(one[0])]
+    every = [(path, texts) for path, texts in captioned_photographs(root, source) if texts != [UNKNOWN_CONTENT]]
+    test, seen = [one for one in every if is_held_out(one[0])], [one for one in every if not is_held_out(one[0])]
     if len(test) < 2 or len(seen) < max(2, training):
         raise InputError(
             f"{root / source.images}: {len(seen)} photographs to train on and {len(test)} to test: too few"
