@@ -1,6 +1,6 @@
 """From a file to crops. Images are uint8 (3, H, W) here, and become float in [0, 1] where they are batched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .config import ViewSpec
 
 MAX_ASPECT = 20  # beyond it an enlarged short side would make the long one huge
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".jp2"}
 
 
 def read_image(path: Path) -> Tensor:
@@ -76,30 +75,6 @@ def read_notes(path: Path) -> dict[str, str]:
             return dict(getattr(file, "text", {}))
     except OSError:
         return {}
-
-
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The image files among `paths`, folders searched recursively, each folder sorted by name.
-
-    A file that is named itself is kept whatever its suffix. InputError for a folder without images.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not inside:
-            raise InputError(f"{path}: no images in this folder")
-        found += inside
-    return found
-
-
-def photographs_in(folder: Path) -> list[Path]:
-    """The image files of a folder, as `find_images`; InputError where there is no such folder."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of photographs")
-    return find_images([folder])
 
 
 def shrink(image: Tensor, short_side: int) -> Tensor:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from .errors import InputError
-from .images import assemble, find_images, fixed_views, prepare, read_image
+from .files import find_images
+from .images import assemble, fixed_views, prepare, read_image
 from .types import Output, Scale
 
 if TYPE_CHECKING:

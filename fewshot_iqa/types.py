@@ -4,15 +4,19 @@ Shape letters: B batch, H W height and width, P phrases of a branch, L learned c
 D embedding, Wv Wt widths of the image and text towers.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .errors import InputError
 
-Params = dict[str, Tensor]  # always keyed by parameter name
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Params = dict[str, "Tensor"]  # always keyed by parameter name
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Batch:
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     prompts: Sequence[str | None] = ()
 
-    def to(self, device: str) -> "Batch":
+    def to(self, device: str) -> Batch:
         return Batch(self.images.to(device), {k: v.to(device) for k, v in self.targets.items()}, self.prompts)
 
 
@@ -109,7 +113,7 @@ class Shots:
     share: float | None = None
 
     @classmethod
-    def parse(cls, text: str | int) -> "Shots":
+    def parse(cls, text: str | int) -> Shots:
         """`"50"` or `"20%"`. InputError on anything else, a share outside (0, 100] or fewer than two shots."""
         text = str(text).strip()
         try:

@@ -26,9 +26,10 @@ MAY_IMPORT = {
     "regularize": SPECS,
     "images": SPECS,
     "progress": set(),
-    "printing": {"errors"},
+    "printing": set(),
+    "files": {"errors", "resources"},
     "distortions": {"errors"},
-    "data": SPECS | {"images", "rng", "distortions"},
+    "data": SPECS | {"files", "images", "rng", "distortions"},
     "model": SPECS | {"resources"},
     "moments": SPECS,
     "inner": LOOP,
@@ -36,11 +37,11 @@ MAY_IMPORT = {
     "finetune": LOOP,
     "pretraining": LOOP | {"moments"},
     "evaluate": LOOP,
-    "score": LOOP,
+    "score": LOOP | {"files"},
     "recipes": LOOP
-    | {"resources", "data", "distortions", "model", "evaluate", "score", "progress"}
+    | {"files", "resources", "data", "distortions", "model", "evaluate", "score", "progress"}
     | {"inner", "meta", "moments", "finetune", "pretraining"},
-    "cli": {"errors", "config", "resources", "images", "progress", "printing", "recipes"},
+    "cli": {"errors", "types", "config", "resources", "files", "progress", "printing", "data", "recipes"},
     "__init__": None,
 }
 

@@ -11,8 +11,8 @@ from ..distortions import distort
 from ..images import fixed_views, prepare, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator
 from ..types import Batch, Record, Scale
-from .labels import label_targets
 from .synthetic import distortable
+from .targets import label_targets
 
 
 class Loader:

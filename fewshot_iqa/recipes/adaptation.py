@@ -1,81 +1,70 @@
 """The recipes of adapt, and of loading what training makes."""
 
-import json
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .. import resources
-from ..config import Config, SyntheticTask, TableTask, load_task, revised
-from ..data.readers import read_prompts as read_prompts
-from ..errors import InputError
+from ..config import Config
 from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import say
+from ..resources import METATRAINED, SHIPPED, is_checkpoint
 from ..score import Scorer
 from ..types import Scale, Shots
-from .common import METATRAINED, Result, build_model, choose_device, count_labels, read_all, read_settings
-from .protocol import Cache, Protocol, by_picture, draw_trials, loader_of, read_rated, run_trial, summary
+from .common import Result, build_model, choose_device, count_labels, read_all, read_settings
+from .protocol import Cache, Protocol, by_picture, draw_trials, loader_of, run_trial, summary
+from .sources import TableOptions, read_source, source_name
+from .starts import find_method, find_start
 
-SHIPPED = resources.asset("grmp")  # where adapt looks for prompts next: meta-trained on synthetic pictures
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def adapt(
     config: str | None = None,
     *,
-    task: str = "demo",
+    task: str | None = None,
     shots: str | int = "20%",
     start: str | Path | None = None,
-    root: str | Path | None = None,
-    labels: str | Path | None = None,
-    image_column: str | None = None,
-    score_column: str | None = None,
-    group: str | None = None,
-    lower_is_better: bool = False,
-    test: float | None = None,
-    folds: int | None = None,
     seeds: int = 1,
     clip: str | None = None,
     out: str | Path = "runs/adapt",
     seed: int | None = None,
     device: str | None = None,
     overrides: Iterable[str] = (),
+    **table: Unpack[TableOptions],
 ) -> Result:
     """Adapt to a few rated pictures and test once on pictures of other groups; again for each of `seeds`.
 
-    `start` is the checkpoint to begin from, or "none" for fresh prompts of `config`. By default it is the first of
-    `runs/metatrain` and the shipped prompts that has the CLIP and the prompts of `config`, if any has. Nothing is
+    `start` is the checkpoint to begin from, "shipped", or "none" for fresh prompts of `config`. By default it is the
+    first of `runs/metatrain` and the shipped prompts that has the CLIP and the prompts of `config`, if any has. Nothing is
     chosen on the test pictures. A seed draws its own shots, and its own split where the task has no test rows; the
     facts hold the figures of each and their median and interquartile range, `out` the checkpoint of the first, and
     `pictures` a row for each shot and each test picture of each seed.
     """
-    wanted, method = Shots.parse(shots), config
-    if config is None:
-        own = METATRAINED if is_checkpoint(METATRAINED) else None
-        if start is not None:
-            own = None if start == "none" else Path(start)
-        method, config = ("grmp", "grmp") if own is None else (str(own), str(checkpoint.config_file(own)))
+    wanted = Shots.parse(shots)
+    method, config = find_method(config, start)
     settings, task_overrides = read_settings(config, clip, seed, overrides)
     if method != config:
         say(f"{method}: {settings.description}")
-    source = rated_pictures(
-        task, task_overrides, root=root, labels=labels, image_column=image_column, score_column=score_column,
-        group=group, lower_is_better=lower_is_better, test=test, folds=folds,
-    )  # fmt: skip
+    task, rated = source_name(task, **table), read_source(task, task_overrides, **table)
+    source = rated.source
     place, out = choose_device(device), Path(out).resolve()
     checkpoint.require_room(out)
     parent = start_of(settings, start)
     protocol = Protocol(settings, source, parent, place)
-    rated = read_rated(source)
-    drawn = draw_trials(rated, wanted, range(settings.seed, settings.seed + seeds), folds)
+    drawn = draw_trials(rated, wanted, range(settings.seed, settings.seed + seeds), table.get("folds"))
     read_all(loader_of(protocol, drawn[0]), [record for draw in drawn for record in (*draw.shots, *draw.test)])
 
     counts = count_labels([settings], drawn[0].shots)
     earlier = checkpoint.facts(parent).get("labels", {}) if parent else {}
     facts = {
         "stage": "adapt",
+        "method": method,
         "task": task,
         "source": source.model_dump(mode="json"),
         "labels": {target: count + earlier.get(target, 0) for target, count in counts.items()},
@@ -107,36 +96,6 @@ def adapt(
     )
 
 
-def rated_pictures(
-    task: str,
-    overrides: Iterable[str],
-    *,
-    root: str | Path | None = None,
-    labels: str | Path | None = None,
-    image_column: str | None = None,
-    score_column: str | None = None,
-    group: str | None = None,
-    lower_is_better: bool = False,
-    test: float | None = None,
-    folds: int | None = None,
-) -> TableTask | SyntheticTask:
-    """A task with the options of a command; InputError where they do not go together."""
-    columns = {"columns.image": image_column, "columns.score": score_column, "columns.group": group}
-    table = columns | {"lower_is_better": lower_is_better or None}
-    changes = [f"{key}={json.dumps(value)}" for key, value in table.items() if value is not None]
-    source = load_task(task, [*overrides, *changes])
-    if labels is not None and isinstance(source, SyntheticTask):
-        raise InputError(f"--labels: the task '{task}' makes its own labels; use --task csv for a table")
-    if test is not None and folds is not None:
-        raise InputError("--test and --folds: give one of them")
-    tables = {"labels": labels} if isinstance(source, TableTask) else {}
-    source = revised(source, root=root, test=test, **tables)
-    for option, value in (("--test", test), ("--folds", folds)):
-        if value is not None and isinstance(source, TableTask) and source.test_labels:
-            raise InputError(f"{option} {value:g}: the task '{task}' has test rows of its own")
-    return source
-
-
 def load(folder: str | Path = SHIPPED, *, device: str | None = None) -> Scorer:
     """A checkpoint ready to score images; by default the shipped one, which is adapted to no ratings."""
     place = choose_device(device)
@@ -151,16 +110,11 @@ def start_of(settings: Config, start: str | Path | None) -> Path | None:
     """The checkpoint that `start` names; by default the first place with meta-trained prompts that are this method's,
     on its CLIP. None is for fresh prompts."""
     if start is not None:
-        return None if start == "none" else Path(start)
+        return find_start(start)
     if settings.meta is None:
         return None
     model = build_model(settings)
     return next((folder for folder in (METATRAINED, SHIPPED) if fits(folder, model)), None)
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """Whether `folder` was written by metatrain or adapt, be it whole or not."""
-    return any((folder / name).is_file() for name in (checkpoint.WEIGHTS, checkpoint.PROVENANCE))
 
 
 def fits(folder: Path, model: QualityModel) -> bool:

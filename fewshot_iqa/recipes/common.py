@@ -21,8 +21,6 @@ from ..model.quality import QualityModel
 from ..progress import say, track
 from ..types import Record
 
-METATRAINED = Path("runs/metatrain")  # where metatrain writes, and adapt looks for prompts, if told nothing
-
 
 @dataclass(frozen=True)
 class Result:

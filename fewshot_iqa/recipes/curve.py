@@ -1,10 +1,12 @@
 """Learning curves: methods side by side over the number of shots, on the same splits, draws and test pictures."""
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,22 +19,24 @@ from ..model import checkpoint
 from ..model.backbone import load_clip
 from ..types import Shots
 from . import cells
-from .adaptation import rated_pictures, start_of
+from .adaptation import start_of
 from .common import choose_device, count_labels, read_all, read_settings
 from .figures import drawn_figure
 from .protocol import (
     Cache,
     Draw,
     Protocol,
-    Rated,
     draw_trials,
     loader_of,
     precompute,
-    read_rated,
     reads,
     run_trial,
     summary,
 )
+from .sources import Rated, TableOptions, read_source, source_name
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 METHODS = ("grmp", "coop", "ridge", "clip_iqa")
 OF_SOME = ("meta", "adapt", "ridge", "gp")  # sections that a method has or has not
@@ -41,18 +45,17 @@ OF_SOME = ("meta", "adapt", "ridge", "gp")  # sections that a method has or has 
 def curve(
     methods: Sequence[str] | Mapping[str, tuple[str, Sequence[str]]] = METHODS,
     *,
-    task: str = "demo",
+    task: str | None = None,
     shots: Sequence[str | int] = ("10", "20", "50", "20%"),
     seeds: int = 10,
     seed: int = 0,
-    folds: int | None = None,
     start: str | Path | None = None,
     clip: str | None = None,
     out: str | Path = "runs/curve",
     workers: int = 1,
     device: str | None = None,
     overrides: Iterable[str] = (),
-    **table: Any,
+    **table: Unpack[TableOptions],
 ) -> dict[str, Any]:
     """Adapt by each of `methods` with each number of `shots`, with `seeds` seeds from `seed` on; `table` is as `adapt`
     has it. Methods are configurations, or {label: (configuration, overrides of its own)}.
@@ -78,12 +81,12 @@ def curve(
             raise InputError(f"--set {text}: none of these methods has {section}")
     if start not in (None, "none") and not any(some.meta for some in settings.values()):
         raise InputError(f"--from {start}: none of these methods begins from meta-trained prompts")
-    source = rated_pictures(task, for_task, folds=folds, **table)
+    task, folds, rated = source_name(task, **table), table.get("folds"), read_source(task, for_task, **table)
+    source = rated.source
     protocols = {
         label: Protocol(some, source, start_of(some, start) if some.meta else None, place)
         for label, some in settings.items()
     }
-    rated = read_rated(source)
     drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in order}
     count_labels(settings.values(), {record for some in drawn.values() for draw in some for record in draw.shots})
     plan = {"task": task, "source": source.model_dump(mode="json"), "folds": folds, "ratings": _hash(rated)}

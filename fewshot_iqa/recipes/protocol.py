@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 
 from .. import metrics
-from ..config import AdaptSpec, Config, SyntheticTask, TableTask, revised
+from ..config import AdaptSpec, Config, SyntheticTask, TableTask
 from ..data.loading import Loader, SeenLoader
-from ..data.readers import read_table
 from ..data.splits import draw_shots, folds_by_group, split_by_group
-from ..data.synthetic import OPINION, synthetic_records
-from ..errors import InputError
+from ..data.synthetic import OPINION
 from ..evaluate import Report, compare, over_trials
 from ..model import checkpoint
 from ..model.quality import QualityModel
@@ -26,6 +24,7 @@ from ..progress import quiet, track
 from ..types import Output, Record, Scale, Shots
 from .common import build_model, evaluate_on
 from .learning import learn
+from .sources import Rated
 
 FIGURES = (
     "srcc",
@@ -58,15 +57,6 @@ class Protocol:
     source: TableTask | SyntheticTask
     start: Path | None
     device: str
-
-
-@dataclass(frozen=True)
-class Rated:
-    """The rated pictures of a source, and the release's own test rows where it has such."""
-
-    source: TableTask | SyntheticTask
-    records: list[Record]
-    test: list[Record] | None
 
 
 @dataclass(frozen=True)
@@ -210,19 +200,6 @@ def summary(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def figures(report: Report) -> dict[str, Any]:
     """The metrics of a report, and `within` each subset."""
     return {**report.metrics, "within": report.within}
-
-
-def read_rated(source: TableTask | SyntheticTask) -> Rated:
-    """Read the records of a source; InputError where a group of the release's test rows is in the others too."""
-    if isinstance(source, SyntheticTask):
-        return Rated(source, synthetic_records(source), None)
-    records = read_table(source)
-    if source.labels is None or source.test_labels is None:
-        return Rated(source, records, None)
-    test = read_table(revised(source, labels=source.test_labels, root=source.root or source.labels.parent))
-    for group in {record.group for record in records} & {record.group for record in test}:
-        raise InputError(f"{source.test_labels}: '{group}' is among the training rows of {source.labels} as well")
-    return Rated(source, records, test)
 
 
 def _ready(protocol: Protocol, draw: Draw) -> tuple[QualityModel, Loader, Config]:
