@@ -1,4 +1,4 @@
-"""The one error a user can cause."""
+"""The one error that a user can cause, and the one warning."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,10 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))  # other libraries' reasons span lines
+
+
+class InputWarning(UserWarning):
+    """One line on what was given, such as a guess that was made about it; the command line prints it as a note."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,15 +1,9 @@
-"""What the command line prints and writes. Imports of rich wait inside, so that `fsiqa --help` answers at once."""
+"""What the command line prints. Imports of rich wait inside, so that `fsiqa --help` answers at once."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
-
-from .errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from typing import Any
 
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 
@@ -64,23 +58,3 @@ def with_spread(value: float | None, deviation: float | None) -> str | None:
         return None if value is None else str(rounded(value))
     places = max(0, 1 - math.floor(math.log10(deviation))) if deviation > 0 else 4
     return f"{value:.{places}f} ± {deviation:.{places}f}"
-
-
-def open_text(path: Path, mode: Literal["w", "a"] = "w") -> TextIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open(mode, newline="", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def write_csv(path: Path | None, table: "pd.DataFrame | None") -> None:
-    if path and table is not None:
-        with open_text(path) as file:
-            table.to_csv(file, index=False, float_format="%.5g")
-
-
-def write_json(path: Path | None, result: Any) -> None:
-    if path:
-        with open_text(path) as file:
-            file.write(json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -5,14 +5,22 @@ from pathlib import Path
 from .errors import InputError, nearest
 
 PACKAGE = Path(__file__).parent
-SHIPPED = PACKAGE / "assets" / "grmp"  # prompts that were meta-trained on synthetic pictures
 METATRAINED = Path("runs/metatrain")  # where metatrain writes, and methods look for prompts first
+CHECKPOINT_FILES = ("config.yaml", "weights.safetensors", "provenance.json")
 NEITHER_TASK_NOR_METHOD = {"kadid_levels", "pretrain"}  # files beside them that a command of their own reads
 
 
 def asset(name: str) -> Path:
     """The path of a file shipped in `assets/`."""
     return PACKAGE / "assets" / name
+
+
+SHIPPED = asset("grmp")  # prompts meta-trained on synthetic pictures, adapted to no ratings
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether metatrain or adapt wrote `folder`, complete or not."""
+    return any((folder / name).is_file() for name in CHECKPOINT_FILES[1:])
 
 
 def _folder(kind: str) -> Path:

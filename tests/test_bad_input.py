@@ -78,7 +78,7 @@ def test_missing_table_folder_and_options(adapting, refused, rated, small):
         (six(score="inf"), "row 4: the score is 'inf'"),
         (six(image="gone.png"), "row 4"),
         ([{"image": f"photo{i}.png", "score": 3} for i in range(6)], "every score equals 3"),
-        ([{"image": f"photo{i}.png", "mos": i} for i in range(6)], "no column 'score'"),
+        ([{"image": f"photo{i}.png", "grade": i} for i in range(6)], "no column 'score' or the like"),
         ([{"imgae": f"photo{i}.png", "score": i} for i in range(6)], "Columns: imgae, score"),
         ([], "no rows"),
         ([{"image": f"photo{i}.png", "score": i, "group": "one"} for i in range(6)], "one group ('one')"),
@@ -105,11 +105,11 @@ def test_unknown_names(refused, fsiqa):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("meta.stepz=3", "unknown key meta.stepz. Did you mean 'steps'?"),
+        ("meta.stepz=3", "unknown key meta.stepz. Did you mean 'meta.steps'?"),
         ("meta.steps=-3", "meta.steps = -3"),
         ("meta.steps=many", "meta.steps = 'many'"),
         ("meta", "expected dotted.key=value"),
-        ("seed.deeper=1", "seed: Input should be a valid integer"),
+        ("seed.deeper=1", "seed = {'deeper': 1}: expected a whole number"),
         ("meta.trainable=[vissual.*]", "'vissual.*' matches no parameter"),
         ("loss=[{kind: mse, branch: taste}]", "no branch is named 'taste'"),
         ("views.crop=64", "views"),
@@ -199,7 +199,7 @@ def test_options_out_of_range(adapting, refused, rated):
     assert "--set views.stride=0: views.stride = 0" in adapting(rated, "--set", "views.stride=0")
     curve = ("curve", "--task", "csv", "--root", rated.parent, "--labels", rated, "--methods", "gp,ridge", "--shots", 2)
     assert "none of these methods has adapt" in refused(*curve, "--set", "adapt.lrr=1")
-    assert "makes its own labels" in refused("adapt", "--labels", rated)
+    assert "makes its own ratings" in refused("adapt", "--task", "demo", "--labels", rated)
     assert "no column '3'" in adapting(rated, "--score-column", "3")
 
 

@@ -26,7 +26,7 @@ from fewshot_iqa.data.splits import draw_shots, split_by_group
 from fewshot_iqa.data.synthetic import KADID_SCALE, kadid_mos, synthetic_records
 from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.recipes.protocol import read_rated
+from fewshot_iqa.recipes.sources import read_rated
 from fewshot_iqa.rng import generator
 from fewshot_iqa.types import Record, Scale, Shots
 

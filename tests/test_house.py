@@ -14,35 +14,38 @@ from fewshot_iqa.config import load_config
 
 PACKAGE = Path(fewshot_iqa.__file__).parent
 SPECS = {"types", "errors", "config"}
-LOOP = SPECS | {"losses", "metrics", "regularize", "rng", "images"}
-RECIPE = LOOP | {"resources", "data", "distortions", "model", "evaluate", "score", "progress"}
+LOOP = SPECS | {"losses", "metrics", "regularize", "rng", "images", "features"}
+RECIPE = LOOP | {"files", "resources", "data", "distortions", "model", "evaluation", "score", "progress", "memory"}
 RECIPE |= {"inner", "meta", "moments", "finetune"}
 MAY_IMPORT = {
     "errors": set(),
     "rng": set(),
     "metrics": set(),
+    "memory": set(),
     "types": {"errors"},
     "resources": {"errors"},
     "config": {"errors", "resources"},
     "losses": SPECS,
     "regularize": SPECS,
-    "files": {"errors"},
+    "files": {"errors", "resources"},
     "images": SPECS | {"files"},
+    "features": {"errors", "types"},
     "progress": set(),
-    "printing": {"errors"},
+    "printing": set(),
     "distortions": {"errors"},
-    "data": SPECS | {"images", "rng", "distortions"},
-    "model": SPECS | {"resources"},
+    "data": SPECS | {"files", "images", "features", "rng", "distortions"},
+    "model": SPECS | {"resources", "files"},
     "moments": SPECS,
     "inner": LOOP,
     "meta": LOOP | {"inner"},
     "finetune": LOOP,
-    "evaluate": LOOP,
+    "evaluation": LOOP,
     "score": LOOP,
     "recipes": RECIPE,
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},
-    "cli": {"errors", "config", "resources", "files", "progress", "printing", "recipes", "pretraining", "studies"},
+    "cli": {"errors", "types", "config", "resources", "files", "progress", "printing", "data", "recipes"}
+    | {"pretraining", "studies"},
     "__init__": None,
 }
 

@@ -14,10 +14,11 @@ from PIL import Image
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import CLASSES, AblationSpec, ViewSpec, load_config, load_experiment, load_task, with_overrides
-from fewshot_iqa.data.labels import _rows, classes_of, distributions
+from fewshot_iqa.data.labels import _rows, classes_of
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.synthetic import synthetic_records
+from fewshot_iqa.data.targets import distributions
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.finetune import fit
 from fewshot_iqa.images import assemble, fixed_views

@@ -20,7 +20,7 @@ from fewshot_iqa.model import checkpoint
 from fewshot_iqa.model.backbone import create_clip
 from fewshot_iqa.model.quality import QualityModel
 from fewshot_iqa.recipes import adaptation, metatraining
-from fewshot_iqa.resources import asset
+from fewshot_iqa.resources import SHIPPED, asset
 from tests.conftest import photograph, sets
 
 TASK = ["task.hold_out=[darken]", "task.episodes={tasks_per_step: 2, support: 3, query: 2}"]
@@ -96,8 +96,8 @@ def test_what_ships_scores_and_is_adapted_where_nothing_else_is_given(fsiqa, rat
     table = ["--task", "csv", "--root", rated.parent, "--labels", rated, "--shots", 2, "--test", "0.34"]
     quick = sets(["adapt.steps=1", "adapt.batch=2", "views.count=1"])
     result = fsiqa("adapt", *table, "--out", tmp_path / "adapted", *quick)
-    assert f"started from {adaptation.SHIPPED}" in result.output
-    assert checkpoint.facts(adaptation.SHIPPED)["base"] == checkpoint.facts(tmp_path / "adapted")["base"]
+    assert f"started from {SHIPPED}" in result.output
+    assert checkpoint.facts(SHIPPED)["base"] == checkpoint.facts(tmp_path / "adapted")["base"]
     assert "name the images" in fsiqa("score", tmp_path / "adapted").error
 
 

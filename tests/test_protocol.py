@@ -23,7 +23,7 @@ from fewshot_iqa.model.backbone import Backbone
 from fewshot_iqa.model.quality import AT_ONCE
 from fewshot_iqa.recipes import protocol
 from fewshot_iqa.recipes.adaptation import start_of
-from fewshot_iqa.recipes.common import METATRAINED
+from fewshot_iqa.resources import METATRAINED
 from fewshot_iqa.score import Scorer
 from fewshot_iqa.types import Output
 from tests.conftest import photograph, sets

@@ -1,53 +1,59 @@
 """The commands that learn: metatrain, adapt, curve, pretrain."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..printing import decimals, nearby, print_metrics, print_table, write_csv, write_json
+from ..errors import InputError
+from ..files import write_csv, write_json
+from ..printing import decimals, nearby, print_metrics, print_table
+from .checks import check_folder, check_run
 from .options import (
     CHECKPOINT,
     CLIP,
     CONFIG,
     CSV,
+    DATA,
     DEVICE,
     FIGURE,
-    FOLDS,
-    GROUP,
-    IMAGE_COLUMN,
     JSON,
-    LABELS,
-    LOWER_IS_BETTER,
+    METHOD,
+    OUTPUT,
+    PROTOCOL,
     RESULTS,
     RESUME,
-    ROOT,
-    SCORE_COLUMN,
     SEED,
     SET,
     SHOTS,
     START,
     TASK,
-    TEST,
     WORKERS,
+    with_table_options,
     words,
     writable,
 )
 
 
 def metatrain(
+    images: Annotated[
+        Path | None, typer.Option(help="Your folder of clean photographs.", rich_help_panel=DATA, metavar="FOLDER")
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help="Synthetic task from `fsiqa tasks`.", rich_help_panel=DATA, metavar="NAME")
+    ] = "synthetic",
     config: CONFIG = "grmp",
-    task: Annotated[str, typer.Option(help="Source of synthetic pictures.")] = "synthetic",
-    images: Annotated[Path | None, typer.Option(help="Your folder of clean photographs.")] = None,
     clip: CLIP = None,
-    out: CHECKPOINT = Path("runs/metatrain"),
-    seed: SEED = None,
-    device: DEVICE = None,
     overrides: SET = None,
+    device: DEVICE = None,
+    seed: SEED = None,
+    out: CHECKPOINT = Path("runs/metatrain"),
     resume: RESUME = False,
     json_file: JSON = None,
 ) -> None:
-    """Meta-train prompts on synthetic distortion tasks."""
+    """Meta-train prompts on synthetic distortions of clean photographs."""
+    _check_metatrain(config, task, images, overrides or (), out, resume)
     from ..recipes.metatraining import metatrain as run
 
     result = run(
@@ -57,50 +63,78 @@ def metatrain(
     history = result.facts["history"]
     rows = {f"step {entry['step']}": entry for entry in history}
     print_metrics("held-out distortions of held-out photographs, before any adaptation", rows)
-    typer.echo(f"prompts of step {result.facts['step']} kept in {nearby(result.out)}")
+    typer.echo(f"saved the prompts of step {result.facts['step']} in {nearby(result.out)}")
     write_json(json_file, result.facts)
 
 
+def _check_metatrain(
+    config: str, task: str, images: Path | None, overrides: Iterable[str], out: Path, resume: bool
+) -> None:
+    from ..config import load_config, load_task, split_overrides
+    from ..files import photographs_in
+
+    for_method, for_task = split_overrides(overrides)
+    if load_config(config, for_method).meta is None:
+        raise InputError(f"--config {config}: this method has no meta stage")
+    if load_task(task, for_task).kind == "table":
+        raise InputError(f"--task {task}: meta-training needs clean photographs, not a table")
+    if images is not None:
+        photographs_in(images)
+    check_folder(out, resume=resume)
+
+
+@with_table_options
 def adapt(
+    table: dict[str, Any],
+    task: TASK = None,
     config: Annotated[
-        str | None, typer.Option(help="Method. Default: that of --from or runs/metatrain, else grmp.")
+        str | None,
+        typer.Option(
+            help="A name from `fsiqa configs`, or a .yaml file. Default: that of --from or runs/metatrain, else grmp.",
+            rich_help_panel=METHOD,
+            metavar="NAME",
+        ),
     ] = None,
-    task: TASK = "demo",
-    shots: SHOTS = "20%",
     start: START = None,
-    root: ROOT = None,
-    labels: LABELS = None,
-    image_column: IMAGE_COLUMN = None,
-    score_column: SCORE_COLUMN = None,
-    group: GROUP = None,
-    lower_is_better: LOWER_IS_BETTER = False,
-    test: TEST = None,
-    folds: FOLDS = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots, from --seed on; --out keeps the first.")] = 1,
     clip: CLIP = None,
-    out: CHECKPOINT = Path("runs/adapt"),
-    seed: SEED = None,
-    device: DEVICE = None,
     overrides: SET = None,
+    device: DEVICE = None,
+    shots: SHOTS = "20%",
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Number of draws of shots, from --seed on; --out keeps the first.", rich_help_panel=PROTOCOL
+        ),
+    ] = 1,
+    seed: SEED = None,
+    out: CHECKPOINT = Path("runs/adapt"),
     csv_file: Annotated[
         Path | None,
         typer.Option(
-            "--csv", metavar="FILE", callback=writable, help="Write each picture's rating and prediction here."
+            "--csv",
+            metavar="FILE",
+            callback=writable,
+            help="Write the rating and prediction of each image here.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     json_file: JSON = None,
 ) -> None:
-    """Adapt to a few rated pictures, and test once on others."""
+    """Adapt to rated images, and test once on others."""
+    from ..recipes.starts import find_method
+
+    check_folder(out)
+    method = find_method(config, start)[1]
+    check_run([method], overrides or (), shots=[shots], start=start, task=task, table=table)
     from ..recipes.adaptation import adapt as run
 
     result = run(
-        config, task=task, shots=shots, start=start, root=root, labels=labels, image_column=image_column,
-        score_column=score_column, group=group, lower_is_better=lower_is_better, test=test, folds=folds, seeds=seeds,
-        clip=clip, out=out, seed=seed, device=device, overrides=overrides or (),
+        config, task=task, shots=shots, start=start, seeds=seeds, clip=clip, out=out, seed=seed, device=device,
+        overrides=overrides or (), **table,
     )  # fmt: skip
     facts, first = result.facts, result.facts["seeds"][0]
     several = len(facts["seeds"]) > 1
-    title = f"{task}: {first['shots']} shots of {first['pool']}, tested on {first['test']} pictures"
+    title = f"{facts['task']}: {first['shots']} shots of {first['pool']}, tested on {first['test']} pictures"
     if several:
         title += f"; median of {len(facts['seeds'])} trials (interquartile range)"
     print_metrics(title, _stages(facts["median"]), _stages(facts["iqr"]) if several else None)
@@ -124,52 +158,51 @@ def _stages(found: dict[str, Any]) -> dict[str, Any]:
     return before | {"after adaptation": found} | {f"  within {name}": row for name, row in found["within"].items()}
 
 
+@with_table_options
 def curve(
-    task: TASK = "demo",
-    methods: Annotated[str, typer.Option(help="Configs between commas.")] = "grmp,coop,ridge,clip_iqa",
-    shots: Annotated[str, typer.Option(help="Numbers or shares, between commas.")] = "10,20,50,20%",
-    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="The first of their seeds.")] = 0,
+    table: dict[str, Any],
+    task: TASK = None,
+    methods: Annotated[
+        str, typer.Option(help="Names from `fsiqa configs`, or .yaml files, between commas.", rich_help_panel=METHOD)
+    ] = "grmp,coop,ridge,clip_iqa",
     start: START = None,
-    root: ROOT = None,
-    labels: LABELS = None,
-    image_column: IMAGE_COLUMN = None,
-    score_column: SCORE_COLUMN = None,
-    group: GROUP = None,
-    lower_is_better: LOWER_IS_BETTER = False,
-    test: TEST = None,
-    folds: FOLDS = None,
     clip: CLIP = None,
-    out: RESULTS = Path("runs/curve"),
-    workers: WORKERS = 1,
-    device: DEVICE = None,
     overrides: SET = None,
+    device: DEVICE = None,
+    shots: Annotated[
+        str, typer.Option(help="Numbers or shares, between commas.", rich_help_panel=PROTOCOL)
+    ] = "10,20,50,20%",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of draws of shots.", rich_help_panel=PROTOCOL)] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="First random seed.", rich_help_panel=PROTOCOL)] = 0,
+    workers: WORKERS = 1,
+    out: RESULTS = Path("runs/curve"),
     csv_file: CSV = None,
     figure: FIGURE = None,
     json_file: JSON = None,
 ) -> None:
-    """Compare methods over the number of shots, on the same draws and tests."""
+    """Compare methods over the number of shots, on the same draws and test images."""
+    sections = [text for text in overrides or () if text.startswith("task.")]  # others may be for some methods only
+    check_run(words(methods), sections, shots=words(shots), start=start, task=task, table=table)
     from ..recipes.curve import curve as run
     from ..recipes.curve import draw_curve, tabulate
 
     result = run(
-        words(methods), task=task, shots=words(shots), seeds=seeds, seed=seed, start=start, root=root, labels=labels,
-        image_column=image_column, score_column=score_column, group=group, lower_is_better=lower_is_better, test=test,
-        folds=folds, clip=clip, out=out, workers=workers, device=device, overrides=overrides or (),
+        words(methods), task=task, shots=words(shots), seeds=seeds, seed=seed, start=start, clip=clip, out=out,
+        workers=workers, device=device, overrides=overrides or (), **table,
     )  # fmt: skip
-    table = tabulate(result)
-    write_csv(csv_file, table)
-    within = [name for name in map(str, table.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
-    sure = ["coverage"] if "coverage" in table else []
+    found = tabulate(result)
+    write_csv(csv_file, found)
+    within = [name for name in map(str, found.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
+    sure = ["coverage"] if "coverage" in found else []
     shown = ["srcc", "plcc", "rmse", *sure, *within]
     columns = ("method", "shots", *(name.removeprefix("srcc_") for name in shown))
-    rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in table.to_dict("records")]
-    title = f"{task}: medians of {table['trials'].iloc[0]} trials"
+    rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in found.to_dict("records")]
+    title = f"{result['task']}: medians of {found['trials'].iloc[0]} trials"
     title += "; coverage of 90 % intervals" if sure else ""
     title += "; SRCC within each subset" if within else ""
     print_table(title, columns, rows)
-    table["headline"] = table["srcc"].map(decimals) + " (" + table["srcc_iqr"].map(decimals) + ")"
-    once = table.drop_duplicates(["method", "shots"])  # of a number and a share that come to the same
+    found["headline"] = found["srcc"].map(decimals) + " (" + found["srcc_iqr"].map(decimals) + ")"
+    once = found.drop_duplicates(["method", "shots"])  # of a number and a share that come to the same
     headline = once.pivot(index="method", columns="shots", values="headline").loc[list(result["curve"])]
     title = "SRCC over the number of shots: median (interquartile range)"
     print_table(title, ("method", *map(str, headline)), headline.reset_index().to_numpy().tolist())
@@ -179,16 +212,26 @@ def curve(
 
 
 def pretrain(
-    root: Annotated[Path, typer.Option(help="Folder that holds the sources of the configuration.")],
-    config: Annotated[str, typer.Option(help="Recipe: a name, or a .yaml file.")] = "pretrain",
-    out: Annotated[Path, typer.Option(help="Folder of the weights and the training state.")] = Path("runs/pretrain"),
-    seed: SEED = None,
-    device: DEVICE = None,
+    root: Annotated[
+        Path,
+        typer.Option(
+            help="Folder that holds the sources of the configuration.", rich_help_panel=DATA, metavar="FOLDER"
+        ),
+    ],
+    config: Annotated[
+        str, typer.Option(help="A name, or a .yaml file.", rich_help_panel=METHOD, metavar="NAME")
+    ] = "pretrain",
     overrides: SET = None,
+    device: DEVICE = None,
+    seed: SEED = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder of the weights and the training state.", rich_help_panel=OUTPUT, metavar="FOLDER"),
+    ] = Path("runs/pretrain"),
     resume: RESUME = False,
 ) -> None:
-    """Train the embedded CLIP anew (an hour on two cores)."""
-    from ..pretraining.recipe import pretrain as run
+    """Train the embedded CLIP anew."""
+    from ..recipes.pretraining import pretrain as run
 
     weights = run(root, config, out=out, seed=seed, device=device, overrides=overrides or (), resume=resume)
     typer.echo(f"weights in {weights}")

@@ -1,22 +1,23 @@
 """The options that several commands share."""
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import InputError
-from ..printing import open_text
+from ..files import require_writable
+
+DATA, METHOD, PROTOCOL, OUTPUT = "Data", "Method", "Protocol", "Output"  # the groups of options in the help
 
 
 def writable(path: Path | None) -> Path | None:
-    """A file for the results; InputError where it cannot be written, before anything is computed for it. What is in it
-    stays."""
+    """A file of results; InputError where it cannot be written, before anything is computed for it."""
     if path:
-        new = not path.exists()
-        open_text(path, "a").close()
-        if new:
-            path.unlink()
+        require_writable(path)
     return path
 
 
@@ -27,40 +28,139 @@ def drawable(path: Path | None) -> Path | None:
     return writable(path)
 
 
-CONFIG = Annotated[str, typer.Option(help="Method: a name from `fsiqa configs`, or a .yaml file.")]
-TASK = Annotated[str, typer.Option(help="Source of rated pictures, from `fsiqa tasks`.")]
-SHOTS = Annotated[str, typer.Option(help="How many to learn from: 50, or 20%.")]
-PLAN = Annotated[str, typer.Option(help="The plan, a .yaml file.")]
-CLIP = Annotated[str | None, typer.Option(help="tiny, NAME:PRETRAINED, or NAME:/path/to/weights.")]
-SEED = Annotated[int | None, typer.Option(min=0, help="Default: the configuration's.")]
-DEVICE = Annotated[str | None, typer.Option(help="cpu, cuda, ... Default: a GPU where there is one.")]
+CONFIG = Annotated[
+    str, typer.Option(help="A name from `fsiqa configs`, or a .yaml file.", rich_help_panel=METHOD, metavar="NAME")
+]
+CLIP = Annotated[
+    str | None,
+    typer.Option(help="tiny, NAME:PRETRAINED, or NAME:/path/to/weights.", rich_help_panel=METHOD, metavar="NAME"),
+]
+DEVICE = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, ... Default: a GPU where there is one.", rich_help_panel=METHOD, metavar="NAME"),
+]
 SET = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override dotted.key of the method, or task.key of the task."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a dotted.key of the method, or a task.key of the task.",
+        rich_help_panel=METHOD,
+    ),
 ]
-JSON = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", callback=writable, help="Write the result here as well.")
-]
-CSV = Annotated[Path | None, typer.Option("--csv", metavar="FILE", callback=writable, help="Write the table here.")]
-FIGURE = Annotated[Path | None, typer.Option(metavar="FILE", callback=drawable, help="Draw the curves.")]
-RESUME = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")]
-CHECKPOINT = Annotated[Path, typer.Option(help="Folder of the checkpoint.")]
-RESULTS = Annotated[Path, typer.Option(help="Folder of the results; repeat the command to go on.")]
 START = Annotated[
     str | None,
-    typer.Option("--from", help="Checkpoint, or none. Default: runs/metatrain, else the shipped one, if it fits."),
+    typer.Option(
+        "--from",
+        metavar="FOLDER",
+        help="Start from a checkpoint, shipped or none. Default: runs/metatrain, else shipped, if it fits.",
+        rich_help_panel=METHOD,
+    ),
 ]
-ROOT = Annotated[Path | None, typer.Option(help="Folder of the pictures.")]
-LABELS = Annotated[Path | None, typer.Option(help="Table of ratings, a path or a file inside root.")]
-IMAGE_COLUMN = Annotated[str | None, typer.Option(help="Default: image.")]
-SCORE_COLUMN = Annotated[str | None, typer.Option(help="Default: score.")]
-GROUP = Annotated[
-    str | None, typer.Option(help="Column of what must not be on both sides of the split. Default: group, else prompt.")
+SHOTS = Annotated[
+    str, typer.Option(help="Ratings to learn from: 50, or 20%.", rich_help_panel=PROTOCOL, metavar="NUMBER")
 ]
-WORKERS = Annotated[int, typer.Option(min=1, help="Trials at a time, in processes of their own.")]
-LOWER_IS_BETTER = Annotated[bool, typer.Option("--lower-is-better", help="For ratings such as DMOS.")]
-TEST = Annotated[float | None, typer.Option(help="Share of the groups kept for the test. Default: 0.2.")]
-FOLDS = Annotated[int | None, typer.Option(min=2, help="Test on each of so many parts of the groups.")]
+SEED = Annotated[
+    int | None, typer.Option(min=0, help="Random seed. Default: the configuration's.", rich_help_panel=PROTOCOL)
+]
+WORKERS = Annotated[int, typer.Option(min=1, help="Trials in parallel, one process each.", rich_help_panel=PROTOCOL)]
+PLAN = Annotated[str, typer.Option(help="The plan, a .yaml file.", metavar="FILE")]
+CHECKPOINT = Annotated[Path, typer.Option(help="Folder of the checkpoint.", rich_help_panel=OUTPUT, metavar="FOLDER")]
+RESULTS = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of the results. Repeat a command to resume it.", rich_help_panel=OUTPUT, metavar="FOLDER"
+    ),
+]
+RESUME = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.", rich_help_panel=OUTPUT)]
+JSON = Annotated[
+    Path | None,
+    typer.Option(
+        "--json", metavar="FILE", callback=writable, help="Also write the result here.", rich_help_panel=OUTPUT
+    ),
+]
+CSV = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="FILE", callback=writable, help="Write the table here.", rich_help_panel=OUTPUT),
+]
+FIGURE = Annotated[
+    Path | None, typer.Option(metavar="FILE", callback=drawable, help="Draw the curves.", rich_help_panel=OUTPUT)
+]
+TASK = Annotated[
+    str | None,
+    typer.Option(
+        help="A data set from `fsiqa tasks`. Default: csv with --labels, else demo.",
+        rich_help_panel=DATA,
+        metavar="NAME",
+    ),
+]
+
+
+def _table(
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Your table of ratings: .csv, .tsv or .xlsx.", rich_help_panel=DATA, metavar="FILE"),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images. Default: that of the table.", rich_help_panel=DATA, metavar="FOLDER"),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(help="Default: image, file, filename, name, ...", rich_help_panel=DATA, metavar="COLUMN"),
+    ] = None,
+    score_column: Annotated[
+        str | None, typer.Option(help="Default: score, mos, rating, ...", rich_help_panel=DATA, metavar="COLUMN")
+    ] = None,
+    range_: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            help="Ends of the rating scale, such as 1,5. Default: of the shots.",
+            rich_help_panel=DATA,
+            metavar="LOW,HIGH",
+        ),
+    ] = None,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="Low ratings are good, as in DMOS.", rich_help_panel=DATA)
+    ] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of groups that a split keeps whole. Default: group, else prompt.",
+            rich_help_panel=DATA,
+            metavar="COLUMN",
+        ),
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(help="Share of the groups held out as test set. Default: 0.2.", rich_help_panel=PROTOCOL),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Test on each of so many folds of the groups.", rich_help_panel=PROTOCOL)
+    ] = None,
+) -> None:
+    """The options of `recipes.sources.TableOptions`, declared here once."""
+
+
+def with_table_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a table of ratings; it takes them as its argument `table`, a dictionary."""
+    options = inspect.signature(_table).parameters
+    own = inspect.signature(command)
+    parameters = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in own.parameters.items()
+        for each in (options.values() if name == "table" else [parameter])
+    ]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        table = {name.rstrip("_"): given.pop(name) for name in options}
+        command(table={name: value for name, value in table.items() if value not in (None, False)}, **given)
+
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {}
+    return run
 
 
 def numbers(option: str, text: str) -> list[float]:

@@ -1,6 +1,7 @@
-"""The command that judges images."""
+"""The command that scores images."""
 
 import csv
+import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,74 +9,96 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..printing import open_text, print_table, rounded, with_spread, write_json
-from .options import CSV, DEVICE, IMAGE_COLUMN, JSON, drawable
+from ..files import open_text, write_json
+from ..printing import print_table, rounded, with_spread
+from .options import DATA, DEVICE, JSON, METHOD, OUTPUT, drawable, writable
 
-SCORE_COLUMNS = ("image", "quality", "quality_sd", "rating", "rating_sd", "note")
+COLUMNS = ("image", "quality", "quality_std", "rating", "rating_std", "note")
 
 
 def score(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="[CHECKPOINT] IMAGES...", help="A folder written by adapt or metatrain; files, folders."
+            metavar="[CHECKPOINT] IMAGES...",
+            help="Folder of a checkpoint. Image files, or folders of them.",
+            show_default=False,
         ),
     ],
-    csv_file: CSV = None,
-    json_file: JSON = None,
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="Table of the text prompts that images were generated from: columns image, prompt.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Of --prompts. Default: image.", rich_help_panel=DATA, metavar="COLUMN")
+    ] = None,
+    prompt_column: Annotated[
+        str | None, typer.Option(help="Of --prompts. Default: prompt.", rich_help_panel=DATA, metavar="COLUMN")
+    ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show what the method thinks is in each image, and wrong with it.")
+        bool,
+        typer.Option(
+            "--explain", help="Show the likeliest scene and distortion of each image.", rich_help_panel=METHOD
+        ),
     ] = False,
+    device: DEVICE = None,
+    sort: Annotated[bool, typer.Option("--sort", help="List the worst images first.", rich_help_panel=OUTPUT)] = False,
+    worst: Annotated[
+        int | None, typer.Option(min=1, help="List the so many worst images only.", rich_help_panel=OUTPUT)
+    ] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            callback=writable,
+            help="Write each image here as soon as it is scored, all of them in their order.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    json_file: JSON = None,
     map_file: Annotated[
         Path | None,
         typer.Option(
             "--map",
             metavar="FILE",
             callback=drawable,
-            help="Draw where it saw the distortion; of one image, by mp_iqe.",
+            help="Draw where mp_iqe found the distortion of one image.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    prompts_file: Annotated[
-        Path | None,
-        typer.Option("--prompts", metavar="TABLE", help="What images were generated from: columns image, prompt."),
-    ] = None,
-    image_column: IMAGE_COLUMN = None,
-    prompt_column: Annotated[str | None, typer.Option(help="Default: prompt.")] = None,
-    device: DEVICE = None,
 ) -> None:
-    """Score images, without a CHECKPOINT by the prompts shipped with this package, meta-trained on synthetic pictures.
+    """Score images, by default with the prompts shipped with this package, which are adapted to no ratings.
 
     A file that cannot be read is marked, and the others are scored.
     """
-    from ..files import SUFFIXES, find_images
-    from ..progress import track
-    from ..recipes.adaptation import SHIPPED, is_checkpoint, load, read_prompts
-    from ..recipes.figures import draw_attention
-
-    given = is_checkpoint(paths[0])
-    if not given and not paths[0].exists() and paths[0].suffix.lower() not in SUFFIXES:
-        raise InputError(f"{paths[0]}: neither a checkpoint nor an image")
-    for path in paths[given:]:
-        if is_checkpoint(path) or (path.suffix.lower() not in SUFFIXES and is_checkpoint(path.parent)):
-            raise InputError(f"{path}: of a checkpoint; name one, by its folder, before the images")
     columns = {name: column for name, column in (("image", image_column), ("prompt", prompt_column)) if column}
     if columns and not prompts_file:
         raise InputError("--image-column and --prompt-column: of the table of --prompts; give that too")
-    checkpoint, images = (paths[0], paths[1:]) if given else (SHIPPED, paths)
-    if not images:
-        raise InputError(f"{checkpoint}: a checkpoint; name the images to score as well")
-    scorer, files = load(checkpoint, device=device), find_images(images)
-    if not given:
-        typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
+    checkpoint, files = _checkpoint_and_images(paths)
     if map_file and len(files) > 1:
         raise InputError(f"--map {map_file}: draws one image; {len(files)} were given")
+    prompts = _prompts(prompts_file, columns) if prompts_file else None
+    from ..progress import track
+    from ..recipes.adaptation import load
+    from ..recipes.figures import draw_attention
+    from ..resources import SHIPPED
+
+    scorer = load(checkpoint or SHIPPED, device=device)
+    if not checkpoint:
+        typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
     if map_file:
         draw_attention(scorer.attention(files[0]), map_file)
     branches = scorer.explaining if explain else []
-    prompts = read_prompts(prompts_file, **columns) if prompts_file else None
     more = [*branches, *(["alignment"] if prompts_file else [])]
-    head = (*SCORE_COLUMNS, *more)
-    rows, shown = [], []
+    head = (*COLUMNS, *more)
+    rows: list[list[Any]] = []
+    shown: list[list[Any]] = []
     results = scorer.stream(files, explain=explain, prompts=prompts)
     with ExitStack() as stack:
         table = csv.writer(stack.enter_context(open_text(csv_file))) if csv_file else None
@@ -84,23 +107,56 @@ def score(
         log = stack.enter_context(track("scoring", len(files)))
         for result in results:
             quality, rating = (result.quality, result.quality_sd), (result.rating, result.rating_sd)
-            told: list[Any] = [result.likeliest.get(name, "") for name in branches]
-            told += [rounded(result.alignment)] if prompts_file else []
-            rows.append([str(result.path), *map(rounded, quality + rating), result.note, *told])
-            shown.append([str(result.path), with_spread(*quality), with_spread(*rating), *told, result.note])
+            extra: list[Any] = [result.likeliest.get(name, "") for name in branches]
+            extra += [rounded(result.alignment)] if prompts_file else []
+            rows.append([str(result.path), *map(rounded, quality + rating), result.note, *extra])
+            shown.append([str(result.path), with_spread(*quality), with_spread(*rating), *extra, result.note])
             if table:
                 table.writerow(rows[-1])
             log({})
-    print_table("quality from 0 to 1, higher is better", ("image", "quality", "rating", *more, "note"), shown)
-    write_json(json_file, {"checkpoint": str(checkpoint), "scores": [dict(zip(head, r, strict=True)) for r in rows]})
+    failed = sum(row[1] is None for row in rows)
+    order = _order(rows, sort, worst)
+    title = "quality from 0 to 1, higher is better" + (f"; the {len(order)} worst of {len(rows)}" if worst else "")
+    print_table(title, ("image", "quality", "rating", *more, "note"), [shown[i] for i in order])
+    scores = [dict(zip(head, rows[i], strict=True)) for i in order]
+    write_json(json_file, {"checkpoint": str(checkpoint or SHIPPED), "scores": scores})
     if prompts is not None:
         without = sum(path.name not in prompts for path in files)
         if not scorer.reads_prompts:
             typer.echo("this method does not read prompts: alignment by its phrases alone")
         elif without:
             typer.echo(f"{without} of {len(files)} images have no prompt there: alignment by phrases, if any")
-    failed = sum(quality is None for _, quality, *_ in rows)
     if failed:
         typer.echo(f"{failed} of {len(rows)} images could not be scored", err=True)
     if failed == len(rows):
         raise typer.Exit(2)
+
+
+def _checkpoint_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
+    """The checkpoint, if the first path is one, and the image files of the others."""
+    from ..files import SUFFIXES, find_images
+    from ..resources import is_checkpoint
+
+    given = is_checkpoint(paths[0])
+    if not given and not paths[0].exists() and paths[0].suffix.lower() not in SUFFIXES:
+        raise InputError(f"{paths[0]}: neither a checkpoint nor an image")
+    for path in paths[given:]:
+        if is_checkpoint(path) or (path.suffix.lower() not in SUFFIXES and is_checkpoint(path.parent)):
+            raise InputError(f"{path}: of a checkpoint; name one, by its folder, before the images")
+    if not paths[given:]:
+        raise InputError(f"{paths[0]}: a checkpoint; name the images to score as well")
+    return (paths[0] if given else None), find_images(paths[given:])
+
+
+def _prompts(path: Path, columns: dict[str, str]) -> dict[str, str]:
+    from ..data.readers import read_prompts
+
+    return read_prompts(path, **columns)
+
+
+def _order(rows: list[list[Any]], sort: bool, worst: int | None) -> list[int]:
+    """Which rows are listed: all in their order, or sorted by quality, those without one last."""
+    order = list(range(len(rows)))
+    if sort or worst:
+        order.sort(key=lambda i: math.inf if rows[i][1] is None else rows[i][1])
+    return order[:worst]

@@ -6,22 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from ..printing import decimals, print_table, write_json
+from ..files import write_json
+from ..printing import decimals, print_table
 from .options import (
     CLIP,
     CONFIG,
     DEVICE,
     FIGURE,
     JSON,
-    LABELS,
     PLAN,
     RESULTS,
-    ROOT,
     SET,
     SHOTS,
     TASK,
     WORKERS,
     numbers,
+    with_table_options,
     words,
 )
 
@@ -139,12 +139,12 @@ def _ablation(name: str, told: str) -> None:
     own_plan = f"experiments/{name.replace('-', '_')}"
 
     @experiment.command(name, help=told)
+    @with_table_options
     def command(
-        task: TASK = "demo",
+        table: dict[str, Any],
+        task: TASK = None,
         shots: SHOTS = "20%",
         seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 5,
-        root: ROOT = None,
-        labels: LABELS = None,
         plan: PLAN = own_plan,
         out: RESULTS = Path("runs", name),
         workers: WORKERS = 1,
@@ -156,10 +156,10 @@ def _ablation(name: str, told: str) -> None:
         from ..studies.ablation import ablation as run
 
         result = run(
-            plan, task=task, shots=shots, seeds=seeds, root=root, labels=labels, out=out, workers=workers, clip=clip,
-            device=device, overrides=overrides or (),
+            plan, task=task, shots=shots, seeds=seeds, out=out, workers=workers, clip=clip, device=device,
+            overrides=overrides or (), **table,
         )  # fmt: skip
-        _report_variants(task, seeds, result, json_file)
+        _report_variants(result["task"], seeds, result, json_file)
 
 
 _ablation("mp-iqe-ablation", "MP-IQE without its parts, and with prompts of other lengths.")

@@ -10,10 +10,11 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from .. import resources
-from ..errors import InputError, nearest
+from ..errors import InputError
 from .experiment import AblationSpec, MetaVsNoneSpec
 from .heads import AntonymSpec, CustomSpec, FusionSpec, GaussianProcessSpec, HeadSpec, LinearSpec, RidgeSpec
 from .labels import CLASSES
+from .messages import explain
 from .method import AdaptSpec, BranchSpec, Config, LossTerm, MetaSpec, ModelSpec, ViewSpec, VisualSpec
 from .pretrain import PretrainSpec, SourceSpec
 from .spec import Spec, deep_merge
@@ -52,6 +53,7 @@ __all__ = [
     "load_task",
     "read_config",
     "read_yaml",
+    "split_overrides",
     "with_overrides",
 ]
 
@@ -86,7 +88,7 @@ def load_config(name: str, overrides: Iterable[str] = ()) -> Config:
 
 def read_config(data: Any, overrides: Iterable[str], source: str) -> Config:
     """A method's specification from keys and values that were read from `source`, overridden likewise."""
-    config: Config = _validate(TypeAdapter(Config), data, overrides, source)
+    config: Config = _validate(Config, data, overrides, source)
     return config
 
 
@@ -99,7 +101,7 @@ def load_task(name: str, overrides: Iterable[str] = ()) -> TableTask | Synthetic
 def with_overrides(spec: S, **changes: Any) -> S:
     """The specification with some keys changed (None leaves a key as it is), checked as if read from a file."""
     given = {name: value for name, value in changes.items() if value is not None}
-    result: S = _validate(TypeAdapter(type(spec)), spec.model_dump() | given, (), "options")
+    result: S = _validate(type(spec), spec.model_dump() | given, (), "options")
     return result
 
 
@@ -129,7 +131,7 @@ def kadid_mos_table() -> dict[str, list[float]]:
 
 def _load(folder: str, name: str, kind: Any, overrides: Iterable[str]) -> Any:
     path = resources.find(folder, name)
-    return _validate(TypeAdapter(kind), _with_base(folder, path), overrides, str(path))
+    return _validate(kind, _with_base(folder, path), overrides, str(path))
 
 
 def _with_base(folder: str, path: Path, *above: Path) -> Any:
@@ -145,23 +147,42 @@ def _with_base(folder: str, path: Path, *above: Path) -> Any:
     return deep_merge(_with_base(folder, base, path, *above), data)
 
 
-def _validate(adapter: TypeAdapter[Any], data: Any, overrides: Iterable[str], source: str) -> Any:
+def split_overrides(overrides: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(overrides of the method, overrides of the task without their `task.`)."""
+    given = list(overrides)
+    for_task = [text.removeprefix("task.") for text in given if text.startswith("task.")]
+    return [text for text in given if not text.startswith("task.")], for_task
+
+
+def _validate(kind: Any, data: Any, overrides: Iterable[str], source: str) -> Any:
     if not isinstance(data, dict):
         raise InputError(f"{source}: expected keys and values")
     overrides = list(overrides)
+    sections = {_section(override) for override in overrides if "." in override.partition("=")[0]}
+    absent = {section for section in sections if data.get(section) is None}
     for override in overrides:
         _override(data, override)
     try:
-        return adapter.validate_python(data)
+        return TypeAdapter(kind).validate_python(data)
     except ValidationError as error:
-        told = _explain(error, adapter)
-        guilty = [text for text in overrides if f" {text.partition('=')[0].strip()}" in f" {told}"]
-        raise InputError(f"--set {guilty[-1]}: {told}" if guilty else f"{source}: {told}") from None
+        key, message = explain(error, kind, absent=absent)
+        guilty = [text for text in overrides if _concerns(text.partition("=")[0].strip(), key, message)]
+        raise InputError(f"--set {guilty[-1]}: {message}" if guilty else f"{source}: {message}") from None
+
+
+def _concerns(override: str, key: str, message: str) -> bool:
+    """Whether the key that was overridden is at fault, above it or below it, or named by the message."""
+    above_or_below = bool(key) and (f"{key}.".startswith(f"{override}.") or f"{override}.".startswith(f"{key}."))
+    return above_or_below or f" {override}" in f" {message}"
+
+
+def _section(override: str) -> str:
+    return re.split(r"[.=]", override)[0].strip()
 
 
 def _override(data: dict[str, Any], override: str) -> None:
     dotted, equals, value = override.partition("=")
-    if not equals or not dotted:
+    if not equals or not dotted.strip():
         raise InputError(f"--set {override}: expected dotted.key=value")
     *parents, leaf = dotted.strip().split(".")
     node = data
@@ -173,21 +194,3 @@ def _override(data: dict[str, Any], override: str) -> None:
         node[leaf] = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError:
         raise InputError(f"--set {override}: the value is not valid YAML") from None
-
-
-def _explain(error: ValidationError, adapter: TypeAdapter[Any]) -> str:
-    first = error.errors()[0]
-    dotted = ".".join(str(part) for part in first["loc"] if part not in ("table", "synthetic"))  # the kinds of task
-    if first["type"] == "extra_forbidden":
-        leaf = str(first["loc"][-1])
-        return f"unknown key {dotted}.{nearest(leaf, _all_keys(adapter) - {leaf})}"
-    if first["type"] == "missing":
-        return f"the key {dotted} is missing"
-    shown = "" if isinstance(first["input"], dict | list) else f" = {first['input']!r}"
-    return f"{dotted or 'the file'}{shown}: {first['msg']}"
-
-
-def _all_keys(adapter: TypeAdapter[Any]) -> set[str]:
-    schema = adapter.json_schema()
-    objects = [schema, *schema.get("$defs", {}).values()]
-    return {key for item in objects for key in item.get("properties", {})}

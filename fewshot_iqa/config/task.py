@@ -13,10 +13,13 @@ KADID_SIDE = 384  # shorter side of KADID-10k's pictures, of which the human mea
 
 
 class Columns(Spec):
-    """Which column of a table holds what; an optional one that is absent is left out."""
+    """Which column of a table holds what; an optional one that is absent is left out.
 
-    image: str = "image"
-    score: str = "score"
+    Where `image` or `score` is None, the column is recognised by its name: `filename`, `MOS` and the like.
+    """
+
+    image: str | None = None
+    score: str | None = None
     group: str = "group"
     prompt: str = "prompt"
     alignment: str = "alignment"
@@ -26,7 +29,9 @@ class Columns(Spec):
 
 
 class TableTask(Spec):
-    """A table of rated pictures. Without `range`, the lowest and highest of the *shots* span the scale.
+    """A table of rated pictures: `labels`, or a DataFrame that is given in its place.
+
+    Without `range`, the lowest and highest of the *shots* span the scale.
 
     `test_labels` is a second table whose rows are the test, as some data sets are released; else a share `test` is.
     `subset` and `model` are patterns: their first group in a picture's file name is its subset, or the model that made

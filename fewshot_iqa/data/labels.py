@@ -1,12 +1,8 @@
-"""What a picture shows and what is wrong with it, as targets: a distribution over the classes of `config.labels`."""
+"""What a picture shows and what is wrong with it, by the classes of `config.labels`, and where files say so."""
 
 import csv
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from ..config import CLASSES
 from ..errors import InputError
@@ -39,24 +35,9 @@ def classes_of(record: Record, target: str) -> list[int]:
     return [CLASSES[target].index(name) for name in dict.fromkeys(known) if name in CLASSES[target]]
 
 
-def distributions(records: Sequence[Record], target: str) -> Tensor:
-    """(R, P): even over the classes of each picture, all zero where it has none."""
-    rows = torch.zeros(len(records), len(CLASSES[target]))
-    for row, record in zip(rows, records, strict=True):
-        if of := classes_of(record, target):
-            row[of] = 1 / len(of)
-    return rows
-
-
 def labelled(record: Record, target: str) -> bool:
     """Whether anything is known of a picture's scene, distortion or alignment."""
     return record.alignment is not None if target == "alignment" else bool(classes_of(record, target))
-
-
-def label_targets(records: Sequence[Record]) -> dict[str, Tensor]:
-    """`distributions` of scene and distortion, and `alignment` (R,), nan where it is not known."""
-    alignment = torch.tensor([math.nan if record.alignment is None else record.alignment for record in records])
-    return {"alignment": alignment} | {target: distributions(records, target) for target in CLASSES}
 
 
 class Annotations:

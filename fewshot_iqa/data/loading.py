@@ -12,8 +12,8 @@ from ..features import file_hash, picture_key
 from ..images import fixed_views, prepare, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator
 from ..types import Batch, Features, Record, Scale
-from .labels import label_targets
 from .synthetic import distortable
+from .targets import label_targets
 
 
 class Loader:

@@ -4,51 +4,53 @@ import math
 import re
 import warnings
 import zipfile
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..config import TableTask
-from ..errors import InputError, nearest
+from ..errors import InputError, InputWarning, nearest
 from ..types import Record
+from .columns import find_columns, no_column
 from .labels import Annotations
 
-OPTIONAL = ("group", "prompt", "alignment", "scene", "distortion", "subset")
+FRAME = "the labels table"  # what messages call a DataFrame
 
 
-def read_table(task: TableTask) -> list[Record]:
-    """The records of a table; InputError names the table and the row (as an editor counts) or column at fault."""
-    if task.labels is None:
+def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Record]:
+    """The records of a table, `task.labels` or the `frame` in its place.
+
+    Rows of one file are kept, in one group with all that is in their groups; an InputWarning counts them. InputError
+    names the table and the row (of a file as an editor counts, of a frame from 0) or column at fault.
+    """
+    if task.labels is None and frame is None:
         raise InputError("this task reads a table: give --labels TABLE.csv, and --root FOLDER of its pictures")
-    root = task.labels.parent if task.root is None else task.root
+    root = task.root or (task.labels.parent if task.labels else Path())
     if not root.is_dir():
         raise InputError(f"{root}: no such folder")
-    path = task.labels if task.labels.is_file() else root / task.labels
-    table = _read(path)
-    columns = {name: getattr(task.columns, name) for name in ("image", "score", *OPTIONAL)}
-    if task.model and "model" not in table and columns["image"] in table:
-        table["model"] = table[columns["image"]].str.extract(task.model, expand=False).fillna("")
-    options = {"image": "--image-column COLUMN", "score": "--score-column COLUMN", "group": "--group COLUMN"}
-    for name, column in columns.items():
-        if name not in OPTIONAL or column != name:
-            _require(path, table, column, options.get(name, f"--set task.columns.{name}=COLUMN"))
+    if frame is not None:
+        where, table = FRAME, _from_frame(frame)
+    else:
+        path = _table_file(task, root)
+        where, table = str(path), _read(path)
+    if task.model and "model" not in table and task.columns.image in table:
+        table["model"] = table[task.columns.image].str.extract(task.model, expand=False).fillna("")
+    columns = find_columns(task, where, [str(name) for name in table])
     folder = root / task.images
-    files = [folder / name.strip() for name in table[columns["image"]]]
+    ratings = _ratings(where, table[columns["score"]])
+    names = _names(where, table[columns["image"]], folder)
+    files = [folder / name for name in names]
     annotated = Annotations([each if each.is_file() else root / each for each in task.annotations], files)
-    ratings = _ratings(path, table[columns["score"]])
-    present = {name: table[column].to_dict() for name, column in columns.items() if column in table}
+    present = {name: table[column].to_dict() for name, column in columns.items()}
     records = []
-    for row, rating in ratings.items():
+    for (row, rating), file in zip(ratings.items(), files, strict=True):
         texts = {name: cells[row].strip() for name, cells in present.items() if cells[row].strip()}
-        if "image" not in texts:
-            raise InputError(f"{path}, row {row}: the image's name is empty")
-        file = folder / texts["image"]
         texts |= annotated[file]
-        if not file.is_file():
-            raise InputError(f"{path}, row {row}: {file} does not exist")
         if task.range and not task.range[0] <= rating <= task.range[1]:
-            raise InputError(f"{path}, row {row}: the score {rating:g} lies outside of the range {list(task.range)}")
+            raise InputError(f"{where}, row {row}: the score {rating:g} lies outside of the range {list(task.range)}")
         records.append(
             Record(
                 file,
@@ -57,18 +59,19 @@ def read_table(task: TableTask) -> list[Record]:
                 distortion=texts.get("distortion"),
                 scene=tuple(part.strip() for part in texts.get("scene", "").split(";") if part.strip()),
                 prompt=texts.get("prompt"),
-                alignment=_alignment(task, path, row, texts.get("alignment")),
+                alignment=_alignment(task, where, row, texts.get("alignment")),
                 subset=texts.get("subset") or _subset(task, file),
             )
         )
-    return records
+    return _with_duplicates_together(where, records)
 
 
 def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> dict[str, str]:
     """{file name: prompt} of a table with these columns; InputError where a name has two."""
     table = _read(path)
-    _require(path, table, image, "--image-column COLUMN")
-    _require(path, table, prompt, "--prompt-column COLUMN")
+    for column, option in ((image, "--image-column COLUMN"), (prompt, "--prompt-column COLUMN")):
+        if column not in table:
+            raise no_column(str(path), [str(name) for name in table], column, option)
     prompts: dict[str, str] = {}
     for file, text in zip(table[image].str.strip(), table[prompt].str.strip(), strict=True):
         name = Path(file).name
@@ -77,22 +80,65 @@ def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> di
     return prompts
 
 
-def _require(path: Path, table: pd.DataFrame, column: str, option: str) -> None:
-    """InputError where a table lacks a column; `option` says how to name another."""
-    if column not in table:
-        known = [str(each) for each in table]
-        raise InputError(
-            f"{path}: no column '{column}'.{nearest(column, known)} Columns: {', '.join(known)}; "
-            f"name yours with {option}"
-        )
+def _table_file(task: TableTask, root: Path) -> Path:
+    """The table, named by its path or inside the root."""
+    assert task.labels is not None
+    path = task.labels if task.labels.is_file() else root / task.labels
+    if not path.is_file():
+        folder = task.labels.parent if task.labels.parent.is_dir() else root
+        raise InputError(f"{task.labels}: no such table.{nearest(path.name, _names_in(folder))}".removesuffix("."))
+    return path
 
 
-def _alignment(task: TableTask, path: Path, row: int, text: str | None) -> float | None:
+def _names(where: str, column: "pd.Series[str]", folder: Path) -> list[str]:
+    """The names of the pictures, all of which are files in the folder."""
+    names = column.str.strip()
+    if (empty := names[names == ""]).size:
+        raise InputError(f"{where}, row {empty.index[0]}: the image's name is empty")
+    missing = names[[not (folder / name).is_file() for name in names]]
+    if missing.size:
+        first = folder / missing.iloc[0]
+        count = "" if missing.size == 1 else f" ({missing.size} of {names.size} pictures are missing)"
+        hint = nearest(first.name, _names_in(first.parent)) or f" Give --root FOLDER of the pictures, if not {folder}"
+        raise InputError(f"{where}, row {missing.index[0]}: {first} does not exist{count}.{hint}")
+    return list(names)
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def _with_duplicates_together(where: str, records: list[Record]) -> list[Record]:
+    """The records, groups that share a file made one."""
+    files = [record.path.resolve() for record in records]
+    again = len(files) - len(set(files))
+    if not again:
+        return records
+    message = (
+        f"{where}: {again} of {len(files)} rows rate a picture that an earlier row rates; all are kept, in one group"
+    )
+    warnings.warn(message, InputWarning, stacklevel=3)
+    group_of: dict[Path, str] = {}
+    merged: dict[str, str] = {}
+
+    def root_of(group: str) -> str:
+        while group in merged:
+            group = merged[group]
+        return group
+
+    for record, file in zip(records, files, strict=True):
+        mine, other = root_of(record.group), root_of(group_of.setdefault(file, record.group))
+        if mine != other:
+            merged[mine] = other
+    return [replace(record, group=root_of(record.group)) for record in records]
+
+
+def _alignment(task: TableTask, where: str, row: int, text: str | None) -> float | None:
     if task.alignment_range is None or text is None:
         return None
     low, high = task.alignment_range
     if not low <= _number(text) <= high:
-        raise InputError(f"{path}, row {row}: the alignment '{text}' is not a number from {low:g} to {high:g}")
+        raise InputError(f"{where}, row {row}: the alignment '{text}' is not a number from {low:g} to {high:g}")
     return (_number(text) - low) / (high - low)
 
 
@@ -106,20 +152,23 @@ def _read(path: Path) -> pd.DataFrame:
         table = {".xlsx": _read_excel, ".mat": _read_aigciqa2023}.get(path.suffix.lower(), _read_text)(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table") from None
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        OSError,
-    ) as error:
+    except (ImportError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not readable as a table ({error})") from None
-    table = table.fillna("").rename(columns=lambda name: str(name).strip())
     table.index += 2  # row numbers as an editor shows them, the header being row 1
+    return _cleaned(str(path), table)
+
+
+def _from_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    texts = frame.reset_index(drop=True).astype(object)
+    return _cleaned(FRAME, texts.where(texts.notna(), "").map(str))
+
+
+def _cleaned(where: str, table: pd.DataFrame) -> pd.DataFrame:
+    """A table of texts without blanks around the names of columns, and without empty rows."""
+    table = table.fillna("").rename(columns=lambda name: str(name).strip())
     table = table[(table != "").any(axis=1)]
     if table.empty:
-        raise InputError(f"{path}: the table holds no rows")
+        raise InputError(f"{where}: the table holds no rows")
     return table
 
 
@@ -148,24 +197,32 @@ def _read_aigciqa2023(path: Path) -> pd.DataFrame:
 
 
 def _read_text(path: Path) -> pd.DataFrame:
-    with path.open(encoding="utf-8-sig", errors="replace") as file, warnings.catch_warnings():
+    """Text between commas, semicolons or tabs; with the latter two a number may have a decimal comma."""
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", errors="replace")  # as spreadsheets on Windows write it
+    if "\0" in text:
+        raise ValueError("it is not text: save it as .csv or .xlsx")
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a comma at the end of each row
-        header = file.readline()
-        file.seek(0)
-        return pd.read_csv(
-            file, sep=max(",;\t", key=header.count), dtype=str, keep_default_na=False, index_col=False,
-            skipinitialspace=True, skip_blank_lines=False,
+        table = pd.read_csv(
+            StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True,
+            skip_blank_lines=False,
         )  # fmt: skip
+    return table if separator == "," else table.replace(r"^\s*([-+]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
 
 
-def _ratings(path: Path, column: "pd.Series[str]") -> dict[int, float]:
+def _ratings(where: str, column: "pd.Series[str]") -> dict[int, float]:
     numbers = {int(str(row)): _number(text) for row, text in column.items()}
     for row, number in numbers.items():
         if not math.isfinite(number):
             shown = f"'{column[row]}'" if column[row] else "empty"
-            raise InputError(f"{path}, row {row}: the score is {shown}, not a number")
+            raise InputError(f"{where}, row {row}: the score is {shown}, not a number")
     if len(numbers) > 1 and len(set(numbers.values())) == 1:
-        raise InputError(f"{path}: every score equals {column.iloc[0]}: there is nothing to learn from")
+        raise InputError(f"{where}: every score equals {column.iloc[0]}: there is nothing to learn from")
     return numbers
 
 

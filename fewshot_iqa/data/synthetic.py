@@ -11,7 +11,7 @@ from torch import Tensor
 from ..config import SyntheticTask, kadid_mos_table
 from ..distortions import SMALLEST_SIDE, at_level, find
 from ..errors import InputError, nearest
-from ..images import photographs_in
+from ..files import photographs_in
 from ..rng import permutation
 from ..types import Record, Scale
 

@@ -13,7 +13,8 @@ from ..config import PretrainSpec, SourceSpec
 from ..data.synthetic import IDENTITY, composed_quality
 from ..distortions import DISTORTIONS, SMALLEST_SIDE, compose, find
 from ..errors import InputError
-from ..images import enlarge, photographs_in, random_view, read_image, shrink, to_float, to_uint8
+from ..files import photographs_in
+from ..images import enlarge, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator, integer, key_seed
 
 QUALITY_WORDS = ("bad", "poor", "fair", "good", "excellent")

@@ -22,8 +22,9 @@ from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..moments import moments, restore_moments
 from ..progress import say, track
+from ..resources import METATRAINED
 from ..types import Episode, Params, Shots
-from .common import METATRAINED, Result, build_model, choose_device, count_labels, evaluate_on, read_all, read_settings
+from .common import Result, build_model, choose_device, count_labels, evaluate_on, read_all, read_settings
 
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
 

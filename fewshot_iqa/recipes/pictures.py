@@ -15,7 +15,8 @@ from ..data import synthesis
 from ..data.synthetic import kadid_mos
 from ..distortions import DISTORTIONS, LEVELS, SMALLEST_SIDE, TID2013, Distortion, compose, distort, find
 from ..errors import InputError
-from ..images import photographs_in, read_image, shrink, to_float, to_uint8, write_png
+from ..files import photographs_in
+from ..images import read_image, shrink, to_float, to_uint8, write_png
 from ..progress import track
 
 SETS = {"kadid10k": DISTORTIONS, "tid2013": TID2013}

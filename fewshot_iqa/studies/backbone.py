@@ -20,11 +20,13 @@ from ..model.backbone import load_clip
 from ..model.quality import QualityModel
 from ..pretraining.captions import KINDS, UNKNOWN_CONTENT, captioned_photographs, is_held_out
 from ..progress import track
-from ..recipes.adaptation import SHIPPED, fits
-from ..recipes.common import build_model, choose_device
-from ..recipes.protocol import Cache, Protocol, Rated, draw_trials, read_rated, run_trial, summary
+from ..resources import SHIPPED
 from ..rng import permutation
 from ..types import Batch, Record, Shots
+from .adaptation import fits
+from .common import build_model, choose_device
+from .protocol import Cache, Protocol, draw_trials, run_trial, summary
+from .sources import Rated, read_rated
 
 SHOTS = (10, 20, 50, 100, 200, 400, 1000, 2000)
 UNSEEN_PHOTOGRAPHS = 24  # of the held-out ones; 125 synthetic pictures of each

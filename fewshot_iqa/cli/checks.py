@@ -1,0 +1,60 @@
+"""What a command checks before it imports anything heavy: a mistyped name is refused at once."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ..files import require_room
+from ..printing import nearby
+from ..resources import CHECKPOINT_FILES
+
+
+def check_run(
+    methods: Iterable[str],
+    overrides: Iterable[str],
+    *,
+    shots: Iterable[str],
+    start: str | None,
+    task: str | None,
+    table: dict[str, Any],
+) -> None:
+    """Of a run on rated pictures: the methods, the number of shots, the start and the table."""
+    from ..config import load_config, split_overrides
+    from ..recipes.sources import find_source, read_rated
+    from ..recipes.starts import find_start
+    from ..types import Shots
+
+    for_method, for_task = split_overrides(overrides)
+    for count in shots:
+        Shots.parse(count)
+    find_start(start)
+    for method in methods:
+        load_config(method, for_method)
+    source = find_source(task, for_task, **table)
+    if source.kind == "table":
+        read_rated(source)
+
+
+def check_folder(out: Path, *, resume: bool = False) -> None:
+    """That a checkpoint can be written; says which one will be replaced."""
+    require_room(out)
+    if not resume and (replaced := describe(out)):
+        typer.echo(f"replacing {nearby(out)} ({replaced})", err=True)
+
+
+def describe(folder: Path) -> str | None:
+    """A few words on a checkpoint: its method, its ratings, its date; None where the folder holds none."""
+    file = folder / CHECKPOINT_FILES[-1]
+    try:
+        provenance = json.loads(file.read_text(encoding="utf-8"))
+        made = datetime.fromtimestamp(file.stat().st_mtime)
+    except (OSError, ValueError):
+        return None
+    known = provenance if isinstance(provenance, dict) else {}
+    ratings = f"{known['shots']} ratings" if "shots" in known else ""
+    parts = [str(known.get("method", "")), ratings, f"made {made:%Y-%m-%d %H:%M}"]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,158 @@
+"""Where rated pictures come from: a task with the options of a command, read before anything heavy is imported."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ..config import SyntheticTask, TableTask, load_task, with_overrides
+from ..data.readers import read_table
+from ..errors import InputError, InputWarning
+from ..types import Record, Scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from typing_extensions import Unpack
+
+FEW = 50  # ratings of which the lowest and the highest hardly are those of the scale
+
+
+class TableOptions(TypedDict, total=False):
+    """The options of a source of rated pictures; None stands for what the task says.
+
+    `labels` is the table: the path of a .csv, .tsv or .xlsx file, also inside `root`, or a DataFrame. `root` is the
+    folder of its pictures, by default that of the table. `image_column`, `score_column` and `group` name its columns;
+    no group is on both sides of a split. `range` is the lowest and the highest rating of the scale, (1, 5) or "1,5".
+    `test` is the share of the groups that is kept for the test; `folds` tests on each of so many parts in turn.
+    """
+
+    labels: str | Path | pd.DataFrame | None
+    root: str | Path | None
+    image_column: str | None
+    score_column: str | None
+    group: str | None
+    lower_is_better: bool
+    range: tuple[float, float] | str | None
+    test: float | None
+    folds: int | None
+
+
+@dataclass(frozen=True)
+class Rated:
+    """The rated pictures of a source, and the release's own test rows where it has such."""
+
+    source: TableTask | SyntheticTask
+    records: list[Record]
+    test: list[Record] | None
+
+
+def read_source(task: str | None, overrides: Iterable[str] = (), **table: Unpack[TableOptions]) -> Rated:
+    """The rated pictures of a task; by default of csv where a table is given, else of demo.
+
+    InputError where options do not go together, or the table cannot be read.
+    """
+    return read_rated(find_source(task, overrides, **table), _frame(table.get("labels")))
+
+
+def source_name(task: str | None, **table: Unpack[TableOptions]) -> str:
+    """The task that is meant: csv where a table is given, else demo."""
+    if task is None and table.get("labels") is None and table.get("root") is not None:
+        raise InputError("--root: give --labels TABLE.csv as well, or --task NAME of what lies in it")
+    return task or ("demo" if table.get("labels") is None else "csv")
+
+
+def find_source(
+    task: str | None, overrides: Iterable[str] = (), **table: Unpack[TableOptions]
+) -> TableTask | SyntheticTask:
+    """The task of `read_source` before anything is read but its own file."""
+    task = source_name(task, **table)
+    labels, root, test, folds = (table.get(name) for name in ("labels", "root", "test", "folds"))
+    if not _is_path(root):
+        raise InputError(f"--root: expected the path of a folder, not a {type(root).__name__}")
+    changes = _overrides(table)
+    source = load_task(task, overrides)
+    if isinstance(source, SyntheticTask):
+        for option, _ in changes if labels is None else [("--labels", "")]:
+            raise InputError(f"{option}: the task '{task}' makes its own ratings; use --task csv for a table")
+    source = load_task(task, [*overrides, *(change for _, change in changes)])
+    if test is not None and folds is not None:
+        raise InputError("--test and --folds: give one of them")
+    tables = {"labels": labels if _is_path(labels) else None} if isinstance(source, TableTask) else {}
+    source = with_overrides(source, root=root, test=test, **tables)
+    for option, value in (("--test", test), ("--folds", folds)):
+        if value is not None and isinstance(source, TableTask) and source.test_labels:
+            raise InputError(f"{option} {value:g}: the task '{task}' has test rows of its own")
+    return source
+
+
+def read_rated(source: TableTask | SyntheticTask, frame: pd.DataFrame | None = None) -> Rated:
+    """Read the records of a source, of a table from the `frame` where that is given.
+
+    InputError where a group of the release's test rows is in the others too.
+    """
+    if isinstance(source, SyntheticTask):
+        from ..data.synthetic import synthetic_records
+
+        return Rated(source, synthetic_records(source), None)
+    records = read_table(source, frame)
+    if source.labels is None or source.test_labels is None:
+        return Rated(source, records, None)
+    test = read_table(with_overrides(source, labels=source.test_labels, root=source.root or source.labels.parent))
+    for group in {record.group for record in records} & {record.group for record in test}:
+        raise InputError(f"{source.test_labels}: '{group}' is among the training rows of {source.labels} as well")
+    return Rated(source, records, test)
+
+
+def warn_guessed_scale(scale: Scale, ratings: int) -> None:
+    """Warn where a scale was taken from few ratings."""
+    if ratings < FEW:
+        low, high = sorted((scale.worst, scale.best))
+        warnings.warn(
+            f"the rating scale was taken from the {ratings} ratings ({low:g} to {high:g}); predictions cannot "
+            "leave it: state it with --range, such as --range 1,5",
+            InputWarning,
+            stacklevel=2,
+        )
+
+
+def _overrides(table: TableOptions) -> list[tuple[str, str]]:
+    """(option, override of the task) of what is given."""
+    given: dict[str, tuple[str, Any]] = {
+        "--image-column": ("columns.image", table.get("image_column")),
+        "--score-column": ("columns.score", table.get("score_column")),
+        "--group": ("columns.group", table.get("group")),
+        "--lower-is-better": ("lower_is_better", table.get("lower_is_better") or None),
+        "--range": ("range", _ends(table.get("range"))),
+    }
+    return [(option, f"{key}={json.dumps(value)}") for option, (key, value) in given.items() if value is not None]
+
+
+def _ends(given: tuple[float, float] | str | None) -> list[float] | None:
+    """The two ends of a rating scale."""
+    if given is None:
+        return None
+    try:
+        low, high = (float(end) for end in (given.split(",") if isinstance(given, str) else given))
+    except (TypeError, ValueError):
+        raise InputError(f"--range {given}: expected the lowest and the highest rating, such as 1,5") from None
+    if not -math.inf < low < high < math.inf:
+        raise InputError(f"--range {low:g},{high:g}: the lowest rating comes first, such as 1,5")
+    return [low, high]
+
+
+def _frame(labels: Any) -> pd.DataFrame | None:
+    """The table, where it is not the path of one."""
+    if _is_path(labels):
+        return None
+    if not hasattr(labels, "columns"):
+        raise InputError(f"--labels: expected the path of a table or a DataFrame, not a {type(labels).__name__}")
+    return labels
+
+
+def _is_path(value: Any) -> bool:
+    return value is None or isinstance(value, str | Path)
