@@ -1,4 +1,4 @@
-"""Learn to judge image quality from a handful of rated pictures.
+"""No-reference image quality assessment from few ratings.
 
 The names below are imported on first use, so that `import fewshot_iqa` costs nothing.
 """
@@ -10,49 +10,72 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.synthetic import kadid_mos
     from .distortions import DISTORTIONS, TID2013, compose, distort, distort_batch
-    from .errors import InputError
-    from .metrics import krcc, plcc, srcc
+    from .errors import InputError, InputWarning
+    from .estimator import QualityRegressor
+    from .metrics import krcc, plcc, plcc_logistic, rmse, srcc
     from .pretraining.recipe import pretrain
     from .recipes.adaptation import adapt, load
+    from .recipes.common import create_model
     from .recipes.curve import curve
+    from .recipes.evaluating import evaluate
     from .recipes.metatraining import metatrain
+    from .regularize import project_gradient
     from .score import Scorer
+    from .types import Features, Prediction
 
 _HOMES = {
-    "kadid_mos": "data.synthetic",
     "DISTORTIONS": "distortions",
     "TID2013": "distortions",
+    "Features": "types",
+    "InputError": "errors",
+    "InputWarning": "errors",
+    "Prediction": "types",
+    "QualityRegressor": "estimator",
+    "Scorer": "score",
+    "adapt": "recipes.adaptation",
     "compose": "distortions",
+    "create_model": "recipes.common",
+    "curve": "recipes.curve",
     "distort": "distortions",
     "distort_batch": "distortions",
-    "InputError": "errors",
+    "evaluate": "recipes.evaluating",
+    "kadid_mos": "data.synthetic",
     "krcc": "metrics",
-    "plcc": "metrics",
-    "srcc": "metrics",
-    "adapt": "recipes.adaptation",
-    "curve": "recipes.curve",
     "load": "recipes.adaptation",
     "metatrain": "recipes.metatraining",
+    "plcc": "metrics",
+    "plcc_logistic": "metrics",
     "pretrain": "pretraining.recipe",
-    "Scorer": "score",
+    "project_gradient": "regularize",
+    "rmse": "metrics",
+    "srcc": "metrics",
 }
 
 __all__ = [
     "DISTORTIONS",
     "TID2013",
+    "Features",
     "InputError",
+    "InputWarning",
+    "Prediction",
+    "QualityRegressor",
     "Scorer",
     "adapt",
     "compose",
+    "create_model",
     "curve",
     "distort",
     "distort_batch",
+    "evaluate",
     "kadid_mos",
     "krcc",
     "load",
     "metatrain",
     "plcc",
+    "plcc_logistic",
     "pretrain",
+    "project_gradient",
+    "rmse",
     "srcc",
 ]
 __version__ = version("fewshot-iqa")

@@ -22,8 +22,8 @@ class Report:
 
     `predicted` and, where the model has it, `predicted_std`; `rated`. `metrics`: srcc, plcc, plcc_logistic, krcc, rmse;
     `coverage`, the share of ratings within the predicted 90 % intervals; `scene_accuracy` and the like, the share of
-    labelled pictures whose likeliest phrase is one of their classes; `alignment_srcc`, or `alignment_auc` for ratings of
-    0 and 1. `within` each subset: the same.
+    labelled pictures whose likeliest phrase is one of their classes; `alignment_srcc`, or `alignment_auc` for ratings
+    of 0 and 1. `within` each subset: the same.
     """
 
     predicted: list[float]

@@ -180,8 +180,8 @@ def encode_cached(
         for batch in views(list(missing.values())):
             features = model.encode(batch.to(model.device), state).to("cpu")
             for i in range(len(features)):
-                name, one = next(names), features[i : i + 1].map(torch.clone)
-                found[name] = one
-                cache.put(name, one)
+                name, encoded = next(names), features[i : i + 1].map(torch.clone)
+                found[name] = encoded
+                cache.put(name, encoded)
                 log({})
     return [one for name in keys if (one := found[name]) is not None]

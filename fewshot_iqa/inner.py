@@ -41,11 +41,12 @@ class Objective:
     def __call__(self, batch: Batch, params: Params | None = None, form: nn.Module | None = None) -> Tensor:
         """The loss on `batch`, with `params` in the place of the model's own, or of another `form` of the model."""
         further = {"branches": self.loss.branches, "prompts": batch.prompts}
-        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
+        device = next(self.model.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             if params is not None:
-                output = functional_call(self.model, params, (batch.images,), further)
+                output = functional_call(self.model, params, (batch.inputs,), further)
             else:
-                output = (form or self.model)(batch.images, **further)
+                output = (form or self.model)(batch.inputs, **further)
             return self.loss(output, batch.targets)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from .inner import Objective, adapt
 from .losses import WeightedSum, gradients_by_name
-from .types import Batch, Episode, Params
+from .types import Episode, Params
 
 if TYPE_CHECKING:
     from .config import MetaSpec
@@ -64,10 +64,10 @@ def _direction(
     support, query = [episode.support] * spec.inner_steps, episode.query
     match spec.algorithm:
         case "joint":
-            value = outer(_together(episode), start)
+            value = outer(episode.together, start)
             return gradients_by_name(value, start), value.item()
         case "bilevel" | "reptile":
-            steps = [*support, query] if spec.algorithm == "bilevel" else [_together(episode)] * spec.inner_steps
+            steps = [*support, query] if spec.algorithm == "bilevel" else [episode.together] * spec.inner_steps
             end, losses = adapt(inner, start, steps, spec)
             return {name: (value - end[name]).detach() for name, value in start.items()}, losses[-1]
         case _:
@@ -75,13 +75,6 @@ def _direction(
             value = outer(query, end)
             learned = {name: value for name, value in params.items() if name.startswith(RATE)}
             return gradients_by_name(value, (start if second_order else end) | learned), value.item()
-
-
-def _together(episode: Episode) -> Batch:
-    """Support and query as one batch."""
-    support, query = episode.support, episode.query
-    targets = {name: torch.cat([value, query.targets[name]]) for name, value in support.targets.items()}
-    return Batch(torch.cat([support.images, query.images]), targets, [*support.prompts, *query.prompts])
 
 
 def make_optimizer(params: Params, spec: "MetaSpec") -> torch.optim.Optimizer:

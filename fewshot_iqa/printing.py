@@ -9,14 +9,14 @@ METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 
 
 def print_metrics(
-    title: str, rows: Mapping[str, Mapping[str, Any]], spread: Mapping[str, Mapping[str, Any]] | None = None
+    title: str, rows: Mapping[str, Mapping[str, Any]], iqr: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
-    """A row of metrics for each label; `spread` is printed in brackets after each."""
+    """A row of metrics for each label; `iqr` is printed in brackets after each."""
     cells = []
     for label, row in rows.items():
         shown = [decimals(row[name]) for name in METRICS]
-        if spread:
-            shown = [f"{cell} ({decimals(spread[label][name])})" for cell, name in zip(shown, METRICS, strict=True)]
+        if iqr:
+            shown = [f"{cell} ({decimals(iqr[label][name])})" for cell, name in zip(shown, METRICS, strict=True)]
         cells.append([label, *shown])
     print_table(title, ("", *METRICS), cells)
 
@@ -52,9 +52,9 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def with_spread(value: float | None, deviation: float | None) -> str | None:
+def with_std(value: float | None, std: float | None) -> str | None:
     """`0.71 ± 0.08` where a standard deviation is known."""
-    if value is None or deviation is None:
+    if value is None or std is None:
         return None if value is None else str(rounded(value))
-    places = max(0, 1 - math.floor(math.log10(deviation))) if deviation > 0 else 4
-    return f"{value:.{places}f} ± {deviation:.{places}f}"
+    places = max(0, 1 - math.floor(math.log10(std))) if std > 0 else 4
+    return f"{value:.{places}f} ± {std:.{places}f}"

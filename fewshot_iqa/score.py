@@ -116,7 +116,7 @@ class Scorer:
         rows = [vars(score) for score in self.stream(list_pictures(pictures)[0])]
         columns = ["image", "quality", "quality_std", "rating", "rating_std", "note"]
         table = pd.DataFrame(rows, columns=columns)
-        return table.astype({name: float for name in columns[1:5]})
+        return table.astype(dict.fromkeys(columns[1:5], float))
 
     def features(self, pictures: Any) -> NDArray[np.float32]:
         """The pooled features that regression heads read, (N, S), the mean over views; InputError for a picture that
@@ -180,7 +180,7 @@ class Scorer:
                 image = to_picture(source, name)
         except InputError as error:
             return str(error).removeprefix(f"{name}: ")
-        height, width = image.shape[-2:] if image is not None else image_size(source)
+        height, width = image.shape[-2:] if image is not None else image_size(name)
         crop = self.views.crop
         note = f"{width}x{height} is smaller than the {crop} pixel crop: enlarged" if min(height, width) < crop else ""
         return _Picture(name, source, key, None if image is None else self._cut(image), note)

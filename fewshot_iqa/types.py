@@ -29,8 +29,8 @@ class Record:
     `rating` is what the table holds; `Scale` maps it to a quality in [0, 1], higher is better. `group` is what must
     not straddle a split: the reference photograph, or the generation prompt. `apply` lists (distortion, level)
     pairs still to be applied to the decoded picture, in order; `distortion` and `level` are labels. `subset` is a part
-    of the data set within which metrics are computed as well. `alignment`, in [0, 1], is how well the picture matches its
-    prompt.
+    of the data set within which metrics are computed as well. `alignment`, in [0, 1], is how well the picture matches
+    its prompt.
     """
 
     path: Path
@@ -95,8 +95,12 @@ class Features:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Features:
         """The same of changed tensors, each with the pictures along its first dimension; text stays."""
-        parts = {name: {k: change(v) for k, v in getattr(self, name).items()} for name in ("pooled", "tokens", "logits")}
-        return replace(self, **parts)
+        return replace(
+            self,
+            pooled={name: change(value) for name, value in self.pooled.items()},
+            tokens={name: change(value) for name, value in self.tokens.items()},
+            logits={name: change(value) for name, value in self.logits.items()},
+        )
 
     def __getitem__(self, rows: slice | Sequence[int]) -> Features:
         """Some of the pictures."""
@@ -121,11 +125,12 @@ class Features:
         import torch
 
         first = parts[0]
-        joined = {
-            name: {k: torch.cat([getattr(part, name)[k] for part in parts]) for k in getattr(first, name)}
-            for name in ("pooled", "tokens", "logits")
-        }
-        return replace(first, **joined)
+        return replace(
+            first,
+            pooled={name: torch.cat([part.pooled[name] for part in parts]) for name in first.pooled},
+            tokens={name: torch.cat([part.tokens[name] for part in parts]) for name in first.tokens},
+            logits={name: torch.cat([part.logits[name] for part in parts]) for name in first.logits},
+        )
 
 
 @dataclass(frozen=True)
@@ -147,10 +152,11 @@ class Batch:
         """The pictures of several batches of one kind."""
         import torch
 
-        inputs = [part.inputs for part in parts]
+        features = [part.inputs for part in parts if isinstance(part.inputs, Features)]
+        images = [part.inputs for part in parts if not isinstance(part.inputs, Features)]
         targets = {name: torch.cat([part.targets[name] for part in parts]) for name in parts[0].targets}
-        joined = Features.cat(inputs) if isinstance(inputs[0], Features) else torch.cat(inputs)
-        return Batch(joined, targets, [prompt for part in parts for prompt in part.prompts])
+        prompts = [prompt for part in parts for prompt in part.prompts]
+        return Batch(Features.cat(features) if features else torch.cat(images), targets, prompts)
 
 
 @dataclass(frozen=True)
@@ -161,11 +167,16 @@ class Episode:
     support: Batch
     query: Batch
 
+    @property
+    def together(self) -> Batch:
+        """Support and query as one batch."""
+        return Batch.cat([self.support, self.query])
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """Quality of B pictures: `mean` (B,), near [0, 1], higher is better; `std` (B,), the predicted standard deviation of
-    one more rating, None where the head has none.
+    """Quality of B pictures: `mean` (B,), near [0, 1], higher is better; `std` (B,), the predicted standard deviation
+    of one more rating, None where the head has none.
 
     A model adds the mean over the views of `logits` {branch: (B, P)} and of the L2-normalised `embeddings` {visual set:
     (B, D)}, and `alignment` (B,) in [0, 1], how well a picture matches its prompt, where branches for it were computed.
@@ -191,7 +202,7 @@ class Shots:
     share: float | None = None
 
     @classmethod
-    def parse(cls, text: str | int) -> "Shots":
+    def parse(cls, text: str | int) -> Shots:
         """`"50"` or `"20%"`. InputError on anything else, a share outside (0, 100] or fewer than two shots."""
         text = str(text).strip()
         try:

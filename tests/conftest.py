@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from fewshot_iqa import rng
 from fewshot_iqa.cli import main
-from fewshot_iqa.model.backbone import create_clip
+from fewshot_iqa.model.clip import create_clip
 
 os.environ.setdefault("COLUMNS", "200")
 torch.set_num_threads(1)  # the miniature gains nothing from more, and threads that wait for each other cost much

@@ -19,10 +19,10 @@ from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import split_by_group
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.evaluate import compare
+from fewshot_iqa.evaluation import compare
 from fewshot_iqa.finetune import fit
 from fewshot_iqa.losses import WeightedSum
-from fewshot_iqa.model.backbone import load_clip
+from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.model.checkpoint import build
 from fewshot_iqa.pretraining.captions import is_held_out
 from fewshot_iqa.studies.standin import photographs, standin_rows
@@ -65,9 +65,9 @@ def test_quality_looks_through_what_alignment_guides(model):
         after = model(images, branches=["alignment"])
         model.visual["main"].tokens.copy_(seeded(12, 8, 16) - 1)
         last = model(images, branches=["alignment"])
-    assert not torch.allclose(before.quality, after.quality, atol=1e-5)
+    assert not torch.allclose(before.mean, after.mean, atol=1e-5)
     assert not torch.allclose(before.logits["alignment"], after.logits["alignment"], atol=1e-5)
-    assert not torch.allclose(after.quality, last.quality, atol=1e-5)
+    assert not torch.allclose(after.mean, last.mean, atol=1e-5)
     assert torch.equal(after.logits["alignment"], last.logits["alignment"])  # nothing leads back
 
 
@@ -251,7 +251,7 @@ def test_ratings_of_alignment(table):
 
 def test_figures_of_alignment():
     told = torch.tensor([0.9, 0.2, 0.6, float("nan"), 0.1])
-    output = Output(torch.zeros(5), alignment=told)
+    output = Prediction(torch.zeros(5), alignment=told)
 
     def figures(*rated):
         return compare(output, [0.0] * 5, alignment=rated).metrics
@@ -355,7 +355,7 @@ def test_unseen_generators(fsiqa, overrides, tmp_path):
     quick = sets([text for text in overrides if not text.startswith("adapt")])
     result = fsiqa(*command, "--out", tmp_path / "out", "--test", "0.3", "--group", "model", *quick)
     assert result.code == 0, result.error
-    entry = json.loads(report.read_text())["seeds"][0]
+    entry = json.loads(report.read_text())["trials"][0]
     assert (entry["pool"], entry["test"]) == (6, 3)
     result = fsiqa(*command, "--out", tmp_path / "other", "--group", "maker", *quick)
     assert "no column 'maker'" in result.error

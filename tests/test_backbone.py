@@ -11,7 +11,7 @@ from torch import nn
 
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.model import weights as weight_files
-from fewshot_iqa.model.backbone import create_clip, load_clip
+from fewshot_iqa.model.clip import create_clip, load_clip
 from fewshot_iqa.model.weights import read_weights
 from tests.conftest import MINIATURE, seeded
 

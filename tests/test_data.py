@@ -179,8 +179,8 @@ def test_an_episode_shows_so_many_levels(task):
 def test_batches(task, loader):
     chosen = synthetic_records(task)[:3]
     batch = loader.random_batch(chosen, generator(0, "b"))
-    assert batch.images.shape == (3, 3, 32, 32)
-    assert batch.images.dtype == torch.uint8
+    assert batch.inputs.shape == (3, 3, 32, 32)
+    assert batch.inputs.dtype == torch.uint8
     torch.testing.assert_close(batch.targets["quality"], torch.tensor([(r.rating - 1) / 4 for r in chosen]))
     (fixed,) = loader.fixed_batches(chosen)
     assert fixed.images.shape == (3, 5, 3, 32, 32)

@@ -15,7 +15,7 @@ from fewshot_iqa.config import RidgeSpec, load_config
 from fewshot_iqa.finetune import fit, gaussian_process, ridge
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.model.checkpoint import build, load, save
-from fewshot_iqa.model.quality import scene_anchor
+from fewshot_iqa.model.quality import zero_shot_teacher
 from fewshot_iqa.regularize import cosine, project_gradient
 from fewshot_iqa.types import Batch
 from tests.conftest import seeded
@@ -54,7 +54,7 @@ def test_distribution_cross_entropy_is_least_at_the_target():
 
 
 @given(st.floats(0, 5), st.integers(0, 100))
-def test_remove_component_against_the_equation(strength, seed):
+def test_project_gradient_against_the_equation(strength, seed):
     noise = np.random.default_rng(seed)
     q, s = noise.standard_normal((2, 4, 3))
     result = project_gradient({"w": torch.from_numpy(q)}, {"w": torch.from_numpy(s)}, strength)["w"].numpy()
@@ -65,7 +65,7 @@ def test_remove_component_against_the_equation(strength, seed):
         assert abs((result * s).sum()) < 1e-9
 
 
-def test_remove_component_goes_by_name():
+def test_project_gradient_goes_by_name():
     task = {"a": torch.ones(2), "b": torch.ones(2)}
     result = project_gradient(task, {"b": torch.ones(2)}, 1.0)
     assert torch.equal(result["a"], torch.ones(2))
@@ -104,7 +104,7 @@ def test_metrics_are_scipys():
 
 def test_fitting_learns_a_handful_and_touches_nothing_else(model, settings):
     spec = settings.adapt.model_copy(update={"optimizer": "adamw", "lr": 1e-2})
-    anchor = scene_anchor(model.spec, "scene", model.clip)
+    anchor = zero_shot_teacher(model.spec, "scene", model.clip)
     params = model.train_only(["text.quality.*", "visual.*"])
     frozen = {name: value.clone() for name, value in model.clip.state_dict().items()}
     batch, losses = a_batch(7), []
@@ -119,14 +119,14 @@ def test_fitting_learns_a_handful_and_touches_nothing_else(model, settings):
 def test_regularised_fit_takes_the_projected_step(model, settings):
     spec = settings.adapt.model_copy(update={"optimizer": "sgd", "lr": 0.1, "weight_decay": 0.0})
     model.visual["main"].dropout.p = 0.0
-    anchor = scene_anchor(model.spec, "scene", model.clip)
+    anchor = zero_shot_teacher(model.spec, "scene", model.clip)
     params = model.train_only(["visual.*"])
     before = {name: value.detach().clone() for name, value in params.items()}
     batch = a_batch(3)
     loss = WeightedSum(settings.loss)
 
-    output = model(batch.images, branches=["scene"])
-    target = anchor(batch.images).logits["scene"].softmax(-1)
+    output = model(batch.inputs, branches=["scene"])
+    target = anchor(batch.inputs).logits["scene"].softmax(-1)
     names = list(params)
     task = torch.autograd.grad(loss(output, batch.targets), list(params.values()), retain_graph=True)
     semantic = torch.autograd.grad(distribution_cross_entropy(output.logits["scene"], target), list(params.values()))
@@ -205,7 +205,7 @@ def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
 
 
 def test_the_gaussian_process_is_scikit_learns(miniature, tmp_path):
-    settings = load_config("gp", [f"clip={miniature}", "views.crop=32", "gp.linear=[0.3]", "gp.noise=[0.05]"])
+    settings = load_config("gp", [f"clip={miniature}", "views.crop=32", "head.linear=[0.3]", "head.noise=[0.05]"])
     model = build(settings)
     with torch.no_grad():
         shots, others = model.summary(seeded(7, 3, 32, 32)).mean(1), model.summary(seeded(5, 3, 32, 32)).mean(1)
@@ -224,7 +224,7 @@ def test_the_gaussian_process_is_scikit_learns(miniature, tmp_path):
     amplitude = float(model.head.hyperparameters[-1])
     covariance = theirs.kernel_(x) + 0.05 * np.eye(7)
     assert amplitude == pytest.approx((y - y.mean()) @ np.linalg.solve(covariance, y - y.mean()) / 7)
-    np.testing.assert_allclose(told.quality, expected + y.mean(), atol=1e-5)
+    np.testing.assert_allclose(told.mean, expected + y.mean(), atol=1e-5)
     np.testing.assert_allclose(told.std, np.sqrt(amplitude * (deviation**2 + 0.05)), atol=1e-5)
 
     save(tmp_path / "gp", model, settings, {})  # a head as large as its shots comes back
@@ -286,7 +286,7 @@ def test_of_several_views_the_mean_counts(model):
     with torch.no_grad():
         output = model(images, branches=["scene"])
         each = [model(images[:, i], branches=["scene"]) for i in range(3)]
-    assert torch.allclose(output.quality, torch.stack([one.quality for one in each]).mean(0), atol=1e-6)
+    assert torch.allclose(output.mean, torch.stack([one.mean for one in each]).mean(0), atol=1e-6)
     expected = torch.stack([one.logits["scene"] for one in each]).mean(0)
     assert torch.allclose(output.logits["scene"], expected, atol=1e-4)
 
@@ -295,16 +295,16 @@ def test_of_several_views_the_mean_counts(model):
 def test_what_the_tower_said_stands_for_the_pictures(miniature, method):
     settings = load_config(method, [f"clip={miniature}", "views.crop=32"])
     model, images = build(settings), seeded(2, 3, 3, 32, 32)
-    assert model.looks_the_same(settings.adapt.trainable if settings.adapt else [])
-    assert not model.looks_the_same(["clip.visual.ln_post.*"])
+    assert model.has_frozen_features(settings.adapt.trainable if settings.adapt else [])
+    assert not model.has_frozen_features(["clip.visual.ln_post.*"])
     if method == "linear":
         torch.nn.init.normal_(model.head.weight)
     with torch.no_grad():
         expected, found = model(images), model(model.summary(images))
-    assert torch.allclose(found.quality, expected.quality, atol=1e-6)
+    assert torch.allclose(found.mean, expected.mean, atol=1e-6)
     assert found.logits.keys() == expected.logits.keys()
-    assert expected.quality[0] != expected.quality[1]
+    assert expected.mean[0] != expected.mean[1]
 
 
 def test_a_tower_with_prompts_does_not_look_the_same(model):
-    assert not model.looks_the_same([])
+    assert not model.has_frozen_features([])

@@ -71,7 +71,7 @@ def test_inner_steps_are_torchs_and_leave_the_shared_parameters(model, params, l
     theirs = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer](params.values(), lr=LR)
     for batch, seen in zip(batches, losses, strict=True):
         theirs.zero_grad()
-        value = loss(model(batch.images), batch.targets)
+        value = loss(model(batch.inputs), batch.targets)
         value.backward()
         assert seen == pytest.approx(value.item(), abs=1e-10)
         theirs.step()
@@ -217,7 +217,7 @@ def test_bf16_stays_out_of_second_order(model, params, loss):
 
     model.float()
     episode = Episode("e", *(dataclasses.replace(
-        batch, images=batch.images.float(), targets={"quality": batch.targets["quality"].float()}
+        batch, images=batch.inputs.float(), targets={"quality": batch.targets["quality"].float()}
     ) for batch in (EPISODES[0].support, EPISODES[0].query)))  # fmt: skip
     exact, _ = meta_gradient(model, params, [episode], loss, a_spec(algorithm="maml"))
     rough, _ = meta_gradient(model, params, [episode], Spy(loss.terms), a_spec(algorithm="maml", bf16=True))

@@ -23,7 +23,7 @@ from fewshot_iqa.errors import InputError
 from fewshot_iqa.finetune import fit
 from fewshot_iqa.images import assemble, fixed_views
 from fewshot_iqa.losses import WeightedSum, label_cross_entropy
-from fewshot_iqa.model.backbone import load_clip
+from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.model.checkpoint import build, facts
 from fewshot_iqa.model.heads import FusionHead, FusionLayer, attend, pool_windows
 from fewshot_iqa.types import Batch, Record, Scale
@@ -115,10 +115,10 @@ def test_label_loss_by_hand():
 def test_the_loss_is_the_papers(settings, model):
     some = batch(3)
     with torch.no_grad():
-        output = model(some.images, branches=["scene", "distortion"])
+        output = model(some.inputs, branches=["scene", "distortion"])
         total = WeightedSum(settings.loss)(output, some.targets).item()
     parts = [label_cross_entropy(output.logits[name], some.targets[name]).item() for name in CLASSES]
-    error = np.abs(output.quality.numpy() - some.targets["quality"].numpy())
+    error = np.abs(output.mean.numpy() - some.targets["quality"].numpy())
     huber = np.where(error < 1, error**2 / 2, error - 0.5).mean()
     assert total == pytest.approx(sum(parts) + 0.5 * huber, rel=1e-5)
 
@@ -167,7 +167,7 @@ def test_of_several_views_the_mean_counts(model):
     with torch.no_grad():
         output = model(images)
         each = [model(images[:, i]) for i in range(3)]
-    assert torch.allclose(output.quality, torch.stack([one.quality for one in each]).mean(0), atol=1e-6)
+    assert torch.allclose(output.mean, torch.stack([one.mean for one in each]).mean(0), atol=1e-6)
     mean = torch.stack([one.logits["distortion"] for one in each]).mean(0)
     assert torch.allclose(output.logits["distortion"], mean, atol=1e-4)
     assert set(output.logits) == {"scene", "distortion"}
@@ -175,15 +175,15 @@ def test_of_several_views_the_mean_counts(model):
 
 def test_it_learns_sixteen_pictures_and_leaves_the_towers_alone(miniature, settings, model):
     some, before = batch(16), load_clip(miniature).state_dict()
-    some = Batch(some.images * seeded(16, 3, 1, 1), some.targets)  # of sixteen colours
+    some = Batch(some.inputs * seeded(16, 3, 1, 1), some.targets)  # of sixteen colours
     spec = settings.adapt.model_copy(update={"steps": 250, "lr": 1e-2})
     loss, told = WeightedSum(settings.loss), []
     params = model.train_only(spec.trainable)
     fit(model, params, [some] * spec.steps, loss, spec, log=lambda one: told.append(one["loss"]))
     with torch.no_grad():
-        output = model(some.images)
+        output = model(some.inputs)
     assert told[-1] < told[0] / 3
-    assert (output.quality - some.targets["quality"]).abs().max() < 0.02
+    assert (output.mean - some.targets["quality"]).abs().max() < 0.02
     assert (output.logits["scene"].argmax(1) == some.targets["scene"].argmax(1)).float().mean() > 0.5
     after = model.clip.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -316,7 +316,7 @@ def test_what_lacks_labels_learns_from_the_rest(fsiqa, overrides, rated, tmp_pat
     assert result.code == 0, result.error
     assert result.error.count("no picture has a known label of its scene") == 1
     assert result.error.count("no picture has a known label of its distortion") == 1
-    assert len(json.loads(report.read_text())["seeds"]) == 2
+    assert len(json.loads(report.read_text())["trials"]) == 2
 
 
 def test_only_shots_count_as_labelled(fsiqa, overrides, table, tmp_path):
@@ -398,9 +398,9 @@ def test_eight_views_are_eight_places():
 def test_training_takes_several_views_of_a_picture(photographs):
     records = [Record(photographs / f"photo{i}.png", i, f"{i}") for i in range(2)]
     batch = Loader(ViewSpec(crop=32, random=3), Scale(0, 1)).random_batch(records, rng.generator(0))
-    assert batch.images.shape == (6, 3, 32, 32)
+    assert batch.inputs.shape == (6, 3, 32, 32)
     assert batch.targets["quality"].tolist() == [0, 0, 0, 1, 1, 1]
-    assert not torch.equal(batch.images[0], batch.images[1])
+    assert not torch.equal(batch.inputs[0], batch.inputs[1])
 
 
 def test_the_ablation_prints_its_tables(fsiqa, overrides, table, tmp_path):

@@ -17,7 +17,7 @@ from fewshot_iqa.config import load_config
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import split_by_group
 from fewshot_iqa.model import checkpoint
-from fewshot_iqa.model.backbone import create_clip
+from fewshot_iqa.model.clip import create_clip
 from fewshot_iqa.model.quality import QualityModel
 from fewshot_iqa.recipes import adaptation, metatraining
 from fewshot_iqa.resources import SHIPPED, asset
@@ -47,7 +47,7 @@ def test_three_commands(fsiqa, small, start, rated, tmp_path):
     )  # fmt: skip
     assert adapted.code == 0, adapted.error or adapted.output
     assert "before adaptation" in adapted.output
-    (facts,) = json.loads(report.read_text())["seeds"]
+    (facts,) = json.loads(report.read_text())["trials"]
     assert facts["shots"] == 3
     assert facts["pool"] + facts["test"] == 6
     assert {"srcc", "plcc", "plcc_logistic", "krcc", "rmse"} < set(facts)
@@ -59,7 +59,7 @@ def test_three_commands(fsiqa, small, start, rated, tmp_path):
     assert [row["image"] for row in rows] == sorted(row["image"] for row in rows)
     assert len(rows) == 6
     assert all(0 <= float(row["quality"]) <= 1 for row in rows)
-    low, high = checkpoint.facts(out)["scale"]
+    low, high = checkpoint.provenance(out)["scale"]
     for row in rows:
         assert float(row["rating"]) == pytest.approx(low + (high - low) * float(row["quality"]), abs=0.05)
 
@@ -97,7 +97,7 @@ def test_what_ships_scores_and_is_adapted_where_nothing_else_is_given(fsiqa, rat
     quick = sets(["adapt.steps=1", "adapt.batch=2", "views.count=1"])
     result = fsiqa("adapt", *table, "--out", tmp_path / "adapted", *quick)
     assert f"started from {SHIPPED}" in result.output
-    assert checkpoint.facts(SHIPPED)["base"] == checkpoint.facts(tmp_path / "adapted")["base"]
+    assert checkpoint.provenance(SHIPPED)["base"] == checkpoint.provenance(tmp_path / "adapted")["base"]
     assert "name the images" in fsiqa("score", tmp_path / "adapted").error
 
 
@@ -111,19 +111,19 @@ def test_scores_do_not_depend_on_order_or_company(start, photographs):
 def test_metatrain_changes_only_prompts(start):
     weights = load_file(start / "weights.safetensors")
     assert {name.split(".")[0] for name in weights} == {"text", "visual"}
-    facts = checkpoint.facts(start)
-    history = checkpoint.facts(start.with_name("meta-last"))["history"]
+    facts = checkpoint.provenance(start)
+    history = checkpoint.provenance(start.with_name("meta-last"))["history"]
     assert [entry["step"] for entry in history] == [0, 1, 2]
     assert facts["step"] == max(history, key=lambda entry: entry["srcc"] + entry["plcc"] - entry["rmse"])["step"]
 
 
 def test_an_interrupted_run_leaves_the_finished_one(fsiqa, small, start, photographs, monkeypatch):
-    before = checkpoint.facts(start)
+    before = checkpoint.provenance(start)
     with monkeypatch.context() as patch:
         patch.setattr(metatraining.meta, "outer_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         task = [*TASK, "task.distortions=[jpeg, darken]"]
         assert fsiqa("metatrain", "--images", photographs, "--out", start, "--seed", 1, *sets(small + task)).code != 0
-    assert checkpoint.facts(start) == before
+    assert checkpoint.provenance(start) == before
 
 
 def test_what_is_held_out_may_be_named_by_its_number(fsiqa, small, photographs, tmp_path):
@@ -134,7 +134,7 @@ def test_what_is_held_out_may_be_named_by_its_number(fsiqa, small, photographs, 
     ]
     result = fsiqa("metatrain", "--images", photographs, "--out", tmp_path / "m", *sets([*small, *names]))
     assert result.code == 0, result.error
-    assert checkpoint.facts(tmp_path / "m")["tasks"] == 1
+    assert checkpoint.provenance(tmp_path / "m")["tasks"] == 1
 
 
 def test_resume_refuses_another_run(fsiqa, small, start, photographs):
@@ -150,7 +150,7 @@ def adapt_weights(fsiqa, start, labels, out, *more):
         "adapt", "--task", "csv", "--labels", labels, "--shots", 3, "--test", 0.4, "--from", start, "--out", out, *more
     )  # fmt: skip
     assert result.code == 0, result.error
-    return load_file(out / "weights.safetensors"), checkpoint.facts(out)
+    return load_file(out / "weights.safetensors"), checkpoint.provenance(out)
 
 
 def test_the_same_seed_gives_the_same_weights_and_test_ratings_none_at_all(fsiqa, start, table, tmp_path):
@@ -181,7 +181,7 @@ def test_a_checkpoint_works_from_any_directory(start, photographs, tmp_path, mon
 @pytest.mark.parametrize(("name", "architecture"), [("grmp", None), ("grmp_vitb16", "ViT-B-16-quickgelu")])
 def test_shipped_configurations_fit_their_clip(name, architecture):
     config = load_config(name)
-    model = QualityModel(config.model, create_clip(architecture or str(asset("tiny_clip.json"))))
+    model = QualityModel(config.model, config.head, create_clip(architecture or str(asset("tiny_clip.json"))))
     assert set(model.trainable(config.meta.trainable)) == {n for n, _ in model.named_parameters() if n[:4] != "clip"}
     tuned = model.trainable(config.adapt.trainable)
     assert any(name.startswith("clip.transformer.") for name in tuned)
@@ -202,7 +202,7 @@ def assert_same_run(one, two):
             left, right = (load_file(file) if file.is_file() else {} for file in files)
             assert set(left) == set(right)
             assert all(torch.equal(left[key], right[key]) for key in left)
-        assert checkpoint.facts(Path(f"{one}{end}")) == checkpoint.facts(Path(f"{two}{end}"))
+        assert checkpoint.provenance(Path(f"{one}{end}")) == checkpoint.provenance(Path(f"{two}{end}"))
 
 
 @pytest.mark.parametrize("method", [[], META_SGD, ["meta.algorithm=reptile", "meta.outer_optimizer=adam"]])
@@ -212,7 +212,7 @@ def test_a_resumed_run_ends_like_one_that_was_not(fsiqa, small, photographs, tmp
     metatrain(fsiqa, [*small, *method, "meta.steps=1"], photographs, halved)
     metatrain(fsiqa, [*small, *method], photographs, halved, "--resume")
     assert_same_run(whole, halved)
-    learned = checkpoint.facts(whole.with_name("whole-last"))["inner_lr"]
+    learned = checkpoint.provenance(whole.with_name("whole-last"))["inner_lr"]
     assert (len(set(learned.values())) > 1) == (method is META_SGD)
 
 
@@ -266,7 +266,7 @@ def test_lower_is_better_turns_the_scale(fsiqa, small, start, rated, tmp_path):
             "--test", 0.01, "--from", start, "--out", out, *flags,
         )  # fmt: skip
         assert result.code == 0, result.error
-        scale = checkpoint.facts(out)["scale"]
+        scale = checkpoint.provenance(out)["scale"]
         assert scale == sorted(scale, reverse=bool(flags))
 
 
@@ -277,7 +277,7 @@ def test_scale_comes_from_the_shots_alone(fsiqa, start, table, tmp_path):
         "--out", tmp_path / "a",
     )  # fmt: skip
     assert result.code == 0, result.error
-    assert sorted(checkpoint.facts(tmp_path / "a")["scale"]) != [0, 5]
+    assert sorted(checkpoint.provenance(tmp_path / "a")["scale"]) != [0, 5]
 
 
 def test_score_marks_what_it_cannot_read_and_scores_the_rest(fsiqa, start, tmp_path):
@@ -317,7 +317,7 @@ def test_maml_on_a_vit_b16(fsiqa, photographs, tmp_path):
     )  # fmt: skip
     assert result.code == 0, result.error
     assert "second order" in result.error
-    assert len(checkpoint.facts(tmp_path / "meta-last")["history"]) == 2
+    assert len(checkpoint.provenance(tmp_path / "meta-last")["history"]) == 2
 
 
 @pytest.mark.slow
@@ -331,5 +331,5 @@ def test_adaptation_helps_on_real_photographs(fsiqa, tmp_path):
         "--set", "views.count=1",
     )  # fmt: skip
     assert result.code == 0, result.error
-    facts = checkpoint.facts(tmp_path / "biq")
-    assert facts["srcc"] > facts["zero_step"]["srcc"] + 0.05
+    facts = checkpoint.provenance(tmp_path / "biq")
+    assert facts["srcc"] > facts["zero_shot"]["srcc"] + 0.05

@@ -16,7 +16,7 @@ from fewshot_iqa.config import TableTask, ViewSpec, load_config
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import folds_by_group
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.evaluate import compare, over_trials
+from fewshot_iqa.evaluation import compare, over_trials
 from fewshot_iqa.images import fixed_views, read_image
 from fewshot_iqa.model import checkpoint
 from fewshot_iqa.model.backbone import Backbone
@@ -25,7 +25,7 @@ from fewshot_iqa.recipes import protocol
 from fewshot_iqa.recipes.adaptation import start_of
 from fewshot_iqa.resources import METATRAINED
 from fewshot_iqa.score import Scorer
-from fewshot_iqa.types import Output
+from fewshot_iqa.types import Prediction
 from tests.conftest import photograph, sets
 
 FIGURES = {"srcc", "plcc", "plcc_logistic", "krcc", "rmse"}
@@ -56,18 +56,18 @@ def test_seeds_are_told_one_by_one_and_together(fsiqa, rows, quick, tmp_path):
     facts = json.loads((tmp_path / "out.json").read_text())
     assert {"task", "method", "shots", "seeds", "median", "iqr", "config", "versions"} <= set(facts)
     assert (facts["method"], facts["shots"]) == ("ridge", "3")
-    assert [trial["seed"] for trial in facts["seeds"]] == [0, 1, 2, 3]
-    for trial in facts["seeds"]:
-        assert FIGURES | {"zero_step", "within", "seconds", "peak_mb"} < set(trial)
+    assert [trial["seed"] for trial in facts["trials"]] == [0, 1, 2, 3]
+    for trial in facts["trials"]:
+        assert FIGURES | {"zero_shot", "within", "seconds", "peak_mb"} < set(trial)
         assert set(trial["within"]["a"]) == FIGURES
-    values = [trial["rmse"] for trial in facts["seeds"]]
+    values = [trial["rmse"] for trial in facts["trials"]]
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     assert facts["median"]["rmse"] == pytest.approx(middle)
     assert facts["iqr"]["rmse"] == pytest.approx(high - low)
-    assert checkpoint.facts(tmp_path / "out")["rmse"] == values[0]
+    assert checkpoint.provenance(tmp_path / "out")["rmse"] == values[0]
     alone = fsiqa("adapt", *table, "--seed", 2, *quick)
     assert alone.code == 0
-    again = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    again = json.loads((tmp_path / "out.json").read_text())["trials"]
     assert [trial["rmse"] for trial in again] == [pytest.approx(values[2], abs=1e-6)]
 
 
@@ -85,7 +85,7 @@ def test_each_picture_of_each_trial_can_be_looked_at(fsiqa, rows, quick, tmp_pat
         "adapt", *command(rows, tmp_path / "out", "--config", "gp", "--shots", 3, *files), "--seeds", 2, *quick
     )
     assert result.code == 0, result.error
-    told, trials = pd.read_csv(table), json.loads(figures.read_text())["seeds"]
+    told, trials = pd.read_csv(table), json.loads(figures.read_text())["trials"]
     assert len(told) == 2 * (3 + 4)
     for seed, trial in enumerate(trials):
         shots, test = (told[(told.seed == seed) & (told.part == part)] for part in ("shot", "test"))
@@ -101,7 +101,7 @@ def test_each_group_is_in_the_test_of_one_fold(fsiqa, rows, quick, tmp_path):
     table = ("--task", "csv", "--labels", rows, "--out", tmp_path / "out", "--config", "ridge", "--shots", 4)
     result = fsiqa("adapt", *table, "--folds", 4, "--json", tmp_path / "out.json", *quick)
     assert result.code == 0, result.error
-    trials = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    trials = json.loads((tmp_path / "out.json").read_text())["trials"]
     assert [(trial["seed"], trial["fold"], trial["test"]) for trial in trials] == [(0, fold, 2) for fold in range(4)]
     assert "give one of them" in fsiqa("adapt", *table, "--folds", 4, "--test", 0.5, *quick).error
     assert "8 groups only" in fsiqa("adapt", *table, "--folds", 9, *quick).error
@@ -129,7 +129,7 @@ def test_a_pattern_of_subsets_has_one_group(fsiqa, rows, pattern, tmp_path):
 
 
 def test_agreement_within_a_subset():
-    report = compare(Output(torch.tensor([1, 2, 3, 4, 1, 2])), [1, 2, 3, 4, 2, 1], [*"aaaa", None, None])
+    report = compare(Prediction(torch.tensor([1, 2, 3, 4, 1, 2])), [1, 2, 3, 4, 2, 1], [*"aaaa", None, None])
     assert report.within == {"a": metrics.report([1, 2, 3, 4], [1, 2, 3, 4])}
     median, iqr = over_trials(
         [{"x": 1.0, "in": {"y": None}}, {"x": 2.0, "in": {"y": 3.0}}, {"x": None, "in": {"y": None}}]
@@ -185,7 +185,7 @@ def test_a_curve_goes_on_where_it_stopped(fsiqa, rows, quick, tmp_path):
     # the same trial as adapt's
     adapted = command(rows, tmp_path / "out", "--config", "ridge", "--shots", 2, "--seed", 1)
     assert fsiqa("adapt", *adapted, "--json", tmp_path / "out.json", *quick).code == 0
-    (alone,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    (alone,) = json.loads((tmp_path / "out.json").read_text())["trials"]
     beside = told["ridge"]["2"]["trials"][1]
     assert_same(alone, beside)
 
@@ -215,7 +215,7 @@ def test_two_shots_and_ties_are_enough(fsiqa, table, quick, method, scores, tmp_
     )  # fmt: skip
     assert result.code == 0, result.error
     facts = json.loads((tmp_path / "out.json").read_text())
-    assert all(np.isfinite(trial["rmse"]) for trial in facts["seeds"])
+    assert all(np.isfinite(trial["rmse"]) for trial in facts["trials"])
     assert (facts["median"].get("coverage") is None) == (method != "gp")
     assert fsiqa("score", tmp_path / "out", labels.parent).code == 0
 
@@ -240,9 +240,9 @@ def test_a_score_tells_how_sure_it_is(fsiqa, rated, quick, tmp_path):
     result = fsiqa("score", tmp_path / "out", rated.parent, "--csv", tmp_path / "scores.csv")
     assert "±" in result.output
     scores = pd.read_csv(tmp_path / "scores.csv")
-    low, high = checkpoint.facts(tmp_path / "out")["scale"]
-    assert (scores["quality_sd"] > 0).all()
-    np.testing.assert_allclose(scores["rating_sd"], (high - low) * scores["quality_sd"], atol=0.02)
+    low, high = checkpoint.provenance(tmp_path / "out")["scale"]
+    assert (scores["quality_std"] > 0).all()
+    np.testing.assert_allclose(scores["rating_std"], (high - low) * scores["quality_std"], atol=0.02)
 
 
 def test_windows_cover_a_picture_from_edge_to_edge():
@@ -304,14 +304,14 @@ def test_a_setting_is_chosen_inside_the_shots(fsiqa, rows, small, tmp_path, monk
     choose = sets([*small, "adapt.choose=[{lr: 1e-3}, {lr: 2e-3, steps: 1}, {lr: 3e-3}]", "views.count=1"])
     result = fsiqa("adapt", *task, *choose, "--json", tmp_path / "out.json")
     assert result.code == 0, result.error
-    (trial,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    (trial,) = json.loads((tmp_path / "out.json").read_text())["trials"]
     assert trial["chosen"] == {"lr": 2e-3, "steps": 1}
-    adapted = checkpoint.config(tmp_path / "out").adapt
+    adapted = checkpoint.read_checkpoint_config(tmp_path / "out").adapt
     assert (adapted.lr, adapted.steps, adapted.choose) == (2e-3, 1, [])
     assert [len(set.union(*judged[i : i + 3])) for i in (0, 3, 6)] == [len(set.union(*judged))] * 3
 
     assert fsiqa("adapt", *task, *choose, "--shots", 2, "--json", tmp_path / "out.json").code == 0
-    (trial,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    (trial,) = json.loads((tmp_path / "out.json").read_text())["trials"]
     assert trial["chosen"] == {"lr": 1e-3}
     assert "adapt.choose: rate" in fsiqa("adapt", *task, *sets([*small, "adapt.choose=[{rate: 1}]"])).error
 
@@ -409,9 +409,9 @@ def test_changes_to_choose_from_are_laid_over_what_is_there(small):
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("ridge", "ridge.penalties=[0]"),
-        ("gp", "gp.noise=[-5]"),
-        ("gp", "gp.linear=[2]"),
+        ("ridge", "head.penalties=[0]"),
+        ("gp", "head.noise=[-5]"),
+        ("gp", "head.linear=[2]"),
         ("gp", "ridge={}"),
         ("linear", "loss=[{kind: mse, branch: quality}]"),
         ("coop", "loss=[{kind: soft_cross_entropy}]"),
@@ -439,7 +439,7 @@ def test_closed_forms_share_only_what_is_the_same(fsiqa, rows, quick, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text("base: ridge\ndescription: other pixels\nmodel: {normalize: none}\n")
     task = ("curve", "--task", "csv", "--labels", rows, "--test", "0.5", "--shots", 3, "--seeds", 1, *quick)
-    task += ("--set", "ridge.penalties=[0.1]")
+    task += ("--set", "head.penalties=[0.1]")
     for name, methods in (("both", f"ridge,{other}"), ("alone", other)):
         files = ("--out", tmp_path / name, "--json", tmp_path / f"{name}.json")
         result = fsiqa(*task, "--methods", methods, *files)
@@ -476,10 +476,10 @@ def test_a_process_begins_from_what_prompts_tell(fsiqa, rows, quick, tmp_path):
     task = ("--task", "csv", "--labels", rows, "--test", "0.25", "--shots", 5)
     result = fsiqa("adapt", *task, "--config", "grmp_gp", "--from", "none", *quick, *files, *steps)
     assert result.code == 0, result.error
-    (trial,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    (trial,) = json.loads((tmp_path / "out.json").read_text())["trials"]
     assert -1 <= trial["cosine"] <= 1
     assert 0 <= trial["coverage"] <= 1
-    assert "coverage" not in trial["zero_step"]
+    assert "coverage" not in trial["zero_shot"]
     model = checkpoint.load(tmp_path / "out")[0]
     assert model.tuned == {"clip.visual.ln_post.weight", "clip.visual.ln_post.bias"}
     told = pd.read_csv(tmp_path / "out.csv")
@@ -490,17 +490,17 @@ def test_a_process_begins_from_what_prompts_tell(fsiqa, rows, quick, tmp_path):
         state = model.encode_prompts()
         judged = model(views, state)
         torch.testing.assert_close(
-            judged.quality[~shots], torch.tensor(told.predicted[~shots.numpy()].to_numpy()).float()
+            judged.mean[~shots], torch.tensor(told.predicted[~shots.numpy()].to_numpy()).float()
         )
         assert judged.std.min() > 0
-        torch.testing.assert_close(model(model.summary(views, state), state).quality, judged.quality)
+        torch.testing.assert_close(model(model.summary(views, state), state).quality, judged.mean)
         process = model.head(model.summary(views, state).mean(dim=1)).quality
         known, left = model.head.inputs, model.head.quality
         model.head.forget()
         phrases = model(views, state)
     assert phrases.std is None
-    torch.testing.assert_close(judged.quality, 0.5 * phrases.quality + process)
-    torch.testing.assert_close(left, rated[shots] - 0.5 * phrases.quality[shots])
+    torch.testing.assert_close(judged.mean, 0.5 * phrases.mean + process)
+    torch.testing.assert_close(left, rated[shots] - 0.5 * phrases.mean[shots])
     prompted = model.clip.encode_image(
         (views[:, 0] / 255 - model.mean) / model.std, state.visual["main"], model.visual["main"].end_norm
     )[0]
@@ -517,8 +517,8 @@ def test_a_process_takes_over_the_prompts_of_grmp(fsiqa, rows, quick, tmp_path):
         files = ("--out", tmp_path / method, "--json", tmp_path / "out.json")
         result = fsiqa("adapt", *task, "--config", method, "--from", tmp_path / "start", *files)
         assert result.code == 0, result.error
-        told[method] = json.loads((tmp_path / "out.json").read_text())["seeds"][0]
-    assert told["grmp"]["zero_step"] == told["grmp_gp"]["zero_step"]
+        told[method] = json.loads((tmp_path / "out.json").read_text())["trials"][0]
+    assert told["grmp"]["zero_shot"] == told["grmp_gp"]["zero_shot"]
     assert told["grmp"]["rmse"] != told["grmp_gp"]["rmse"]
     again = fsiqa("adapt", *task, "--from", tmp_path / "grmp_gp", "--out", tmp_path / "again", "--set", "adapt.lr=1e-3")
     assert again.code == 0, again.error  # from a process that knows other shots; these are forgotten
@@ -560,9 +560,9 @@ def test_through_prompts_that_stay_pictures_are_seen_once(fsiqa, rows, quick, tm
     files = ("--out", tmp_path / "out", "--json", tmp_path / "out.json")
     options = ("--config", "gp_prompts", "--from", start, "--seed", 1)
     assert fsiqa("adapt", *task, "--shots", 3, *options, *files).code == 0
-    (trial,) = json.loads((tmp_path / "out.json").read_text())["seeds"]
+    (trial,) = json.loads((tmp_path / "out.json").read_text())["trials"]
     assert trial["rmse"] == pytest.approx(found[start]["rmse"], rel=1e-4)
-    assert trial["zero_step"]["rmse"] == pytest.approx(found[start]["zero_step"]["rmse"], rel=1e-4)
+    assert trial["zero_shot"]["rmse"] == pytest.approx(found[start]["zero_shot"]["rmse"], rel=1e-4)
     assert trial["rmse"] != pytest.approx(found["none"]["rmse"], rel=1e-3)
 
 
@@ -585,4 +585,4 @@ def test_what_cannot_forget_needs_no_regularisation(fsiqa, rows, quick, method, 
         further.append("model.branches={scene: {phrases: [a cat., a dog.]}}")
     result = fsiqa("adapt", *task, *quick, *sets(further), "--json", tmp_path / "out.json")
     assert result.code == 0, result.error
-    assert "cosine" not in json.loads((tmp_path / "out.json").read_text())["seeds"][0]
+    assert "cosine" not in json.loads((tmp_path / "out.json").read_text())["trials"][0]

@@ -15,8 +15,8 @@ import torch
 from fewshot_iqa.config import load_config
 from fewshot_iqa.inner import Objective, adapt
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
-from fewshot_iqa.model.backbone import create_clip
-from fewshot_iqa.model.quality import QualityModel, scene_anchor
+from fewshot_iqa.model.clip import create_clip
+from fewshot_iqa.model.quality import QualityModel, zero_shot_teacher
 from fewshot_iqa.regularize import project_gradient
 from fewshot_iqa.types import Batch
 
@@ -66,7 +66,7 @@ def model(draw):
     config = load_config("grmp_vitb16", ["model.normalize=none"])
     clip = create_clip("ViT-B-16-quickgelu").eval().requires_grad_(False)
     clip.load_state_dict({name: draw(name, value.shape) for name, value in clip.state_dict().items()})
-    model = QualityModel(config.model, clip).eval()
+    model = QualityModel(config.model, config.head, clip).eval()
     tokens = model.visual["main"].tokens.shape
     model.load_state_dict(
         {
@@ -108,7 +108,7 @@ def batch(golden):
 @pytest.fixture(scope="module")
 def teacher(model, batch):
     with torch.no_grad():
-        return scene_anchor(model.spec, "scene", model.clip)(batch.images)
+        return zero_shot_teacher(model.spec, "scene", model.clip)(batch.inputs)
 
 
 def close(actual, expected, tolerance):
@@ -125,30 +125,30 @@ def test_tokens_are_exact(model, golden):
 
 def test_features_logits_and_losses(model, golden, batch, teacher):
     with torch.no_grad():
-        output = model(batch.images, branches=["scene"])
-        close(output.features["main"], golden["image_features"], 1e-5)
+        output = model(batch.inputs, branches=["scene"])
+        close(output.embeddings["main"], golden["image_features"], 1e-5)
         close(model.encode_prompts().text["quality"], golden["text_features"], 1e-5)
         close(output.logits["quality"], golden["logits"], 1e-4)
         close(output.logits["scene"], golden["scene_logits"], 1e-4)
         close(output.logits["quality"].softmax(-1), golden["prob"], 1e-5)
-        close(output.quality, golden["prob"][:, 0], 1e-5)
+        close(output.mean, golden["prob"][:, 0], 1e-5)
         close(soft_cross_entropy(output.logits["quality"], batch.targets["quality"]), golden["xe"], 1e-5)
         semantic = distribution_cross_entropy(output.logits["scene"], teacher.logits["scene"].softmax(-1))
         close(semantic, golden["kl"], 1e-5)
 
 
 def test_teacher_is_plain_clip(model, golden, batch, teacher):
-    close(teacher.features[""], golden["teacher_image_features"], 1e-5)
+    close(teacher.embeddings[""], golden["teacher_image_features"], 1e-5)
     close(teacher.logits["scene"], golden["teacher_scene_logits"], 1e-4)
     phrases = model.clip.tokenize(["a photo with high quality.", "a photo with low quality."])
     with torch.no_grad():
         text = torch.nn.functional.normalize(model.clip.encode_text(phrases), dim=-1)
-    close(model.clip.logit_scale.exp() * teacher.features[""] @ text.T, golden["teacher_logits"], 1e-4)
+    close(model.clip.logit_scale.exp() * teacher.embeddings[""] @ text.T, golden["teacher_logits"], 1e-4)
 
 
 def gradients(model, batch, teacher, trainable):
     params = model.train_only(trainable)
-    output = model(batch.images, branches=["scene"])
+    output = model(batch.inputs, branches=["scene"])
     quality = soft_cross_entropy(output.logits["quality"], batch.targets["quality"])
     semantic = distribution_cross_entropy(output.logits["scene"], teacher.logits["scene"].softmax(-1))
 
@@ -206,7 +206,7 @@ def test_bilevel_steps(model, golden, batch):
         value = look_up(delta, key.removeprefix("bilevel_delta/"))
         np.testing.assert_allclose(value.detach().norm(), golden[key][0], rtol=1e-2, err_msg=key)
     with torch.no_grad():
-        after = torch.func.functional_call(model, adapted, (batch.images,))
+        after = torch.func.functional_call(model, adapted, (batch.inputs,))
     close(after.logits["quality"], golden["logits_after_bilevel"], 2e-2)
 
 
@@ -237,7 +237,7 @@ def generated(draw):
     config = load_config("clip_agiqa", ["model.normalize=none"])
     clip = create_clip("ViT-B-32-quickgelu").eval().requires_grad_(False)
     clip.load_state_dict({name: draw(name, value.shape) for name, value in clip.state_dict().items()})
-    model = QualityModel(config.model, clip).eval()
+    model = QualityModel(config.model, config.head, clip).eval()
     params = model.train_only(config.adapt.trainable)
     assert set(params) == set(their_prompts(model))
     with torch.no_grad():
@@ -261,14 +261,14 @@ def test_agiqa_tokens_and_scores(generated, agiqa):
         assert not expected[:, tokens.shape[1] :].any()
     with torch.no_grad():
         output = model(agiqa_batch(agiqa).images, branches=["alignment"])
-    close(output.quality, agiqa["score"][:, 0], 1e-5)
+    close(output.mean, agiqa["score"][:, 0], 1e-5)
     close(output.logits["alignment"].softmax(-1)[:, 0], agiqa["alignment"][:, 0], 1e-5)
 
 
 def test_agiqa_losses_gradients_and_a_step(generated, agiqa):
     model, params, loss = generated
     batch = agiqa_batch(agiqa)
-    output = model(batch.images, branches=loss.branches)
+    output = model(batch.inputs, branches=loss.branches)
     for branch, expected in (("quality", agiqa["loss"]), ("alignment", agiqa["aux_loss"])):
         value = torch.nn.functional.mse_loss(output.logits[branch].softmax(-1)[:, 0], batch.targets[branch])
         close(value, expected, 1e-5)
@@ -285,6 +285,6 @@ def test_agiqa_losses_gradients_and_a_step(generated, agiqa):
             close(ends, [first, last], 1e-3 * norm)
     torch.optim.Adam(params.values(), lr=1e-4).step()
     with torch.no_grad():
-        output = model(batch.images, branches=["alignment"])
-    close(output.quality, agiqa["score_after_step"][:, 0], 2e-2)
+        output = model(batch.inputs, branches=["alignment"])
+    close(output.mean, agiqa["score_after_step"][:, 0], 2e-2)
     close(output.logits["alignment"].softmax(-1)[:, 0], agiqa["alignment_after_step"][:, 0], 2e-2)

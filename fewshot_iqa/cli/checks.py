@@ -14,7 +14,7 @@ from ..resources import CHECKPOINT_FILES
 
 
 def check_run(
-    methods: Iterable[str],
+    methods: Iterable[str | Path],
     overrides: Iterable[str],
     *,
     shots: Iterable[str],
@@ -23,17 +23,17 @@ def check_run(
     table: dict[str, Any],
 ) -> None:
     """Of a run on rated pictures: the methods, the number of shots, the start and the table."""
-    from ..config import load_config, split_overrides
+    from ..config import split_overrides
     from ..recipes.sources import find_source, read_rated
-    from ..recipes.starts import find_start
+    from ..recipes.starts import find_start, read_settings
     from ..types import Shots
 
-    for_method, for_task = split_overrides(overrides)
+    for_task = split_overrides(overrides)[1]
     for count in shots:
         Shots.parse(count)
     find_start(start)
     for method in methods:
-        load_config(method, for_method)
+        read_settings(method, None, None, overrides)
     source = find_source(task, for_task, **table)
     if source.kind == "table":
         read_rated(source)

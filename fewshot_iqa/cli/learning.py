@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from ..files import write_csv, write_json
 from ..printing import decimals, nearby, print_metrics, print_table
 from .checks import check_folder, check_run
 from .options import (
+    CACHE,
     CHECKPOINT,
     CLIP,
     CONFIG,
@@ -34,6 +35,9 @@ from .options import (
     words,
     writable,
 )
+
+if TYPE_CHECKING:
+    from ..recipes.adaptation import Adapted
 
 
 def metatrain(
@@ -60,11 +64,11 @@ def metatrain(
         config, task=task, images=images, clip=clip, out=out, seed=seed, device=device,
         overrides=overrides or (), resume=resume,
     )  # fmt: skip
-    history = result.facts["history"]
+    history = result.provenance["history"]
     rows = {f"step {entry['step']}": entry for entry in history}
     print_metrics("held-out distortions of held-out photographs, before any adaptation", rows)
-    typer.echo(f"saved the prompts of step {result.facts['step']} in {nearby(result.out)}")
-    write_json(json_file, result.facts)
+    typer.echo(f"saved the prompts of step {result.provenance['step']} in {nearby(result.out)}")
+    write_json(json_file, result.provenance)
 
 
 def _check_metatrain(
@@ -99,7 +103,8 @@ def adapt(
     clip: CLIP = None,
     overrides: SET = None,
     device: DEVICE = None,
-    shots: SHOTS = "20%",
+    cache: CACHE = None,
+    shots: SHOTS = None,
     seeds: Annotated[
         int,
         typer.Option(
@@ -120,41 +125,78 @@ def adapt(
     ] = None,
     json_file: JSON = None,
 ) -> None:
-    """Adapt to rated images, and test once on others."""
+    """Learn from rated images: from all of them, or with --shots from a draw, tested once on others."""
+    from ..recipes.sources import source_name
     from ..recipes.starts import find_method
 
     check_folder(out)
-    method = find_method(config, start)[1]
-    check_run([method], overrides or (), shots=[shots], start=start, task=task, table=table)
+    method, changes = find_method(config, start, source_name(task, **table))[1:]
+    check_run(
+        [method],
+        [*changes, *(overrides or ())],
+        shots=[] if shots is None else [shots],
+        start=start,
+        task=task,
+        table=table,
+    )
     from ..recipes.adaptation import adapt as run
 
     result = run(
         config, task=task, shots=shots, start=start, seeds=seeds, clip=clip, out=out, seed=seed, device=device,
-        overrides=overrides or (), **table,
+        cache=cache, overrides=overrides or (), **table,
     )  # fmt: skip
-    facts, first = result.facts, result.facts["seeds"][0]
-    several = len(facts["seeds"]) > 1
-    title = f"{facts['task']}: {first['shots']} shots of {first['pool']}, tested on {first['test']} pictures"
-    if several:
-        title += f"; median of {len(facts['seeds'])} trials (interquartile range)"
-    print_metrics(title, _stages(facts["median"]), _stages(facts["iqr"]) if several else None)
-    if (coverage := facts["median"].get("coverage")) is not None:
+    found = result.metrics
+    if found["agreement"]:
+        _print_agreement(result)
+    elif found["trials"]:
+        _print_trials(found)
+    else:
+        typer.echo(f"{found['method']}: all pictures are of one group, so none is left to test the model on")
+    kept = "the first model" if len(found["trials"]) > 1 and not found["agreement"] else "the model"
+    typer.echo(f"prompts from {nearby(found['start'])}; {kept} saved in {nearby(result.out)}")
+    write_csv(csv_file, result.pictures)
+    write_json(json_file, found)
+
+
+def _print_agreement(result: "Adapted") -> None:
+    """Of a model that learned from all ratings."""
+    agreed, (worst, best) = result.metrics["agreement"], result.provenance["scale"]
+    low, high = sorted((worst, best))
+    folds = len(result.metrics["trials"])
+    tested = f"each fold of {folds}, by a model of the others" if folds > 1 else "test rows"
+    typer.echo(
+        f"{result.metrics['method']}: learned from {result.provenance['shots']} ratings; "
+        f"agreement on pictures that it did not learn from ({tested}):"
+    )
+    interval = agreed["srcc_interval"]
+    given = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    parts = [f"SRCC {decimals(agreed['srcc'])}{given}", f"PLCC {decimals(agreed['plcc'])}"]
+    parts.append(f"RMSE {agreed['rmse']:.3g} on the scale of {low:g} to {high:g}")
+    if (coverage := agreed.get("coverage")) is not None:
+        parts.append(f"{coverage:.0%} of the ratings within the predicted 90 % intervals")
+    typer.echo("  " + "\n  ".join(parts))
+
+
+def _print_trials(found: dict[str, Any]) -> None:
+    """Of one draw or several, by the protocol of the studies."""
+    first, count = found["trials"][0], len(found["trials"])
+    title = f"{found['task']}, {found['method']}: {first['shots']} shots of {first['pool']}, "
+    title += f"tested on {first['test']} pictures"
+    title += f"; median of {count} trials (interquartile range)" if count > 1 else ""
+    print_metrics(title, _stages(found["median"]), _stages(found["iqr"]) if count > 1 else None)
+    if (coverage := found["median"].get("coverage")) is not None:
         typer.echo(f"{coverage:.0%} of the test ratings lie within the predicted 90 % intervals")
     for target in ("scene", "distortion"):
-        if (accuracy := facts["median"].get(f"{target}_accuracy")) is not None:
+        if (accuracy := found["median"].get(f"{target}_accuracy")) is not None:
             typer.echo(f"the likeliest {target} is right in {accuracy:.0%} of the test pictures that have one")
     for name, what in (("srcc", "SRCC"), ("auc", "area under the ROC curve")):
-        if (value := facts["median"].get(f"alignment_{name}")) is not None:
+        if (value := found["median"].get(f"alignment_{name}")) is not None:
             typer.echo(f"alignment of image and prompt: {what} {value:.3f}")
-    which = " the first" if several else ""
-    typer.echo(f"started from {nearby(facts['start'])}; saved{which} in {nearby(result.out)}")
-    write_csv(csv_file, result.pictures)
-    write_json(json_file, facts)
 
 
 def _stages(found: dict[str, Any]) -> dict[str, Any]:
-    """What is printed of a trial: before, after, and that within each subset."""
-    before = {"before adaptation": found["zero_step"]} if found["zero_step"] else {}
+    """The rows that are printed of trials: zero-shot, after adaptation, and that within each subset."""
+    before = {"before adaptation": found["zero_shot"]} if found["zero_shot"] else {}
     return before | {"after adaptation": found} | {f"  within {name}": row for name, row in found["within"].items()}
 
 
@@ -164,7 +206,7 @@ def curve(
     task: TASK = None,
     methods: Annotated[
         str, typer.Option(help="Names from `fsiqa configs`, or .yaml files, between commas.", rich_help_panel=METHOD)
-    ] = "grmp,coop,ridge,clip_iqa",
+    ] = "gp_prompts,grmp,coop,ridge,clip_iqa",
     start: START = None,
     clip: CLIP = None,
     overrides: SET = None,
@@ -175,6 +217,7 @@ def curve(
     seeds: Annotated[int, typer.Option(min=1, help="Number of draws of shots.", rich_help_panel=PROTOCOL)] = 10,
     seed: Annotated[int, typer.Option(min=0, help="First random seed.", rich_help_panel=PROTOCOL)] = 0,
     workers: WORKERS = 1,
+    cache: CACHE = None,
     out: RESULTS = Path("runs/curve"),
     csv_file: CSV = None,
     figure: FIGURE = None,
@@ -184,21 +227,20 @@ def curve(
     sections = [text for text in overrides or () if text.startswith("task.")]  # others may be for some methods only
     check_run(words(methods), sections, shots=words(shots), start=start, task=task, table=table)
     from ..recipes.curve import curve as run
-    from ..recipes.curve import draw_curve, tabulate
 
     result = run(
         words(methods), task=task, shots=words(shots), seeds=seeds, seed=seed, start=start, clip=clip, out=out,
-        workers=workers, device=device, overrides=overrides or (), **table,
+        workers=workers, device=device, cache=cache, overrides=overrides or (), **table,
     )  # fmt: skip
-    found = tabulate(result)
+    found = result.table
     write_csv(csv_file, found)
     within = [name for name in map(str, found.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
-    sure = ["coverage"] if "coverage" in found else []
-    shown = ["srcc", "plcc", "rmse", *sure, *within]
+    coverage = ["coverage"] if "coverage" in found else []
+    shown = ["srcc", "plcc", "rmse", *coverage, *within]
     columns = ("method", "shots", *(name.removeprefix("srcc_") for name in shown))
     rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in found.to_dict("records")]
     title = f"{result['task']}: medians of {found['trials'].iloc[0]} trials"
-    title += "; coverage of 90 % intervals" if sure else ""
+    title += "; coverage of 90 % intervals" if coverage else ""
     title += "; SRCC within each subset" if within else ""
     print_table(title, columns, rows)
     found["headline"] = found["srcc"].map(decimals) + " (" + found["srcc_iqr"].map(decimals) + ")"
@@ -208,7 +250,7 @@ def curve(
     print_table(title, ("method", *map(str, headline)), headline.reset_index().to_numpy().tolist())
     write_json(json_file, result)
     if figure:
-        draw_curve(result, figure)
+        result.plot(figure)
 
 
 def pretrain(
@@ -231,7 +273,7 @@ def pretrain(
     resume: RESUME = False,
 ) -> None:
     """Train the embedded CLIP anew."""
-    from ..recipes.pretraining import pretrain as run
+    from ..pretraining.recipe import pretrain as run
 
     weights = run(root, config, out=out, seed=seed, device=device, overrides=overrides or (), resume=resume)
     typer.echo(f"weights in {weights}")

@@ -39,6 +39,12 @@ DEVICE = Annotated[
     str | None,
     typer.Option(help="cpu, cuda, ... Default: a GPU where there is one.", rich_help_panel=METHOD, metavar="NAME"),
 ]
+CACHE = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep the features of images here, to encode each once.", rich_help_panel=METHOD, metavar="FOLDER"
+    ),
+]
 SET = Annotated[
     list[str] | None,
     typer.Option(
@@ -58,7 +64,10 @@ START = Annotated[
     ),
 ]
 SHOTS = Annotated[
-    str, typer.Option(help="Ratings to learn from: 50, or 20%.", rich_help_panel=PROTOCOL, metavar="NUMBER")
+    str | None,
+    typer.Option(
+        help="Ratings to draw: 50, or 20%. Default: learn from all.", rich_help_panel=PROTOCOL, metavar="NUMBER"
+    ),
 ]
 SEED = Annotated[
     int | None, typer.Option(min=0, help="Random seed. Default: the configuration's.", rich_help_panel=PROTOCOL)

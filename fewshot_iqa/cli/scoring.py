@@ -10,8 +10,8 @@ import typer
 
 from ..errors import InputError
 from ..files import open_text, write_json
-from ..printing import print_table, rounded, with_spread
-from .options import DATA, DEVICE, JSON, METHOD, OUTPUT, drawable, writable
+from ..printing import print_table, rounded, with_std
+from .options import CACHE, DATA, DEVICE, JSON, METHOD, OUTPUT, drawable, writable
 
 COLUMNS = ("image", "quality", "quality_std", "rating", "rating_std", "note")
 
@@ -47,6 +47,7 @@ def score(
         ),
     ] = False,
     device: DEVICE = None,
+    cache: CACHE = None,
     sort: Annotated[bool, typer.Option("--sort", help="List the worst images first.", rich_help_panel=OUTPUT)] = False,
     worst: Annotated[
         int | None, typer.Option(min=1, help="List the so many worst images only.", rich_help_panel=OUTPUT)
@@ -89,28 +90,28 @@ def score(
     from ..recipes.figures import draw_attention
     from ..resources import SHIPPED
 
-    scorer = load(checkpoint or SHIPPED, device=device)
+    scorer = load(checkpoint or SHIPPED, device=device, cache=cache)
     if not checkpoint:
         typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
     if map_file:
         draw_attention(scorer.attention(files[0]), map_file)
-    branches = scorer.explaining if explain else []
+    branches = scorer.explained if explain else []
     more = [*branches, *(["alignment"] if prompts_file else [])]
     head = (*COLUMNS, *more)
     rows: list[list[Any]] = []
     shown: list[list[Any]] = []
-    results = scorer.stream(files, explain=explain, prompts=prompts)
+    results = scorer.stream([(str(file), file) for file in files], explain=explain, prompts=prompts)
     with ExitStack() as stack:
         table = csv.writer(stack.enter_context(open_text(csv_file))) if csv_file else None
         if table:
             table.writerow(head)
         log = stack.enter_context(track("scoring", len(files)))
         for result in results:
-            quality, rating = (result.quality, result.quality_sd), (result.rating, result.rating_sd)
+            quality, rating = (result.quality, result.quality_std), (result.rating, result.rating_std)
             extra: list[Any] = [result.likeliest.get(name, "") for name in branches]
             extra += [rounded(result.alignment)] if prompts_file else []
-            rows.append([str(result.path), *map(rounded, quality + rating), result.note, *extra])
-            shown.append([str(result.path), with_spread(*quality), with_spread(*rating), *extra, result.note])
+            rows.append([result.image, *map(rounded, quality + rating), result.note, *extra])
+            shown.append([result.image, with_std(*quality), with_std(*rating), *extra, result.note])
             if table:
                 table.writerow(rows[-1])
             log({})

@@ -17,7 +17,6 @@ from .options import (
     PLAN,
     RESULTS,
     SET,
-    SHOTS,
     TASK,
     WORKERS,
     numbers,
@@ -143,7 +142,7 @@ def _ablation(name: str, told: str) -> None:
     def command(
         table: dict[str, Any],
         task: TASK = None,
-        shots: SHOTS = "20%",
+        shots: Annotated[str, typer.Option(help="Ratings to learn from: 50, or 20%.")] = "20%",
         seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 5,
         plan: PLAN = own_plan,
         out: RESULTS = Path("runs", name),

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
@@ -144,8 +144,9 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
     if read_checkpoint_config(folder).head.kind != model.head_spec.kind:
         weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
     headed = any(name.startswith("head.") for name in weights)
-    if data := {name.removeprefix("head."): weights[name] for name in weights if name.startswith("head.train_")}:
-        model.head.set_train_data(**data)  # as many shots as there were
+    trained = [f"head.{name}" for name, _ in model.head.named_buffers() if name.startswith("train_")]
+    if headed and trained and set(trained) <= weights.keys():
+        model.head.set_train_data(*(weights[name] for name in trained))  # as many shots as there were
     own = model.state_dict()
     learned = {name for name in own if not name.startswith("clip.")} | set(found.get("tuned", []))
     if model.head_spec.closed_form and not headed:  # prompts that a head is fitted on

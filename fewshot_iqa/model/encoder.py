@@ -85,7 +85,9 @@ class Encoder(nn.Module):
         for name in dict.fromkeys([self.main] if sets is None else sets):
             prompts, end_norm, at_end = self._prompted(name, state)
             parts = [
-                self.clip.encode((_unit(piece) - self.mean) / self.std, prompts, end_norm, at_end, tokens=name in tokens)
+                self.clip.encode(
+                    (_unit(piece) - self.mean) / self.std, prompts, end_norm, at_end, tokens=name in tokens
+                )
                 for piece in pieces
             ]
             pooled[name] = torch.cat([part for part, _ in parts]).unflatten(0, (-1, count))
@@ -101,7 +103,7 @@ class Encoder(nn.Module):
         return state.visual[name], self.visual[name].end_norm, self.spec.visual[name].at_end
 
     def fingerprint(self) -> str:
-        """A hash of all that `encode` depends on: the backbone, the visual prompts, what was tuned, the normalisation."""
+        """A hash of all that `encode` depends on: backbone, visual prompts, tuned parameters, normalisation."""
         digest = hashlib.sha256(f"{self.clip.fingerprint} {self.spec.normalize} {self.main}".encode())
         names = {name for name in self.tuned if name.startswith("clip.visual.")}
         for name, value in sorted(self.state_dict().items()):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from .. import resources, rng
 from ..config import PretrainSpec, load_pretrain
 from ..errors import InputError
-from ..model.backbone import create_clip
+from ..model.clip import create_clip
 from ..model.weights import read_weights, require_names
 from ..progress import track
 from ..recipes.common import choose_device

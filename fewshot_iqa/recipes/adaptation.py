@@ -16,11 +16,11 @@ from ..model import checkpoint
 from ..resources import SHIPPED
 from ..score import SCORED, Scorer
 from ..types import Scale, Shots
-from .common import Result, choose_device, count_labels, read_all, read_settings
+from .common import Result, choose_device, count_labels, read_all
 from .draws import Draw, draw_all, draw_trials
 from .results import agreement, by_picture, summarize
 from .sources import TableOptions, read_source, source_name, warn_guessed_scale
-from .starts import find_method, find_start
+from .starts import find_method, find_start, read_settings
 from .trial import Method, loader_of, run_trial
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class Adapted(Result):
     """An adapted `model`, ready to score, saved in `out`.
 
     `metrics`: those of each draw with a test (`trials`), their `median` and interquartile range (`iqr`), and, where the
-    model learned from all ratings, the `agreement` of out-of-fold predictions in the ratings' units. `pictures` has a row
-    for each picture, with its rating and what a model that did not learn from it predicted.
+    model learned from all ratings, the `agreement` of out-of-fold predictions in the ratings' units. `pictures` has a
+    row for each picture, with its rating and what a model that did not learn from it predicted.
     """
 
     model: Scorer
@@ -62,8 +62,8 @@ def adapt(
 
     Without `shots`, from all of them; the agreement is that of out-of-fold predictions, over five folds of whole groups
     (each group in turn, below 25 pictures), or on the task's own test rows. With `shots`, a number or a share such as
-    "20%", by the protocol of the studies: so many are drawn from the training pool, and the test is on pictures of other
-    groups, once, for each of `seeds`; `out` keeps the model of the first.
+    "20%", by the protocol of the studies: so many are drawn from the training pool, and the test is on pictures of
+    other groups, once, for each of `seeds`; `out` keeps the model of the first.
 
     `config` is a method from `fsiqa configs` or a .yaml file. `start` is the checkpoint that its prompts come from,
     "shipped", or "none" for fresh ones; by default the first of `runs/metatrain` and the shipped prompts that fits.
@@ -99,7 +99,11 @@ def adapt(
         "task": task,
         "source": rated.source.model_dump(mode="json"),
         "labels": _labels_learned(settings, kept, parent),
-        "start": str(parent.resolve()) if parent else "fresh prompts" if settings.model.has_prompts else "the CLIP alone",
+        "start": str(parent.resolve())
+        if parent
+        else "fresh prompts"
+        if settings.model.has_prompts
+        else "the CLIP alone",
         "scale": [kept.scale.worst, kept.scale.best],
     }
 

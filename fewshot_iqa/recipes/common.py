@@ -1,6 +1,5 @@
-"""What the recipes have in common: settings, device, one reading of every picture, one honest test."""
+"""What the recipes have in common: device, model, one reading of every picture, one honest test."""
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +7,17 @@ from typing import Any
 
 import torch
 
-from ..config import Config, load_config, split_overrides
+from .. import rng
+from ..config import Config
+from ..data.labels import labelled
 from ..data.loading import Loader
-from ..data.targets import labelled
 from ..errors import InputError
 from ..evaluation import Report, evaluate_batches
-from ..model.formats import read_checkpoint_config
+from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import say, track
-from ..resources import is_checkpoint, portable
 from ..types import Record
+from .starts import read_settings
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,6 @@ class Result:
     provenance: dict[str, Any]
 
 
-def read_settings(
-    config: str | Path, clip: str | None, seed: int | None, overrides: Iterable[str]
-) -> tuple[Config, list[str]]:
-    """The configuration of a method, or of a checkpoint, and the overrides that were for the task (`task.*`)."""
-    own, for_task = split_overrides(overrides)
-    own += [f"clip={json.dumps(clip)}"] if clip else []
-    own += [f"seed={seed}"] if seed is not None else []
-    folder = Path(config)
-    settings = read_checkpoint_config(folder, own) if is_checkpoint(folder) else load_config(str(config), own)
-    return settings.model_copy(update={"clip": portable(settings.clip)}), for_task
-
-
 def choose_device(name: str | None) -> str:
     """The named device, or a GPU where there is one; InputError where it is not available."""
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -48,6 +36,35 @@ def choose_device(name: str | None) -> str:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from None
     return name
+
+
+def build_model(settings: Config, device: str = "cpu", head: Any = None) -> QualityModel:
+    """A fresh model of a method, its prompts drawn from the method's seed."""
+    with rng.scoped(settings.seed, "init"):
+        return checkpoint.build(settings, device, head)
+
+
+def create_model(
+    config: str | Path,
+    *,
+    clip: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    overrides: Iterable[str] = (),
+) -> QualityModel:
+    """The model of a method with fresh prompts, a torch module: `model(images)` returns a `Prediction`.
+
+    `config` is a method from `fsiqa configs` or a .yaml file, `clip` in the place of its CLIP, `overrides` are
+    "dotted.key=value". Images are (B, 3, H, W), uint8 or float in [0, 1], H = W = the CLIP's input size.
+
+    Example:
+        >>> import torch
+        >>> model = create_model("grmp")
+        >>> model(torch.rand(2, 3, 224, 224)).mean.shape
+        torch.Size([2])
+    """
+    settings, _ = read_settings(config, clip, seed, overrides)
+    return build_model(settings, choose_device(device))
 
 
 def read_all(loader: Loader, records: Sequence[Record]) -> None:

@@ -22,12 +22,12 @@ from ..model import checkpoint
 from ..model.clip import shared_clip
 from ..types import Shots
 from . import cells
-from .common import choose_device, count_labels, read_all, read_settings
+from .common import choose_device, count_labels, read_all
 from .draws import Draw, draw_trials
 from .figures import new_figure, save_figure
 from .results import summarize
 from .sources import Rated, TableOptions, read_source, source_name
-from .starts import find_start
+from .starts import find_start, read_settings
 from .trial import Method, encoded, loader_of, run_trial
 
 if TYPE_CHECKING:
@@ -129,9 +129,7 @@ def curve(
             _encode_once(method, [draw for cell in missing[label] for draw in drawn[cell]], memory)
         log = stack.enter_context(progress.track("trials", sum(map(len, missing.values()))))
         for label, method in arms.items():
-            jobs = (
-                delayed(_cell)(_file(folder, label, *cell), method, drawn[cell], memory) for cell in missing[label]
-            )
+            jobs = (delayed(_cell)(_file(folder, label, *cell), method, drawn[cell], memory) for cell in missing[label])
             # a closed form is quicker than its way to another process
             processes = workers if method.settings.adapt else 1
             for error in Parallel(processes, return_as="generator_unordered")(jobs):
@@ -149,7 +147,8 @@ def _read_methods(
     """The configuration of each method by label, and the overrides of the task."""
     listed = methods.items() if isinstance(methods, Mapping) else [(Path(name).stem, (name, ())) for name in methods]
     settings: dict[str, Config] = {}
-    used, for_task = set(), []
+    used: set[str] = set()
+    for_task: list[str] = []
     for label, (name, changes) in listed:
         if label in settings:
             raise InputError(f"--methods {','.join(methods)}: two are named '{label}'")

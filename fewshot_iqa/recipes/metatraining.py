@@ -19,12 +19,14 @@ from ..inner import import_learn2learn
 from ..losses import WeightedSum
 from ..metrics import selection_score
 from ..model import checkpoint
+from ..model.formats import read_checkpoint_config
 from ..model.quality import QualityModel
 from ..moments import moments, restore_moments
 from ..progress import say, track
 from ..resources import METATRAINED
 from ..types import Episode, Params, Shots
-from .common import Result, build_model, choose_device, count_labels, evaluate_on, read_all, read_settings
+from .common import Result, build_model, choose_device, count_labels, evaluate_on, read_all
+from .starts import read_settings
 
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
 
@@ -54,7 +56,7 @@ def metatrain(
         raise InputError(f"--config {config}: this method has no meta stage")
     if images is not None:
         source = with_overrides(source, root=Path(images))
-    place, out, spec, seed = choose_device(device), Path(out).resolve(), settings.meta, settings.seed
+    device, out, spec, seed = choose_device(device), Path(out).resolve(), settings.meta, settings.seed
     if spec.engine == "learn2learn":
         import_learn2learn()
     last, best = (out.with_name(f"{out.name}-{end}") for end in ("last", "best"))
@@ -70,23 +72,23 @@ def metatrain(
     loader = Loader(settings.views, KADID_SCALE, source_side=source.short_side, seed=seed)
     read_all(loader, [*pool, *held])
     tasks = meta_tasks(training, source, seed=seed)
-    model = build_model(settings)
-    facts: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
-    facts |= {"labels": count_labels([settings], training)}
-    facts |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}
+    model = build_model(settings, device)
+    provenance: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
+    provenance |= {"labels": count_labels([settings], training)}
+    provenance |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}
     if resume:
         checkpoint.recover(last)
         if not last.is_dir():
             raise InputError(f"--resume: {out} has no unfinished run beside it, in {last.name}")
-        facts = _same_run(checkpoint.overlay(model, last), facts, checkpoint.config(last), settings)
-    model.to(place)
+        earlier = read_checkpoint_config(last)
+        provenance = _same_run(checkpoint.overlay(model, last), provenance, earlier, settings)
     params = model.train_only(spec.trainable)
     rates = meta.learned_rates(params, spec)
     learned = params | rates
     optimizer = meta.make_optimizer(learned, spec)
     if resume:
         state = checkpoint.state(last)
-        if not state and (rates or (facts["step"] and spec.outer_optimizer == "adam")):
+        if not state and (rates or (provenance["step"] and spec.outer_optimizer == "adam")):
             raise InputError(f"--resume: {last} lacks {checkpoint.STATE}: start anew")
         restore_moments(optimizer, learned, state)
         for name, rate in rates.items():
@@ -97,24 +99,24 @@ def metatrain(
             say("one inner step of Adam hardly has a second order: take meta.inner_optimizer=sgd, or several steps")
 
     def validate() -> None:
-        report = evaluate_on(model, loader, validation, place)
-        earlier = [selection_score(entry) for entry in facts["history"]]
-        facts["history"].append({"step": facts["step"], **report.metrics})
-        facts["inner_lr"] = {name.removeprefix(meta.RATE): rate.exp().item() for name, rate in rates.items()}
+        report = evaluate_on(model, loader, validation)
+        earlier = [selection_score(entry) for entry in provenance["history"]]
+        provenance["history"].append({"step": provenance["step"], **report.metrics})
+        provenance["inner_lr"] = {name.removeprefix(meta.RATE): rate.exp().item() for name, rate in rates.items()}
         for folder in (best, last) if selection_score(report.metrics) > max(earlier, default=-math.inf) else (last,):
             state = {name: rate.data for name, rate in rates.items()} | moments(optimizer, learned)
-            checkpoint.save(folder, model, settings, facts, state if folder == last else {})
+            checkpoint.save(folder, model, settings, provenance, state if folder == last else {})
 
-    if not facts["history"]:
+    if not provenance["history"]:
         validate()
-    with track("meta-training", spec.steps, facts["step"]) as log:
-        for step in range(facts["step"], spec.steps):
+    with track("meta-training", spec.steps, provenance["step"]) as log:
+        for step in range(provenance["step"], spec.steps):
             log({"loss": meta_step(model, learned, optimizer, tasks, loader, source.episodes, settings, step)})
-            facts["step"] = step + 1
+            provenance["step"] = step + 1
             if (step + 1) % spec.validate_every == 0 or step + 1 == spec.steps:
                 validate()
     checkpoint.copy(best, out)
-    return Result(out, {**checkpoint.facts(out), "history": facts["history"]})
+    return Result(out, {**checkpoint.provenance(out), "history": provenance["history"]})
 
 
 def meta_step(
@@ -144,7 +146,7 @@ def meta_step(
 
 
 def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settings: Config) -> dict[str, Any]:
-    """The facts of an interrupted run; InputError where this one differs in more than its length."""
+    """The provenance of an interrupted run; InputError where this one differs in more than its length."""
     before, after = (c.model_dump(mode="json") | {"source": f["source"]} for c, f in ((earlier, past), (settings, now)))
     for either in (before, after):
         either["meta"] |= {"steps": None, "validate_every": None}

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from .. import metrics
-from ..evaluation import Report, over_trials
+from ..evaluation import NINETY, Report, over_trials
 from .draws import Draw
 
 METRICS = (
@@ -28,7 +28,8 @@ def by_picture(draw: Draw, report: Report | None, *, shots: bool = True) -> list
     rows = []
     for part, records in (("shot", draw.shots if shots else []), ("test", draw.test)):
         for i, record in enumerate(records):
-            row = {"seed": draw.seed, "fold": draw.fold, "part": part, "image": str(record.path), "group": record.group}
+            row: dict[str, Any] = {"seed": draw.seed, "fold": draw.fold, "part": part}
+            row |= {"image": str(record.path), "group": record.group}
             row |= {"distortion": record.distortion, "level": record.level, "subset": record.subset}
             row |= {"rating": record.rating, "quality": draw.scale.quality(record.rating)}
             if report is not None and part == "test":
@@ -43,9 +44,12 @@ def agreement(pictures: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
     """How well the predictions of `by_picture`, pooled over folds, agree with the ratings, in the ratings' units.
 
     `srcc`, `plcc`, `krcc` and `rmse`, with `srcc_interval`, the 95 % bootstrap interval over groups; the number of
-    `pictures` and of `groups`.
+    `pictures` and of `groups`; `coverage` of the predicted 90 % intervals, where there are such.
     """
     tested = pictures[pictures["part"] == "test"]
     predicted, rated, groups = (tested[name].to_numpy() for name in ("predicted_rating", "rating", "group"))
     found: dict[str, Any] = {"pictures": len(tested), "groups": len(set(groups)), **metrics.report(predicted, rated)}
+    if "predicted_rating_std" in tested:
+        inside = abs(predicted - rated) <= NINETY * tested["predicted_rating_std"].to_numpy()
+        found["coverage"] = float(inside.mean())
     return found | {"srcc_interval": metrics.bootstrap_interval(metrics.srcc, predicted, rated, groups, seed=seed)}

@@ -1,11 +1,16 @@
 """Which method a command means, and which checkpoint it starts from: known before anything heavy is imported."""
 
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ..config import Config, load_config, load_task, split_overrides
 from ..errors import InputError, nearest
-from ..resources import CHECKPOINT_FILES, METATRAINED, SHIPPED, is_checkpoint
+from ..model.formats import read_checkpoint_config
+from ..resources import CHECKPOINT_FILES, METATRAINED, SHIPPED, is_checkpoint, portable
 
-DEFAULT_METHOD = "grmp"
+ON_TABLES, ON_SYNTHETIC = "gp_prompts", "grmp"  # the methods that are taken where none is named
+CLOSED_FORM = ("head={kind: gp, prompt_mean_weight: 0.5}", "adapt=null")  # what gp_prompts makes of grmp
 
 
 def find_start(start: str | Path | None) -> Path | None:
@@ -23,15 +28,36 @@ def find_start(start: str | Path | None) -> Path | None:
     return folder
 
 
-def find_method(config: str | None, start: str | Path | None) -> tuple[str, str]:
-    """(name, configuration) of a method: `config`, or by default that of the checkpoint to start from, or of
-    `runs/metatrain` where that is one."""
+def find_method(
+    config: str | Path | None, start: str | Path | None, task: str
+) -> tuple[str, str | Path, Sequence[str]]:
+    """(name, configuration or checkpoint, overrides) of the method for a task: `config`, or that of the checkpoint to
+    start from, or of `runs/metatrain` where that is one. On a table of ratings, meta-trained prompts alone become the
+    prior mean of a Gaussian process, as in `gp_prompts`."""
     if config is not None:
-        return config, config
+        return str(config), config, ()
     folder = find_start(METATRAINED if start is None and is_checkpoint(METATRAINED) else start)
+    on_table = load_task(task).kind == "table"
     if folder is None:
-        return DEFAULT_METHOD, DEFAULT_METHOD
-    return str(start or folder), str(folder / CHECKPOINT_FILES[0])
+        name = ON_TABLES if on_table else ON_SYNTHETIC
+        return name, name, ()
+    settings = read_checkpoint_config(folder)
+    prompts_alone = settings.head.kind == "antonym" and not any(term.target for term in settings.loss)
+    if on_table and settings.meta and prompts_alone:
+        return ON_TABLES, folder, CLOSED_FORM
+    return str(start or folder), folder, ()
+
+
+def read_settings(
+    config: str | Path, clip: str | None, seed: int | None, overrides: Iterable[str]
+) -> tuple[Config, list[str]]:
+    """The configuration of a method, or of a checkpoint, and the overrides that were for the task (`task.*`)."""
+    own, for_task = split_overrides(overrides)
+    own += [f"clip={json.dumps(clip)}"] if clip else []
+    own += [f"seed={seed}"] if seed is not None else []
+    folder = Path(config)
+    settings = read_checkpoint_config(folder, own) if is_checkpoint(folder) else load_config(str(config), own)
+    return settings.model_copy(update={"clip": portable(settings.clip)}), for_task
 
 
 def describe_start(folder: Path, *, named: bool) -> str:

@@ -24,7 +24,7 @@ from ..model.clip import shared_clip
 from ..model.quality import QualityModel, zero_shot_teacher
 from ..progress import quiet, track
 from ..types import Batch, Features, Record
-from .common import evaluate_on
+from .common import build_model, evaluate_on
 from .draws import Draw
 
 
@@ -41,8 +41,8 @@ class Method:
 
     def build(self, seed: int) -> QualityModel:
         """A model of its own, on the backbone of the process; fresh prompts are drawn from `seed`."""
-        with rng.scoped(seed, "init"):
-            model = checkpoint.build(self.settings, self.device, copy.deepcopy(self.head))
+        settings = self.settings.model_copy(update={"seed": seed})
+        model = build_model(settings, self.device, copy.deepcopy(self.head))
         if self.start is not None:
             checkpoint.overlay(model, self.start)
         return model
@@ -89,8 +89,8 @@ def run_trial(method: Method, draw: Draw, cache: FeatureCache) -> Trial:
     seconds = time.monotonic() - started
     report = before
     if draw.test and settings.learns:
-        further = {"labels": settings.label_branches, "alignment": settings.model.alignment}
-        report = evaluate_on(model, pictures, draw.test, "testing after adaptation", **further)
+        branches = settings.label_branches, settings.model.alignment
+        report = evaluate_on(model, pictures, draw.test, "testing after adaptation", *branches)
 
     cosines = [logged["cosine"] for logged in history if "cosine" in logged]
     entry |= {"cosine": statistics.median(cosines)} if cosines else {}
@@ -155,9 +155,7 @@ def fit_head(model: QualityModel, loader: Loader, shots: Sequence[Record]) -> No
         features = inputs if isinstance(inputs, Features) else model.encode(inputs, state)
         parts.append(model.compare(features, state, model.quality_branches).mean_over_views())
         quality.append(batch.targets["quality"])
-    model.head.fit(
-        Features.cat(parts), torch.cat(quality).to(model.device), groups=[record.group for record in shots]
-    )
+    model.head.fit(Features.cat(parts), torch.cat(quality).to(model.device), groups=[record.group for record in shots])
 
 
 def _descend(
@@ -194,9 +192,7 @@ def _shot_batches(loader: Loader, shots: Sequence[Record], steps: int, size: int
         yield loader.random_batch([shots[i] for i in order], noise)
 
 
-def choose_candidate(
-    method: Method, draw: Draw, pictures: Loader, candidates: Sequence[AdaptSpec], folds: int
-) -> int:
+def choose_candidate(method: Method, draw: Draw, pictures: Loader, candidates: Sequence[AdaptSpec], folds: int) -> int:
     """The candidate with the best selection score when each learns from the shots but a fold, and predicts the fold."""
     if len({record.group for record in draw.shots}) < folds:
         return 0

@@ -16,17 +16,20 @@ from ..data.loading import Loader
 from ..data.synthetic import KADID_SCALE, kadid_mos
 from ..distortions import DISTORTIONS, LEVELS, TID2013, Distortion
 from ..errors import InputError
-from ..model.backbone import load_clip
+from ..features import FeatureCache
+from ..model import checkpoint
+from ..model.clip import shared_clip
 from ..model.quality import QualityModel
 from ..pretraining.captions import KINDS, UNKNOWN_CONTENT, captioned_photographs, is_held_out
 from ..progress import track
+from ..recipes.common import build_model, choose_device
+from ..recipes.draws import draw_trials
+from ..recipes.results import summarize
+from ..recipes.sources import Rated, read_rated
+from ..recipes.trial import Method, run_trial
 from ..resources import SHIPPED
 from ..rng import permutation
 from ..types import Batch, Record, Shots
-from .adaptation import fits
-from .common import build_model, choose_device
-from .protocol import Cache, Protocol, draw_trials, run_trial, summary
-from .sources import Rated, read_rated
 
 SHOTS = (10, 20, 50, 100, 200, 400, 1000, 2000)
 UNSEEN_PHOTOGRAPHS = 24  # of the held-out ones; 125 synthetic pictures of each
@@ -51,7 +54,7 @@ def backbone(
     photographs whose content, and whose distortion, the phrases name; `milliseconds` is what one crop takes on one
     thread of the processor.
     """
-    root, place = Path(root), choose_device(device)
+    root, device = Path(root), choose_device(device)
     task = with_overrides(load_task("biq2021"), root=root / "biq2021")
     rated = read_rated(task)
     pool, test = rated.records, rated.test
@@ -63,26 +66,26 @@ def backbone(
     counts = [Shots.parse(count) for count in SHOTS if count <= len(pool)]
     if not counts:
         raise InputError(f"{task.root}: {len(pool)} training rows are too few, {SHOTS[0]} are the least")
-    own = [f"clip={json.dumps(clip)}", f"views.crop={load_clip(clip).image_size}"]  # of every method
+    own = [f"clip={json.dumps(clip)}", f"views.crop={shared_clip(clip).image_size}"]  # of every method
     model = build_model(load_config("ridge", own))
     result: dict[str, Any] = {"clip": model.clip.fingerprint, "milliseconds": _milliseconds(model)}
     for method, some, trials in (("ridge", counts, seeds), ("grmp", wanted, ADAPTED_DRAWS)):
         if some:
             settings = load_config(method, own)
-            start = SHIPPED if fits(SHIPPED, build_model(settings)) else None
-            result[method] = _curve(Protocol(settings, task, start, place), rated, some, trials)
-    return result | _told(clean, shown, own, test, place)
+            start = SHIPPED if checkpoint.fits(SHIPPED, settings) else None
+            result[method] = _curve(Method(settings, start, device), rated, some, trials)
+    return result | _told(clean, shown, own, test, device)
 
 
-def _curve(protocol: Protocol, rated: Rated, counts: Sequence[Shots], seeds: int) -> dict[str, Any]:
+def _curve(method: Method, rated: Rated, counts: Sequence[Shots], seeds: int) -> dict[str, Any]:
     """{shots: {srcc, iqr, within}}: median, interquartile range, and the median within each subset."""
     found = {}
-    cache: Cache = {}
+    cache = FeatureCache()
     for shots in counts:
         drawn = draw_trials(rated, shots, range(seeds))
         once = len(drawn[0].shots) == drawn[0].pool  # every draw is the same
-        trials = [run_trial(protocol, draw, cache).entry for draw in (drawn[:1] if once else drawn)]
-        over = summary(trials)
+        trials = [run_trial(method, draw, cache).entry for draw in (drawn[:1] if once else drawn)]
+        over = summarize(trials)
         within = {name: figures["srcc"] for name, figures in over["median"]["within"].items()}
         found[shots.text] = {"srcc": over["median"]["srcc"], "iqr": over["iqr"]["srcc"], "within": within}
     return found
@@ -108,10 +111,10 @@ def _milliseconds(model: QualityModel, repeats: int = 20) -> float:
     return statistics.median(times)
 
 
-def _batches(loader: Loader, records: Sequence[Record], place: str, title: str) -> Iterator[Batch]:
+def _batches(loader: Loader, records: Sequence[Record], device: str, title: str) -> Iterator[Batch]:
     with track(title, -(-len(records) // loader.views.at_once)) as log:
         for batch in loader.fixed_batches(records):
-            yield batch.to(place)
+            yield batch.to(device)
             log({})
 
 
@@ -132,25 +135,25 @@ def _unseen(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 
 def _told(
-    clean: Sequence[Path], shown: Sequence[tuple[Path, str]], own: Sequence[str], test: Sequence[Record], place: str
+    clean: Sequence[Path], shown: Sequence[tuple[Path, str]], own: Sequence[str], test: Sequence[Record], device: str
 ) -> dict[str, Any]:
     """What phrases alone tell: nothing is learned from these pictures."""
     names = sorted({content for _, content in shown})
     settings = load_config("clip_iqa", [*own, "views.count=1"])
     settings.model.branches["kind"] = BranchSpec(phrases=[f"a photo with {kind}" for kind in KINDS])
     settings.model.branches["content"] = BranchSpec(phrases=[f"a photo of {name}" for name in names])
-    model = build_model(settings).to(place)
+    model = build_model(settings, device)
 
-    real, _ = _ask(model, settings, test, "kind", place)
+    real, _ = _ask(model, settings, test, "kind", device)
     kadid = [r for path in clean for row in DISTORTIONS for r in _levels(path, row)]
-    synthetic, kinds = _ask(model, settings, kadid, "kind", place)
+    synthetic, kinds = _ask(model, settings, kadid, "kind", device)
     right = [KINDS[k] == str(r.distortion).replace("_", " ") for k, r in zip(kinds, kadid, strict=True)]
     by_type = []
     for row in TID2013:
         records = [r for path in clean[: UNSEEN_PHOTOGRAPHS // 3] for r in _levels(path, row)]
-        seen, _ = _ask(model, settings, records, "kind", place)
+        seen, _ = _ask(model, settings, records, "kind", device)
         by_type.append(metrics.srcc(seen, [-float(r.level or 0) for r in records]))
-    _, best = _ask(model, settings, [Record(path, 0.0, str(path)) for path, _ in shown], "content", place)
+    _, best = _ask(model, settings, [Record(path, 0.0, str(path)) for path, _ in shown], "content", device)
     named = [names[i] == content for i, (_, content) in zip(best, shown, strict=True)]
     return {
         "zero_shot": {
@@ -182,15 +185,15 @@ def _levels(path: Path, row: Distortion) -> list[Record]:
 
 @torch.inference_mode()
 def _ask(
-    model: QualityModel, settings: Config, records: Sequence[Record], branch: str, place: str
+    model: QualityModel, settings: Config, records: Sequence[Record], branch: str, device: str
 ) -> tuple[list[float], list[int]]:
     """Quality, and the best phrase of `branch`, of each record."""
     loader = Loader(settings.views, KADID_SCALE, source_side=KADID_SIDE if records[0].apply else None, cache_bytes=0)
     state = model.encode_prompts()
     qualities: list[float] = []
     best: list[int] = []
-    for batch in _batches(loader, records, place, f"asking for {branch}"):
-        output = model(batch.images, state, [branch])
-        qualities += output.quality.tolist()
+    for batch in _batches(loader, records, device, f"asking for {branch}"):
+        output = model(batch.inputs, state, [branch])
+        qualities += output.mean.tolist()
         best += output.logits[branch].argmax(dim=-1).tolist()
     return qualities, best

@@ -80,7 +80,7 @@ def _feeding(crop: Tensor, repeats: int) -> dict[str, float]:
     cells = [(row.name, level) for row, level in CELLS]
 
     def train() -> None:
-        gradients_by_name(loss(model(batch.images, branches=loss.branches), batch.targets), params)
+        gradients_by_name(loss(model(batch.inputs, branches=loss.branches), batch.targets), params)
 
     distorted, trained = [], []
     train()

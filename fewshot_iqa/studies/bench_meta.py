@@ -15,7 +15,7 @@ from .. import meta, rng
 from ..config import Config, load_config, with_overrides
 from ..errors import InputError
 from ..losses import WeightedSum
-from ..model.backbone import create_clip
+from ..model.clip import create_clip
 from ..model.quality import QualityModel
 from ..progress import track
 from ..recipes.common import build_model, choose_device
@@ -76,7 +76,7 @@ def _cost(
     episode = Episode("random", *(_batch(n, settings.views.crop).to(device) for n in (support, query)))
     on_gpu = device.startswith("cuda")
     with torch.no_grad():
-        model(episode.support.images[:1])  # what the libraries load once is not the task's
+        model(episode.support.inputs[:1])  # what the libraries load once is not the task's
     before = torch.cuda.memory_allocated(device) if on_gpu else _peak()
     times = []
     for _ in range(repeats):
@@ -93,7 +93,7 @@ def _model(settings: Config, clip: str | None) -> QualityModel:
     if clip is None or ":" in clip or clip == "tiny":
         return build_model(settings.model_copy(update={"clip": clip or settings.clip}))
     with rng.scoped(0, "stand-in"):
-        return QualityModel(settings.model, create_clip(clip).requires_grad_(False)).eval()
+        return QualityModel(settings.model, settings.head, create_clip(clip).requires_grad_(False)).eval()
 
 
 def _batch(count: int, crop: int) -> Batch:

@@ -1,6 +1,6 @@
 """Does meta-training pay? Prompts from different starts, adapted to distortions that their training did not have.
 
-With prompts for the text alone, the image tower says of a picture what it always says: it is asked once, for all runs.
+Where prompts are for the text alone, the features of a picture stay the same: it is encoded once for all runs.
 """
 
 import json
@@ -11,9 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from .. import meta, metrics
 from ..config import (
@@ -26,23 +23,24 @@ from ..config import (
     with_overrides,
 )
 from ..data.episodes import meta_tasks
-from ..data.loading import Loader, SeenLoader
+from ..data.loading import FeatureLoader, Loader
 from ..data.splits import draw_shots
 from ..data.synthetic import KADID_SCALE
 from ..errors import InputError
+from ..features import FeatureCache
 from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import quiet, track
 from ..recipes import cells
 from ..recipes.common import build_model, choose_device, evaluate_on
-from ..recipes.figures import drawn_figure
-from ..recipes.learning import learn
+from ..recipes.figures import new_figure, save_figure
 from ..recipes.metatraining import meta_step
+from ..recipes.trial import encoded, fit
 from ..types import Record, Shots
 from .meta_vs_none_data import Pictures, draw_photographs, draw_pictures, every_picture
 
 BASELINES = ("random", "joint")
-SEEN = "seen.safetensors"  # what the image tower said of the pictures
+FEATURES = "features"  # the folder of the pictures' features
 Results = dict[str, dict[str, float | None]]  # of one arm: {steps: {shots: SRCC}}
 
 
@@ -61,10 +59,10 @@ def meta_vs_none(
     results are a file in `out`, and what is there already is not computed again. In the result, `table` is {arm:
     {steps: {shots: {low, median, high, iqr, over_random, over_joint}}}}: quartiles, and the medians of the differences
     from these arms within one run; 0 shots are before adaptation. `linear` is the median SRCC of ridge regression on
-    what the image tower says, fitted to all training pictures, and to the whole pool that shots are drawn from: what a
-    start, and what adaptation, could come to. It is there where the arms train the text alone.
+    the embeddings, fitted to all training pictures, and to the whole pool that shots are drawn from: what a start, and
+    what adaptation, could come to. It is there where the arms train the text alone.
     """
-    spec, place, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
+    spec, device, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
     task = load_task("synthetic")
     assert isinstance(task, SyntheticTask)
     source = with_overrides(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
@@ -84,21 +82,22 @@ def meta_vs_none(
     cells.claim(folder, plan, arms)
 
     missing = [run for run in runs if set(spec.arms) - set(cells.read(_file(folder, *run)))]
-    same = model.looks_the_same([glob for part in (first.meta, first.adapt) if part for glob in part.trainable])
-    if missing and same:
-        _look(folder / SEEN, spec, source, first, workers, place)
-    jobs = (delayed(_run)(folder, spec, source, *run, same, place) for run in missing)
+    frozen = model.has_frozen_features([glob for part in (first.meta, first.adapt) if part for glob in part.trainable])
+    if missing and frozen:
+        _encode_all(folder, spec, source, first, workers, device)
+    jobs = (delayed(_run)(folder, spec, source, *run, frozen, device) for run in missing)
     with track("runs", len(runs), len(runs) - len(missing)) as log:
         for _ in Parallel(workers, return_as="generator_unordered")(jobs):
             log({})
     results = [cells.read(_file(folder, *run)) for run in runs]
     found: dict[str, Any] = {"table": _table(spec, results), "runs": len(runs)}
-    if same:
-        seen = _seen(folder / SEEN, spec, source)
+    if frozen:
         pictures = [draw_pictures(spec, source, *run, pretrained=pretrained) for run in runs]
+        every = list(dict.fromkeys(record for some in pictures for part in vars(some).values() for record in part))
+        known = _encoded(folder, source, first, every, device)
         found["linear"] = {
-            "training": float(np.median([_read_out(seen, some.training, some.test) for some in pictures])),
-            "pool": float(np.median([_read_out(seen, some.pool, some.test) for some in pictures])),
+            "training": float(np.median([_ridge_srcc(known, some.training, some.test) for some in pictures])),
+            "pool": float(np.median([_ridge_srcc(known, some.pool, some.test) for some in pictures])),
         }
     return found | {"plan": plan, "arms": arms, "versions": checkpoint.versions()}
 
@@ -118,40 +117,35 @@ def _method(spec: MetaVsNoneSpec, arm: str, seed: int) -> Config:
     return settings
 
 
-def _look(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Config, workers: int, place: str) -> None:
-    """Write what the image tower says of every picture, (R, V, D), if that is not there."""
-    if file.is_file():
-        return
+def _encode_all(
+    folder: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Config, workers: int, device: str
+) -> None:
+    """Encode every picture, photograph by photograph, into the folder's cache."""
     each = every_picture(spec, source).values()
-    looks = []
     with track("photographs", len(each)) as log:
-        jobs = (delayed(_look_at)(settings, source, records, place) for records in each)
-        for look in Parallel(workers, return_as="generator")(jobs):
-            looks.append(look)
+        jobs = (delayed(_encode)(folder, source, settings, records, device) for records in each)
+        for _ in Parallel(workers, return_as="generator_unordered")(jobs):
             log({})
-    save_file({"seen": torch.cat(looks)}, file.with_suffix(".part"))
-    file.with_suffix(".part").replace(file)
 
 
-def _look_at(settings: Config, source: SyntheticTask, records: list[Record], place: str) -> Tensor:
-    """(R, V, D) of pictures of one photograph."""
-    loader, model = Loader(settings.views, KADID_SCALE, source_side=source.short_side), build_model(settings).to(place)
-    with torch.inference_mode():
-        looks = [model.look(batch.images.to(place)).cpu() for batch in loader.fixed_batches(records)]
-    return torch.cat(looks)
+def _encode(folder: Path, source: SyntheticTask, settings: Config, records: list[Record], device: str) -> None:
+    with quiet():
+        _encoded(folder, source, settings, records, device)
 
 
-def _seen(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask) -> dict[Record, Tensor]:
-    """What `_look` wrote, of each picture (V, D)."""
-    every = [record for records in every_picture(spec, source).values() for record in records]
-    return dict(zip(every, load_file(file)["seen"], strict=True))
+def _encoded(
+    folder: Path, source: SyntheticTask, settings: Config, records: list[Record], device: str
+) -> FeatureLoader:
+    """A loader of the features of pictures, which are the same in all runs."""
+    loader = Loader(settings.views, KADID_SCALE, source_side=source.short_side)
+    return encoded(build_model(settings, device), loader, records, FeatureCache(folder / FEATURES))
 
 
-def _read_out(seen: dict[Record, Tensor], learned: list[Record], test: list[Record]) -> float:
-    """SRCC on `test` of ridge regression on what the image tower says of `learned`; the penalty by leaving one out."""
+def _ridge_srcc(known: FeatureLoader, learned: list[Record], test: list[Record]) -> float:
+    """SRCC on `test` of ridge regression on the embeddings of `learned`; the penalty by leaving one out."""
     from sklearn.linear_model import RidgeCV  # takes a second to import
 
-    x, new = (normalize(torch.stack([seen[r] for r in part]), dim=-1).mean(dim=1).numpy() for part in (learned, test))
+    x, new = (torch.cat([known.features[r].embedding().mean(1) for r in part]).numpy() for part in (learned, test))
     y, rated = ([KADID_SCALE.quality(record.rating) for record in part] for part in (learned, test))
     return metrics.srcc(RidgeCV(np.logspace(-2, 3, 6)).fit(x, y).predict(new), rated)
 
@@ -167,23 +161,24 @@ def _run(
     source: SyntheticTask,
     choice: int,
     seed: int,
-    same: bool,
-    place: str,
+    frozen: bool,
+    device: str,
 ) -> None:
-    """Complete the file of one run, arm by arm; with pictures as the tower saw them, where it looks the `same`."""
+    """Complete the file of one run, arm by arm; with the features of pictures, where these are `frozen`."""
     file = _file(folder, choice, seed)
     known = cells.read(file)
     methods = {arm: _method(spec, arm, seed) for arm in spec.arms if arm not in known}
     first = next(iter(methods.values()))
     pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(first.clip))
-    if same:
-        loader: Loader = SeenLoader(first.views, KADID_SCALE, _seen(folder / SEEN, spec, source))
+    if frozen:
+        records = [record for part in vars(pictures).values() for record in part]
+        loader: Loader = _encoded(folder, source, first, records, device)
     else:
         loader = Loader(first.views, KADID_SCALE, source_side=source.short_side, seed=seed)
     for arm, settings in methods.items():
         try:
             with quiet():
-                known |= {arm: _arm(spec, arm, settings, pictures, source, loader, place)}
+                known |= {arm: _arm(spec, arm, settings, pictures, source, loader, device)}
         except InputError as error:
             raise InputError(f"choice {choice}, seed {seed}, {arm}: {error}") from None
         cells.write(file, known)
@@ -196,16 +191,16 @@ def _arm(
     pictures: Pictures,
     source: SyntheticTask,
     loader: Loader,
-    place: str,
+    device: str,
 ) -> Results:
     """What one start of the prompts comes to."""
     assert settings.adapt is not None
-    model = build_model(settings).to(place)
+    model = build_model(settings, device)
     if spec.arms[arm] is not None:
         _train(model, pictures.training, source, loader, settings)
-    params = model.trainable(settings.adapt.trainable)
+    params = model.train_only(settings.adapt.trainable)
     start = {name: value.detach().clone() for name, value in params.items()}
-    before = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
+    before = evaluate_on(model, loader, pictures.test).metrics["srcc"]
     found: Results = {}
     for steps in spec.steps:
         so_long = settings.model_copy(update={"adapt": settings.adapt.of_steps(steps)})
@@ -213,8 +208,8 @@ def _arm(
         for count in spec.shots:
             for name, value in params.items():
                 value.data.copy_(start[name])
-            learn(model, loader, draw_shots(pictures.pool, Shots.parse(count), seed=settings.seed), so_long, place)
-            found[str(steps)][str(count)] = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
+            fit(model, loader, draw_shots(pictures.pool, Shots.parse(count), seed=settings.seed), so_long)
+            found[str(steps)][str(count)] = evaluate_on(model, loader, pictures.test).metrics["srcc"]
     return found
 
 
@@ -254,16 +249,17 @@ def draw_curves(result: dict[str, Any], path: Path) -> None:
     """The figure: median SRCC over shots for each arm, with its quartiles; a panel for each number of steps."""
     arms = result["table"]
     panels = list(next(iter(arms.values())))
-    with drawn_figure(path, "--figure", (1 + 4.5 * len(panels), 4.2)) as figure:
-        for axes, steps in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
-            for i, (arm, found) in enumerate(arms.items()):
-                rows = list(found[steps].values())
-                low, middle, high = (np.array([row[key] for row in rows], float) for key in ("low", "median", "high"))
-                places = np.arange(len(rows)) + 0.06 * (i - len(arms) / 2)
-                bars = (middle - low, high - middle)
-                axes.errorbar(places, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
-            axes.set_xticks(np.arange(len(rows)), list(found[steps]))
-            axes.set(xlabel="shots", title=f"{steps} steps of adaptation")
-            axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-        figure.supylabel("SRCC: median and quartiles")
+    figure = new_figure((1 + 4.5 * len(panels), 4.2))
+    for axes, steps in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
+        for i, (arm, found) in enumerate(arms.items()):
+            rows = list(found[steps].values())
+            low, middle, high = (np.array([row[key] for row in rows], float) for key in ("low", "median", "high"))
+            places = np.arange(len(rows)) + 0.06 * (i - len(arms) / 2)
+            bars = (middle - low, high - middle)
+            axes.errorbar(places, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
+        axes.set_xticks(np.arange(len(rows)), list(found[steps]))
+        axes.set(xlabel="shots", title=f"{steps} steps of adaptation")
+        axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.supylabel("SRCC: median and quartiles")
+    save_figure(figure, path)

@@ -34,8 +34,8 @@ HEADS: dict[str, Any] = {
 
 
 def make_head(spec: HeadSpec, model: ModelSpec, clip: Any, given: Any = None) -> Head:
-    """The head of a specification, for the prompts of `model` on the backbone `clip`; or the one `given` from Python, an
-    object with `fit` and `predict`."""
+    """The head of a specification, for the prompts of `model` on the backbone `clip`; or the one `given` from Python,
+    an object with `fit` and `predict`."""
     if given is None and spec.kind == "custom":
         raise InputError(f"head: this model was fitted with the head {spec.name}; give it, as head={spec.name}()")
     if given is not None:

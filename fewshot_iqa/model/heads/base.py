@@ -26,5 +26,9 @@ class Head(nn.Module):
         """Quality of B pictures."""
         raise NotImplementedError
 
+    def set_train_data(self, *data: Tensor) -> None:
+        """Take the shots that a checkpoint holds, in the order of the buffers `train_*`, in the place of others."""
+        raise NotImplementedError
+
     def reset(self) -> None:
         """Forget the shots."""

@@ -40,8 +40,9 @@ class CustomHead(Head):
         self.regressor.fit(features, quality, groups=groups)
         self.is_fitted = True
 
-    def set_train_data(self, train_x: Tensor, train_y: Tensor, train_groups: Tensor) -> None:
-        """Fit again on what a checkpoint holds."""
+    def set_train_data(self, *data: Tensor) -> None:
+        """Fit again on what a checkpoint holds: features, quality, groups."""
+        train_x, train_y, train_groups = data
         features = Features(train_x.shape[1], {"": train_x[:, None]})
         self.fit(features, train_y, groups=[str(group) for group in train_groups.tolist()])
         self.train_groups = train_groups

@@ -90,8 +90,9 @@ class GaussianProcessHead(Head):
     def reset(self) -> None:
         self.set_train_data(self.train_x[:0], self.train_y[:0])
 
-    def set_train_data(self, train_x: Tensor, train_y: Tensor) -> None:
-        """Take these shots, (R, S) and (R,), in the place of others."""
+    def set_train_data(self, *data: Tensor) -> None:
+        """Take these shots, features (R, S) and quality (R,), in the place of others."""
+        train_x, train_y = data
         self.train_x, self.train_y, self._solved = train_x.to(self.train_x), train_y.to(self.train_y), None
         self.is_fitted = len(train_y) > 0
 

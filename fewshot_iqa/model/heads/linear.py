@@ -52,9 +52,9 @@ class RidgeHead(LinearHead):
         from sklearn.linear_model import RidgeCV  # takes a second to import
         from sklearn.model_selection import GroupKFold
 
-        x = features.matrix().double()
-        std, y = feature_std(x).cpu().numpy(), quality.double().cpu().numpy()
-        x = x.cpu().numpy()
+        matrix = features.matrix().double()
+        std, y = feature_std(matrix).cpu().numpy(), quality.double().cpu().numpy()
+        x = matrix.cpu().numpy()
         mean = x.mean(axis=0)
         count = len(set(groups))
         folds = GroupKFold(min(5, count)) if 1 < count < len(groups) else None
