@@ -20,13 +20,13 @@ from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import split_by_group
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.evaluation import compare
-from fewshot_iqa.finetune import fit
+from fewshot_iqa.finetune import finetune
 from fewshot_iqa.losses import WeightedSum
 from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.model.checkpoint import build
 from fewshot_iqa.pretraining.captions import is_held_out
 from fewshot_iqa.studies.standin import photographs, standin_rows
-from fewshot_iqa.types import Batch, Output, Scale
+from fewshot_iqa.types import Batch, Prediction, Scale
 from tests.conftest import photograph, seeded, sets
 
 DATA = os.environ.get("FSIQA_DATA")
@@ -131,7 +131,7 @@ def test_it_learns_and_leaves_the_towers_alone(miniature, model, overrides):
     batch = Batch(images, {"quality": torch.linspace(0.2, 0.8, 6), "alignment": torch.linspace(0.7, 0.3, 6)})
     told, spec = [], settings.adapt.model_copy(update={"steps": 150, "lr": 5e-3})
     params, loss = model.train_only(spec.trainable), WeightedSum(settings.loss)
-    fit(model, params, [batch] * spec.steps, loss, spec, log=lambda one: told.append(one["loss"]))
+    finetune(model, params, [batch] * spec.steps, loss, spec, log=lambda one: told.append(one["loss"]))
     assert told[-1] < told[0] / 5
     after = model.clip.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in load_clip(miniature).state_dict().items())

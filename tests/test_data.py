@@ -183,7 +183,7 @@ def test_batches(task, loader):
     assert batch.inputs.dtype == torch.uint8
     torch.testing.assert_close(batch.targets["quality"], torch.tensor([(r.rating - 1) / 4 for r in chosen]))
     (fixed,) = loader.fixed_batches(chosen)
-    assert fixed.images.shape == (3, 5, 3, 32, 32)
+    assert fixed.inputs.shape == (3, 5, 3, 32, 32)
     assert fixed.targets["quality"].shape == (3,)
 
 

@@ -11,13 +11,13 @@ from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
 from fewshot_iqa import metrics, rng
-from fewshot_iqa.config import RidgeSpec, load_config
-from fewshot_iqa.finetune import fit, gaussian_process, ridge
+from fewshot_iqa.config import load_config
+from fewshot_iqa.finetune import finetune
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.model.checkpoint import build, load, save
 from fewshot_iqa.model.quality import zero_shot_teacher
 from fewshot_iqa.regularize import cosine, project_gradient
-from fewshot_iqa.types import Batch
+from fewshot_iqa.types import Batch, Features
 from tests.conftest import seeded
 
 
@@ -104,13 +104,13 @@ def test_metrics_are_scipys():
 
 def test_fitting_learns_a_handful_and_touches_nothing_else(model, settings):
     spec = settings.adapt.model_copy(update={"optimizer": "adamw", "lr": 1e-2})
-    anchor = zero_shot_teacher(model.spec, "scene", model.clip)
+    teacher = zero_shot_teacher(model.spec, "scene", model.clip)
     params = model.train_only(["text.quality.*", "visual.*"])
     frozen = {name: value.clone() for name, value in model.clip.state_dict().items()}
     batch, losses = a_batch(7), []
     loss = WeightedSum(settings.loss)
 
-    fit(model, params, [batch] * 40, loss, spec, anchor=anchor, log=lambda entry: losses.append(entry["loss"]))
+    finetune(model, params, [batch] * 40, loss, spec, teacher=teacher, log=lambda entry: losses.append(entry["loss"]))
     assert losses[-1] < losses[0]
     assert not model.training
     assert all(torch.equal(frozen[name], value) for name, value in model.clip.state_dict().items())
@@ -119,33 +119,33 @@ def test_fitting_learns_a_handful_and_touches_nothing_else(model, settings):
 def test_regularised_fit_takes_the_projected_step(model, settings):
     spec = settings.adapt.model_copy(update={"optimizer": "sgd", "lr": 0.1, "weight_decay": 0.0})
     model.visual["main"].dropout.p = 0.0
-    anchor = zero_shot_teacher(model.spec, "scene", model.clip)
+    teacher = zero_shot_teacher(model.spec, "scene", model.clip)
     params = model.train_only(["visual.*"])
     before = {name: value.detach().clone() for name, value in params.items()}
     batch = a_batch(3)
     loss = WeightedSum(settings.loss)
 
     output = model(batch.inputs, branches=["scene"])
-    target = anchor(batch.inputs).logits["scene"].softmax(-1)
+    target = teacher(batch.inputs).logits["scene"].softmax(-1)
     names = list(params)
     task = torch.autograd.grad(loss(output, batch.targets), list(params.values()), retain_graph=True)
     semantic = torch.autograd.grad(distribution_cross_entropy(output.logits["scene"], target), list(params.values()))
     wanted = project_gradient(
         dict(zip(names, task, strict=True)), dict(zip(names, semantic, strict=True)), spec.regularizer.strength
     )
-    fit(model, params, [batch], loss, spec, anchor=anchor)
+    finetune(model, params, [batch], loss, spec, teacher=teacher)
     for name in names:
         torch.testing.assert_close(params[name].detach(), before[name] - 0.1 * wanted[name])
 
 
 def test_a_branch_is_computed_only_where_it_is_asked_for(model):
-    images = a_batch(1).images
+    images = a_batch(1).inputs
     assert set(model(images).logits) == {"quality"}
     assert set(model(images, branches=["scene"]).logits) == {"quality", "scene"}
 
 
 def test_encoding_prompts_beforehand_changes_nothing(model):
-    images = a_batch(1).images
+    images = a_batch(1).inputs
     with torch.no_grad():
         torch.testing.assert_close(model(images).quality, model(images, model.encode_prompts()).quality)
 
@@ -162,31 +162,39 @@ def test_randomness_stays_in_its_scope():
     assert rng.permutation(9, 0, "a") != rng.permutation(9, 0, "b")
 
 
-@pytest.fixture
-def linear(miniature):
-    return build(load_config("ridge", [f"clip={miniature}", "views.crop=32"]))
+def pooled(matrix) -> Features:
+    """Pooled features (R, S) of one view each."""
+    return Features(matrix.shape[1], {"": matrix[:, None]})
 
 
-def test_ridge_against_the_normal_equations(linear):
-    images, y = seeded(9, 6, 3, 32, 32), torch.linspace(0.1, 0.9, 9)
+def features_of(model, images) -> Features:
     with torch.no_grad():
-        features = linear.summary(images).mean(1)
-        each = linear.summary(images[0])[:, 0]
-    assert torch.allclose(features[0], each.mean(0), atol=1e-5)
-    assert ridge(linear, features, y, RidgeSpec(penalties=[3.0])) == 3.0
-    x, y = features.double(), y.double()
+        return model.encode(images, model.encode_prompts())
+
+
+def built(miniature, method, *overrides):
+    return build(load_config(method, [f"clip={miniature}", "views.crop=32", *overrides]))
+
+
+def test_ridge_against_the_normal_equations(miniature):
+    model = built(miniature, "ridge", "head.penalties=[3.0]")
+    images, y = seeded(9, 6, 3, 32, 32), torch.linspace(0.1, 0.9, 9)
+    features = features_of(model, images)
+    assert torch.allclose(features.matrix()[0], features_of(model, images[0]).matrix().mean(0), atol=1e-5)
+    model.head.fit(features, y)
+    assert model.head.penalty == 3.0
+    x, y = features.matrix().double(), y.double()
     z = (x - x.mean(0)) / x.std(0, correction=0)
     weight = torch.linalg.solve(z.T @ z + 3 * torch.eye(z.shape[1]).double(), z.T @ (y - y.mean()))
-    expected = z @ weight + y.mean()
-    assert torch.allclose(linear.head(features).quality.double(), expected, atol=1e-4)
+    assert torch.allclose(model.head.predict(features).mean.double(), z @ weight + y.mean(), atol=1e-4)
 
 
-def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
-    with torch.no_grad():
-        features, quality = linear.summary(seeded(12, 2, 3, 32, 32)).mean(1), seeded(12)
+def test_ridge_chooses_its_penalty_by_leaving_one_out(miniature):
     penalties = [1e-2, 1.0, 1e2, 1e6]
-    chosen = ridge(linear, features, quality, RidgeSpec(penalties=penalties))
-    x, y = features.double(), quality.double()
+    model, quality = built(miniature, "ridge", f"head.penalties={penalties}"), seeded(12)
+    features = features_of(model, seeded(12, 2, 3, 32, 32))
+    model.head.fit(features, quality)
+    x, y = features.matrix().double(), quality.double()
     z = (x - x.mean(0)) / x.std(0, correction=0)
 
     def left_out(penalty: float) -> float:
@@ -201,84 +209,81 @@ def test_ridge_chooses_its_penalty_by_leaving_one_out(linear):
             errors.append(((z[i] - centre) @ weight + level - y[i]) ** 2)
         return float(torch.stack(errors).mean())
 
-    assert chosen == min(penalties, key=left_out)
+    assert model.head.penalty == min(penalties, key=left_out)
 
 
 def test_the_gaussian_process_is_scikit_learns(miniature, tmp_path):
     settings = load_config("gp", [f"clip={miniature}", "views.crop=32", "head.linear=[0.3]", "head.noise=[0.05]"])
     model = build(settings)
-    with torch.no_grad():
-        shots, others = model.summary(seeded(7, 3, 32, 32)).mean(1), model.summary(seeded(5, 3, 32, 32)).mean(1)
+    shots, others = (features_of(model, seeded(n, 3, 32, 32)) for n in (7, 5))
     quality = seeded(7)
-    gaussian_process(model, shots, quality, settings.gp)
-    x = shots.double().numpy()
+    model.head.fit(shots, quality)
+    x = shots.matrix().double().numpy()
     mean, spread, width = x.mean(0), x.std(0), x.shape[1]
-    x, new = (x - mean) / spread, (others.double().numpy() - mean) / spread
+    x, new = (x - mean) / spread, (others.matrix().double().numpy() - mean) / spread
     linear = kernels.ConstantKernel(0.3 / width, "fixed") * kernels.DotProduct(0, "fixed")
     near = kernels.ConstantKernel(0.7, "fixed") * kernels.Matern(4 * width**0.5, "fixed", nu=0.5)
     y = quality.double().numpy()
     theirs = GaussianProcessRegressor(kernels.ConstantKernel(1, "fixed") + linear + near, alpha=0.05)
     theirs.fit(x, y - y.mean())
     expected, deviation = theirs.predict(new, return_std=True)
-    told = model.head(others)
-    amplitude = float(model.head.hyperparameters[-1])
+    predicted = model.head.predict(others)
+    outputscale = float(model.head.hyperparameters[-1])
     covariance = theirs.kernel_(x) + 0.05 * np.eye(7)
-    assert amplitude == pytest.approx((y - y.mean()) @ np.linalg.solve(covariance, y - y.mean()) / 7)
-    np.testing.assert_allclose(told.mean, expected + y.mean(), atol=1e-5)
-    np.testing.assert_allclose(told.std, np.sqrt(amplitude * (deviation**2 + 0.05)), atol=1e-5)
+    assert outputscale == pytest.approx((y - y.mean()) @ np.linalg.solve(covariance, y - y.mean()) / 7)
+    np.testing.assert_allclose(predicted.mean, expected + y.mean(), atol=1e-5)
+    np.testing.assert_allclose(predicted.std, np.sqrt(outputscale * (deviation**2 + 0.05)), atol=1e-5)
 
     save(tmp_path / "gp", model, settings, {})  # a head as large as its shots comes back
     again, _, _ = load(tmp_path / "gp")
-    assert torch.equal(again.head(others).std, told.std)
+    assert torch.equal(again.head.predict(others).std, predicted.std)
 
 
 @pytest.mark.parametrize("method", ["ridge", "gp"])
-def test_a_feature_that_is_constant_over_the_shots_says_nothing(miniature, method):
-    settings = load_config(method, [f"clip={miniature}", "views.crop=32"])
+def test_a_feature_that_is_constant_over_the_shots_has_no_effect(miniature, method):
     answers = []
     for sign in (0.0, 1.0):
-        model = build(settings)
-        width = model.clip.summary_width
+        model = built(miniature, method)
+        width = model.clip.pooled_width
         shots, others = seeded(20, width), seeded(6, width)
         shots[:, 3], others[:, 3] = 0.25, 0.25 + sign
-        if method == "gp":
-            gaussian_process(model, shots, shots[:, 0], settings.gp)
-            assert model.head(others).std.max() < 2
-        else:
-            ridge(model, shots, shots[:, 0], settings.ridge)
-        answers.append(model.head(others).quality)
+        model.head.fit(pooled(shots), shots[:, 0])
+        predicted = model.head.predict(pooled(others))
+        assert predicted.std is None or predicted.std.max() < 2
+        answers.append(predicted.mean)
     torch.testing.assert_close(*answers, atol=0.1, rtol=0)
 
 
-def test_ridge_leaves_whole_groups_out(linear):
+def test_ridge_leaves_whole_groups_out(miniature):
     """Copies of a shot in the folds that train would make any penalty but the least look bad."""
-    features, quality = seeded(8, linear.clip.summary_width), seeded(8)
-    copies, groups = features.repeat(6, 1), [str(i) for i in range(8)] * 6
-    spec = RidgeSpec(penalties=[1e-3, 1e5])
-    assert ridge(linear, copies, quality.repeat(6), spec) == 1e-3
-    assert ridge(linear, copies, quality.repeat(6), spec, groups) == 1e5
+    model = built(miniature, "ridge", "head.penalties=[1e-3, 1e5]")
+    features, quality = seeded(8, model.clip.pooled_width), seeded(8)
+    copies, groups = pooled(features.repeat(6, 1)), [str(i) for i in range(8)] * 6
+    model.head.fit(copies, quality.repeat(6))
+    assert model.head.penalty == 1e-3
+    model.head.fit(copies, quality.repeat(6), groups=groups)
+    assert model.head.penalty == 1e5
 
 
 def test_the_gaussian_process_takes_what_is_likeliest(miniature):
-    settings = load_config("gp", [f"clip={miniature}", "views.crop=32"])
-    model = build(settings)
-    with torch.no_grad():
-        shots = model.summary(seeded(30, 3, 32, 32)).mean(1)
-    quality = 0.5 + 0.1 * (shots - shots.mean(0)) @ seeded(shots.shape[1])
-    gaussian_process(model, shots, quality, settings.gp)
-    chosen = {}
-    for linear in settings.gp.linear:
-        for noise in settings.gp.noise:
-            some = settings.gp.model_copy(update={"linear": [linear], "noise": [noise]})
-            gaussian_process(model, shots, quality, some)
-            x, y = model.head.standardized(shots), (quality - quality.mean()).double()
-            covariance = model.head.kernel(x, x, linear, some.length) + noise * torch.eye(30).double()
+    model = built(miniature, "gp")
+    shots = features_of(model, seeded(30, 3, 32, 32))
+    matrix, spec = shots.matrix(), model.head.spec
+    quality = 0.5 + 0.1 * (matrix - matrix.mean(0)) @ seeded(matrix.shape[1])
+    density = {}
+    for linear in spec.linear:
+        for noise in spec.noise:
+            one = built(miniature, "gp", f"head.linear=[{linear}]", f"head.noise=[{noise}]").head
+            one.fit(shots, quality)
+            x, y = one.standardize(matrix), (quality - quality.mean()).double()
+            covariance = one.kernel(x, x, linear, spec.lengthscale) + noise * torch.eye(30).double()
             normal = torch.distributions.MultivariateNormal(
-                torch.zeros(30).double(), model.head.hyperparameters[-1] * covariance
+                torch.zeros(30).double(), one.hyperparameters[-1] * covariance
             )
-            chosen[linear, noise] = float(normal.log_prob(y)) - math.log10(noise) ** 2 / 2
-    gaussian_process(model, shots, quality, settings.gp)
-    assert (float(model.head.hyperparameters[0]), float(model.head.hyperparameters[2])) == max(chosen, key=chosen.get)
+            density[linear, noise] = float(normal.log_prob(y)) - math.log10(noise) ** 2 / 2
+    model.head.fit(shots, quality)
+    chosen = float(model.head.hyperparameters[0]), float(model.head.hyperparameters[2])
+    assert chosen == max(density, key=density.get)
 
 
 def test_of_several_views_the_mean_counts(model):
@@ -292,7 +297,7 @@ def test_of_several_views_the_mean_counts(model):
 
 
 @pytest.mark.parametrize("method", ["coop", "linear", "clip_iqa"])
-def test_what_the_tower_said_stands_for_the_pictures(miniature, method):
+def test_features_stand_for_the_pictures(miniature, method):
     settings = load_config(method, [f"clip={miniature}", "views.crop=32"])
     model, images = build(settings), seeded(2, 3, 3, 32, 32)
     assert model.has_frozen_features(settings.adapt.trainable if settings.adapt else [])
@@ -300,11 +305,23 @@ def test_what_the_tower_said_stands_for_the_pictures(miniature, method):
     if method == "linear":
         torch.nn.init.normal_(model.head.weight)
     with torch.no_grad():
-        expected, found = model(images), model(model.summary(images))
+        expected, found = model(images), model(features_of(model, images))
     assert torch.allclose(found.mean, expected.mean, atol=1e-6)
     assert found.logits.keys() == expected.logits.keys()
     assert expected.mean[0] != expected.mean[1]
 
 
-def test_a_tower_with_prompts_does_not_look_the_same(model):
-    assert not model.has_frozen_features([])
+def test_a_tower_with_prompts_has_frozen_features_only_where_nothing_is_trained(model):
+    assert model.has_frozen_features([])
+    assert not model.has_frozen_features(["text.quality.*"])
+
+
+def test_the_mean_over_views_keeps_what_a_head_predicts(miniature):
+    """Pooled features are averaged, and so are the probabilities that logits give."""
+    overrides = [f"clip={miniature}", "views={crop: 32}", "model.visual.main.length=2"]
+    model = build(load_config("gp_prompts", overrides))
+    state = model.encode_prompts()
+    features = model.compare(features_of(model, seeded(4, 3, 3, 32, 32)), state, ["quality"])
+    with torch.no_grad():
+        model.head.fit(features, seeded(4))
+        torch.testing.assert_close(model.head.predict(features.mean_over_views()).mean, model.head.predict(features).mean)

@@ -86,7 +86,7 @@ def test_bilevel_and_reptile_go_the_mean_way_back(model, params, loss):
         ends = []
         for episode in EPISODES:
             both = Batch(
-                torch.cat([episode.support.images, episode.query.images]),
+                torch.cat([episode.support.inputs, episode.query.inputs]),
                 {"quality": torch.cat([episode.support.targets["quality"], episode.query.targets["quality"]])},
             )
             steps = [both] * 2 if algorithm == "reptile" else [episode.support] * 2 + [episode.query]
@@ -101,7 +101,7 @@ def test_joint_training_is_the_plain_gradient(model, params, loss):
     direction, value = meta_gradient(model, params, EPISODES[:1], loss, a_spec(algorithm="joint"))
     support, query = EPISODES[0].support, EPISODES[0].query
     images, quality = (torch.cat(pair) for pair in (
-        (support.images, query.images), (support.targets["quality"], query.targets["quality"])
+        (support.inputs, query.inputs), (support.targets["quality"], query.targets["quality"])
     ))  # fmt: skip
     expected = loss(model(images), {"quality": quality})
     assert value == pytest.approx(expected.item(), abs=1e-12)
@@ -113,7 +113,7 @@ def test_fomaml_is_the_gradient_where_the_inner_steps_end(model, params, loss):
     direction, _ = meta_gradient(model, params, [episode], loss, spec)
     end, _ = adapt(Objective(model, loss), params, [episode.support] * 3, spec)
     end = {name: value.detach().requires_grad_() for name, value in end.items()}
-    value = loss(functional_call(model, end, (episode.query.images,)), episode.query.targets)
+    value = loss(functional_call(model, end, (episode.query.inputs,)), episode.query.targets)
     assert_close(direction, dict(zip(end, torch.autograd.grad(value, end.values()), strict=True)), 1e-12)
 
 
@@ -121,7 +121,7 @@ def after_inner_steps(model, params, loss, spec, shift, epsilon):
     moved = {name: (value + epsilon * shift[name]).detach().requires_grad_() for name, value in params.items()}
     end, _ = adapt(Objective(model, loss), moved, [EPISODES[0].support] * spec.inner_steps, spec)
     query = EPISODES[0].query
-    return loss(functional_call(model, end, (query.images,)), query.targets).item()
+    return loss(functional_call(model, end, (query.inputs,)), query.targets).item()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -217,7 +217,7 @@ def test_bf16_stays_out_of_second_order(model, params, loss):
 
     model.float()
     episode = Episode("e", *(dataclasses.replace(
-        batch, images=batch.inputs.float(), targets={"quality": batch.targets["quality"].float()}
+        batch, inputs=batch.inputs.float(), targets={"quality": batch.targets["quality"].float()}
     ) for batch in (EPISODES[0].support, EPISODES[0].query)))  # fmt: skip
     exact, _ = meta_gradient(model, params, [episode], loss, a_spec(algorithm="maml"))
     rough, _ = meta_gradient(model, params, [episode], Spy(loss.terms), a_spec(algorithm="maml", bf16=True))

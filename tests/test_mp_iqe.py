@@ -20,7 +20,7 @@ from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.synthetic import synthetic_records
 from fewshot_iqa.data.targets import distributions
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.finetune import fit
+from fewshot_iqa.finetune import finetune
 from fewshot_iqa.images import assemble, fixed_views
 from fewshot_iqa.losses import WeightedSum, label_cross_entropy
 from fewshot_iqa.model.clip import load_clip
@@ -179,7 +179,7 @@ def test_it_learns_sixteen_pictures_and_leaves_the_towers_alone(miniature, setti
     spec = settings.adapt.model_copy(update={"steps": 250, "lr": 1e-2})
     loss, told = WeightedSum(settings.loss), []
     params = model.train_only(spec.trainable)
-    fit(model, params, [some] * spec.steps, loss, spec, log=lambda one: told.append(one["loss"]))
+    finetune(model, params, [some] * spec.steps, loss, spec, log=lambda one: told.append(one["loss"]))
     with torch.no_grad():
         output = model(some.inputs)
     assert told[-1] < told[0] / 3

@@ -260,7 +260,7 @@ def test_agiqa_tokens_and_scores(generated, agiqa):
         assert (expected[:, : tokens.shape[1]] == tokens).all()
         assert not expected[:, tokens.shape[1] :].any()
     with torch.no_grad():
-        output = model(agiqa_batch(agiqa).images, branches=["alignment"])
+        output = model(agiqa_batch(agiqa).inputs, branches=["alignment"])
     close(output.mean, agiqa["score"][:, 0], 1e-5)
     close(output.logits["alignment"].softmax(-1)[:, 0], agiqa["alignment"][:, 0], 1e-5)
 
