@@ -5,7 +5,6 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -127,20 +126,6 @@ def _bytes(features: Features) -> int:
 def picture_key(content: str, *further: Any) -> str:
     """The key of a picture: the hash of its content, and what is done to it before it is encoded."""
     return hashlib.sha256(json.dumps([content, *further], default=str).encode()).hexdigest()[:32]
-
-
-def file_hash(path: Path) -> str:
-    """A hash of a file's content, computed once while the file stays as it is; InputError where it cannot be read."""
-    try:
-        state = path.stat()
-        return _file_hash(path, state.st_mtime_ns, state.st_size)
-    except OSError as error:
-        raise InputError(f"{path}: {'no such file' if not path.exists() else error.strerror}") from None
-
-
-@lru_cache(maxsize=1 << 17)
-def _file_hash(path: Path, modified: int, size: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class Encodes(Protocol):

@@ -1,6 +1,5 @@
 """Pictures -> scores."""
 
-import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from .errors import InputError, InputWarning
-from .features import FeatureCache, encode_cached, file_hash, picture_key
-from .images import Source, assemble, fixed_views, image_size, list_pictures, prepare, to_picture
+from .features import FeatureCache, encode_cached, picture_key
+from .images import Source, assemble, content_hash, fixed_views, image_size, list_pictures, prepare, to_picture
 from .types import Features, Prediction, Scale
 
 if TYPE_CHECKING:
@@ -170,13 +169,9 @@ class Scorer:
         """A picture, or why it cannot be read; decoded where the cache lacks its features."""
         image = None
         try:
-            if isinstance(source, str | os.PathLike):
-                content = file_hash(Path(source))
-            else:
-                image = to_picture(source, name)
-                content = hashlib.sha256(f"{tuple(image.shape)}".encode() + image.numpy().tobytes()).hexdigest()
-            key = picture_key(content, (), None, self.views.model_dump())
-            if image is None and (self.model.dense or self.cache.get(picture_key(key, encoder)) is None):
+            key = picture_key(content_hash(source, name), (), None, self.views.model_dump())
+            cached = isinstance(source, str | os.PathLike) and self.cache.get(picture_key(key, encoder)) is not None
+            if not cached or self.model.dense:
                 image = to_picture(source, name)
         except InputError as error:
             return str(error).removeprefix(f"{name}: ")

@@ -2,14 +2,15 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..config import ViewSpec
 from ..distortions import distort
-from ..features import file_hash, picture_key
-from ..images import fixed_views, prepare, random_view, read_image, shrink, to_float, to_uint8
+from ..features import picture_key
+from ..images import Source, content_hash, fixed_views, prepare, random_view, shrink, to_float, to_picture, to_uint8
 from ..rng import generator
 from ..types import Batch, Features, Record, Scale
 from .synthetic import distortable
@@ -20,7 +21,8 @@ class Loader:
     """Cuts batches out of records, keeping prepared pictures in memory up to `cache_bytes`.
 
     `scale` maps ratings to quality; `source_side` reduces a photograph before it is distorted, so that a distortion
-    meets the picture size that its human label is from. A synthetic picture is the same each time for one `seed`.
+    meets the picture size that its human label is from. A synthetic picture is the same each time for one `seed`. A
+    record whose path is in `sources` is read from there: an array, a tensor or another file.
     """
 
     def __init__(
@@ -30,9 +32,11 @@ class Loader:
         *,
         source_side: int | None = None,
         seed: int = 0,
+        sources: Mapping[Path, Source] = {},
         cache_bytes: int = 2 << 30,
     ) -> None:
         self.views, self.scale, self.source_side, self.seed = views, scale, source_side, seed
+        self.sources = sources
         self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
         self._room = cache_bytes
 
@@ -52,7 +56,7 @@ class Loader:
 
     def source(self, record: Record) -> Tensor:
         """The decoded picture before distortion, uint8 (3, H, W); InputError where it cannot be used."""
-        image = read_image(record.path)
+        image = to_picture(self.sources.get(record.path, record.path), str(record.path))
         if record.apply:
             distortable(image, record.path)
         return shrink(image, self.source_side) if self.source_side else image
@@ -66,7 +70,9 @@ class Loader:
     def key(self, record: Record) -> str:
         """What tells apart the views of records: content, distortions and how they are drawn, size and crops."""
         drawn = (record.apply, self.seed, record.path.name) if record.apply else ()
-        return picture_key(file_hash(record.path), drawn, self.source_side, self.views.model_dump())
+        return picture_key(
+            content_hash(self.sources.get(record.path, record.path)), drawn, self.source_side, self.views.model_dump()
+        )
 
     def random_batch(self, records: Sequence[Record], noise: torch.Generator) -> Batch:
         """`views.random` random views of each record, one after the other, each for itself."""

@@ -2,7 +2,17 @@
 is batched."""
 
 from ..files import SUFFIXES, find_images, photographs_in
-from .decode import MAX_ASPECT, Source, image_size, list_pictures, read_image, to_float, to_picture, to_uint8
+from .decode import (
+    MAX_ASPECT,
+    Source,
+    content_hash,
+    image_size,
+    list_pictures,
+    read_image,
+    to_float,
+    to_picture,
+    to_uint8,
+)
 from .png import read_notes, write_png
 from .views import assemble, enlarge, fixed_views, prepare, random_view, shrink
 
@@ -11,6 +21,7 @@ __all__ = [
     "SUFFIXES",
     "Source",
     "assemble",
+    "content_hash",
     "enlarge",
     "find_images",
     "fixed_views",

@@ -1,8 +1,10 @@
 """From a file, a Pillow image, an array or a tensor to a picture: uint8 RGB (3, H, W), upright."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -70,6 +72,26 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         raise InputError(f"{shown}: {'the file is empty' if empty else 'not an image'}") from None
     except Exception as error:  # decoders meet broken files with errors of every kind
         raise InputError(f"{shown}: cannot be decoded ({error})") from error
+
+
+def content_hash(source: Source, name: str = "image") -> str:
+    """A hash of a file's bytes, computed once while the file stays as it is; of another source, of its pixels.
+    InputError where it cannot be read."""
+    if not isinstance(source, str | os.PathLike):
+        picture = to_picture(source, name)
+        return hashlib.sha256(f"{tuple(picture.shape)}".encode() + picture.numpy().tobytes()).hexdigest()
+    try:
+        state = os.stat(source)
+        return _file_hash(os.fspath(source), state.st_mtime_ns, state.st_size)
+    except FileNotFoundError:
+        raise InputError(f"{source}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from None
+
+
+@lru_cache(maxsize=1 << 17)
+def _file_hash(path: str, modified: int, size: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:

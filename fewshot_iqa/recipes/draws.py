@@ -1,11 +1,13 @@
 """What trials learn from and are tested on."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..config import SyntheticTask, TableTask
 from ..data.splits import draw_shots, folds_by_group, split_by_group
 from ..data.synthetic import KADID_SCALE
+from ..images import Source
 from ..types import Record, Scale, Shots
 from .sources import Rated
 
@@ -16,7 +18,8 @@ LEAVE_ONE_OUT = 25  # with fewer pictures, each group is a fold of its own
 @dataclass(frozen=True)
 class Draw:
     """What one trial learns from, `shots` out of a training pool of `pool` pictures, and what it is tested on, if
-    anything. `source_side` is that of synthetic pictures before they are distorted."""
+    anything. `source_side` is that of synthetic pictures before they are distorted; `sources` are the pictures that are
+    not files, by the paths of their records."""
 
     seed: int
     shots: list[Record]
@@ -25,6 +28,7 @@ class Draw:
     pool: int
     fold: int | None = None
     source_side: int | None = None
+    sources: Mapping[Path, Source] = field(default_factory=dict)
 
     @property
     def pictures(self) -> list[Record]:
@@ -59,6 +63,7 @@ def draw_of(
     *,
     pool: int | None = None,
     fold: int | None = None,
+    sources: Mapping[Path, Source] = {},
 ) -> Draw:
     """A draw with the scale of the source, or the span of the shots' ratings: never that of the test pictures."""
     if isinstance(source, SyntheticTask):
@@ -66,7 +71,7 @@ def draw_of(
     else:
         low, high = source.range or (min(r.rating for r in shots), max(r.rating for r in shots))
         scale, side = Scale(high, low) if source.lower_is_better else Scale(low, high), None
-    return Draw(seed, shots, test, scale, len(shots) if pool is None else pool, fold, side)
+    return Draw(seed, shots, test, scale, len(shots) if pool is None else pool, fold, side, sources)
 
 
 def draw_all(rated: Rated, seed: int, folds: int | None = None) -> list[Draw]:

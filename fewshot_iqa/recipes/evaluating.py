@@ -59,7 +59,7 @@ def evaluate(
     if scale is None and source.range is not None:
         scale = Scale(*(source.range[::-1] if source.lower_is_better else source.range))
     if scale is not None:
-        predicted = pictures["rating"] = scale.rating(pictures["quality"])
+        predicted = pictures["rating"] = pictures["quality"].map(scale.rating)
     known = np.isfinite(predicted)
     rates = pictures["rated"] * (-1 if scale is None and source.lower_is_better else 1)
     metrics: dict[str, Any] = report(predicted[known], rates[known])

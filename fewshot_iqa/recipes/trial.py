@@ -102,7 +102,8 @@ def run_trial(method: Method, draw: Draw, cache: FeatureCache) -> Trial:
 
 
 def loader_of(method: Method, draw: Draw) -> Loader:
-    return Loader(method.settings.views, draw.scale, source_side=draw.source_side, seed=draw.seed)
+    side, sources = draw.source_side, draw.sources
+    return Loader(method.settings.views, draw.scale, source_side=side, seed=draw.seed, sources=sources)
 
 
 def encoded(model: QualityModel, loader: Loader, records: Sequence[Record], cache: FeatureCache) -> FeatureLoader:
