@@ -19,7 +19,7 @@ from .model import checkpoint
 from .recipes.common import choose_device
 from .recipes.draws import draw_of
 from .recipes.starts import find_start, read_settings
-from .recipes.trial import Method, run_trial
+from .recipes.trial import Memory, Method, run_trial
 from .score import Scorer
 from .types import Record
 
@@ -85,10 +85,10 @@ class QualityRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
             for i, (path, rating) in enumerate(zip(sources, ratings.tolist(), strict=True))
         ]
         source = TableTask(kind="table", description="", range=self.range, lower_is_better=self.lower_is_better)
-        memory = FeatureCache(self.cache)
+        memory = Memory(FeatureCache(self.cache))
         draw = draw_of(source, self.seed, records, [], sources=sources)
         trial = run_trial(method, draw, memory)
-        self.model_ = Scorer(trial.model, settings.views, draw.scale, cache=memory)
+        self.model_ = Scorer(trial.model, settings.views, draw.scale, cache=memory.features)
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:

@@ -1,8 +1,11 @@
 """Records -> batches: decode, distort, reduce, cut."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +20,32 @@ from .synthetic import distortable
 from .targets import label_targets
 
 
+class PictureCache:
+    """Prepared pictures, uint8 (3, H, W), in memory up to `limit` bytes; the least recently used go first. Another
+    process begins with none."""
+
+    def __init__(self, limit: int = 2 << 30) -> None:
+        self._limit = self._room = limit
+        self._kept: OrderedDict[Any, Tensor] = OrderedDict()
+
+    def __reduce__(self) -> tuple[type[PictureCache], tuple[int]]:
+        return PictureCache, (self._limit,)
+
+    def get(self, key: Any) -> Tensor | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, key: Any, picture: Tensor) -> None:
+        if key not in self._kept and picture.nbytes <= self._limit:
+            self._kept[key] = picture
+            self._room -= picture.nbytes
+            while self._room < 0:
+                self._room += self._kept.popitem(last=False)[1].nbytes
+
+
 class Loader:
-    """Cuts batches out of records, keeping prepared pictures in memory up to `cache_bytes`.
+    """Cuts batches out of records; prepared pictures are kept in `pictures`, which loaders may share.
 
     `scale` maps ratings to quality; `source_side` reduces a photograph before it is distorted, so that a distortion
     meets the picture size that its human label is from. A synthetic picture is the same each time for one `seed`. A
@@ -33,25 +60,25 @@ class Loader:
         source_side: int | None = None,
         seed: int = 0,
         sources: Mapping[Path, Source] = {},
-        cache_bytes: int = 2 << 30,
+        pictures: PictureCache | None = None,
     ) -> None:
         self.views, self.scale, self.source_side, self.seed = views, scale, source_side, seed
         self.sources = sources
-        self._cache: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
-        self._room = cache_bytes
+        self.pictures = PictureCache() if pictures is None else pictures
 
     def picture(self, record: Record) -> Tensor:
-        """The prepared picture, uint8 (3, H, W)."""
-        key = (record.path, record.apply)
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
+        """The prepared picture, uint8 (3, H, W); InputError where it cannot be used."""
+        size = self.source_side, self.views.short_side, self.views.square, self.views.crop
+        key = (record.path, record.apply, self.seed if record.apply else None, size)
+        kept = self.pictures.get(key)
+        if kept is not None:
+            return kept
         image = self.source(record)
         for name, level in record.apply:
             noise = generator(self.seed, "distort", record.path.name, name, level)
             image = to_uint8(distort(to_float(image), name, level, generator=noise))
         image = prepare(image, self.views)
-        self._keep(key, image)
+        self.pictures.put(key, image)
         return image
 
     def source(self, record: Record) -> Tensor:
@@ -60,12 +87,6 @@ class Loader:
         if record.apply:
             distortable(image, record.path)
         return shrink(image, self.source_side) if self.source_side else image
-
-    def _keep(self, key: tuple[object, ...], image: Tensor) -> None:
-        self._cache[key] = image
-        self._room -= image.nbytes
-        while self._room < 0 and len(self._cache) > 1:
-            self._room += self._cache.popitem(last=False)[1].nbytes
 
     def key(self, record: Record) -> str:
         """What tells apart the views of records: content, distortions and how they are drawn, size and crops."""

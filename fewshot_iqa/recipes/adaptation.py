@@ -16,12 +16,12 @@ from ..model import checkpoint
 from ..resources import SHIPPED
 from ..score import SCORED, Scorer
 from ..types import Scale, Shots
-from .common import Result, choose_device, count_labels, read_all
+from .common import Result, choose_device, count_labels
 from .draws import Draw, draw_all, draw_trials
 from .results import agreement, by_picture, summarize
 from .sources import TableOptions, read_source, source_name, warn_guessed_scale
 from .starts import find_method, find_start, read_settings
-from .trial import Method, loader_of, run_trial
+from .trial import Memory, Method, read_pictures, run_trial
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -92,7 +92,8 @@ def adapt(
     kept = drawn[-1 if wanted is None else 0]
     if rated.source.kind == "table" and rated.source.range is None:
         warn_guessed_scale(kept.scale, len(kept.shots))
-    read_all(loader_of(method, kept), [record for draw in drawn for record in draw.pictures])
+    memory = Memory(FeatureCache(cache))
+    read_pictures(method, drawn, memory)
     provenance = {
         "stage": "adapt",
         "method": label,
@@ -107,7 +108,6 @@ def adapt(
         "scale": [kept.scale.worst, kept.scale.best],
     }
 
-    memory = FeatureCache(cache)
     entries, rows = [], []
     for draw in drawn:
         trial = run_trial(method, draw, memory)

@@ -68,11 +68,12 @@ def create_model(
 
 
 def read_all(loader: Loader, records: Sequence[Record]) -> None:
-    """Read every picture once, so that a broken file is found before anything is trained."""
+    """Read every picture once, so that a broken file is found before anything is trained; `loader` keeps those that are
+    not distorted first."""
     each = list({record.path: record for record in records}.values())
     with track("reading", len(each)) as log:
         for record in each:
-            loader.source(record)
+            (loader.source if record.apply else loader.picture)(record)
             log({})
 
 

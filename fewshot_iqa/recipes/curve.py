@@ -22,13 +22,13 @@ from ..model import checkpoint
 from ..model.clip import shared_clip
 from ..types import Shots
 from . import cells
-from .common import choose_device, count_labels, read_all
+from .common import choose_device, count_labels
 from .draws import Draw, draw_trials
 from .figures import new_figure, save_figure
 from .results import summarize
 from .sources import Rated, TableOptions, read_source, source_name
 from .starts import find_start, read_settings
-from .trial import Method, encoded, loader_of, run_trial
+from .trial import Memory, Method, read_pictures, run_trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -118,15 +118,13 @@ def curve(
     cells.claim(folder, plan, about)
 
     missing = {label: [cell for cell in drawn if not _file(folder, label, *cell).is_file()] for label in arms}
-    if any(missing.values()):
-        read_all(loader_of(next(iter(arms.values())), every[0]), [record for draw in every for record in draw.pictures])
     failed: list[str] = []
     with ExitStack() as stack:
         if cache is None and workers > 1:
             cache = stack.enter_context(tempfile.TemporaryDirectory())
-        memory = FeatureCache(cache)
+        memory = Memory(FeatureCache(cache))
         for label, method in arms.items():
-            _encode_once(method, [draw for cell in missing[label] for draw in drawn[cell]], memory)
+            read_pictures(method, [draw for cell in missing[label] for draw in drawn[cell]], memory)
         log = stack.enter_context(progress.track("trials", sum(map(len, missing.values()))))
         for label, method in arms.items():
             jobs = (delayed(_cell)(_file(folder, label, *cell), method, drawn[cell], memory) for cell in missing[label])
@@ -179,25 +177,11 @@ def _start(settings: Config, start: str | Path | None) -> Path | None:
     return find_start(start) if start is not None else checkpoint.default_start(settings)
 
 
-def _encode_once(method: Method, drawn: Sequence[Draw], cache: FeatureCache) -> None:
-    """Encode what several trials read, where the encoder does not depend on their seeds."""
-    if not drawn or (method.settings.model.visual and method.start is None):
-        return
-    model = method.build(drawn[0].seed)
-    frozen = method.has_frozen_features(model)
-    if not frozen and (model.lacks_zero_shot_score or model.dense):
-        return
-    for seed in dict.fromkeys(draw.seed for draw in drawn):
-        own = [draw for draw in drawn if draw.seed == seed]
-        records = dict.fromkeys(record for draw in own for record in (draw.pictures if frozen else draw.test))
-        encoded(model, loader_of(method, own[0]), list(records), cache)
-
-
-def _cell(file: Path, method: Method, drawn: Sequence[Draw], cache: FeatureCache) -> str | None:
+def _cell(file: Path, method: Method, drawn: Sequence[Draw], memory: Memory) -> str | None:
     """Compute one cell; an error of the user's is returned, so that it stops no other cell."""
     try:
         with progress.quiet():
-            cells.write(file, {"trials": [run_trial(method, draw, cache).entry for draw in drawn]})
+            cells.write(file, {"trials": [run_trial(method, draw, memory).entry for draw in drawn]})
     except InputError as error:
         return f"{file.stem}: {error}"
     return None

@@ -12,7 +12,7 @@ import torch
 
 from .. import metrics, rng
 from ..config import AdaptSpec, Config
-from ..data.loading import FeatureLoader, Loader
+from ..data.loading import FeatureLoader, Loader, PictureCache
 from ..data.splits import folds_by_group
 from ..evaluation import Report
 from ..features import FeatureCache, encode_cached
@@ -24,7 +24,7 @@ from ..model.clip import shared_clip
 from ..model.quality import QualityModel, zero_shot_teacher
 from ..progress import quiet, track
 from ..types import Batch, Features, Record
-from .common import build_model, evaluate_on
+from .common import build_model, evaluate_on, read_all
 from .draws import Draw
 
 
@@ -55,6 +55,14 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What several trials share: features, and pictures that are prepared to be cut."""
+
+    features: FeatureCache = field(default_factory=FeatureCache)
+    pictures: PictureCache = field(default_factory=PictureCache)
+
+
+@dataclass(frozen=True)
 class Trial:
     """The model that learned from a draw, its test (None without test pictures), and the metrics as JSON has them."""
 
@@ -64,16 +72,37 @@ class Trial:
     entry: dict[str, Any] = field(default_factory=dict)
 
 
-def run_trial(method: Method, draw: Draw, cache: FeatureCache) -> Trial:
+def read_pictures(method: Method, drawn: Sequence[Draw], memory: Memory) -> None:
+    """Read every picture of several draws before anything is trained, so that a broken file is found here: encode it
+    where features are frozen and do not depend on the seed's prompts, else prepare it."""
+    if not drawn:
+        return
+    model, seeds = method.build(drawn[0].seed), dict.fromkeys(draw.seed for draw in drawn)
+    shared = method.start is not None or not method.settings.model.visual
+    frozen = shared and method.has_frozen_features(model)
+    tested = shared and not (frozen or model.lacks_zero_shot_score or model.dense)
+    for seed in seeds:
+        own = [draw for draw in drawn if draw.seed == seed]
+        loader = loader_of(method, own[0], memory)
+        every = list(dict.fromkeys(record for draw in own for record in draw.pictures))
+        if frozen:
+            encoded(model, loader, every, memory.features)
+            continue
+        read_all(loader, every)
+        if tested:
+            encoded(model, loader, list(dict.fromkeys(r for draw in own for r in draw.test)), memory.features)
+
+
+def run_trial(method: Method, draw: Draw, memory: Memory) -> Trial:
     """Learn from the shots of a draw, and test once: nothing is chosen on the test pictures."""
     reset_peak_memory(method.device)
     settings, model = method.settings, method.build(draw.seed)
-    pictures = zero_shot_pictures = loader_of(method, draw)
+    pictures = zero_shot_pictures = loader_of(method, draw, memory)
     frozen = method.has_frozen_features(model)
     if frozen:
-        pictures = zero_shot_pictures = encoded(model, pictures, draw.pictures, cache)
+        pictures = zero_shot_pictures = encoded(model, pictures, draw.pictures, memory.features)
     elif draw.test and not (model.lacks_zero_shot_score or model.dense):
-        zero_shot_pictures = encoded(model, pictures, draw.test, cache)
+        zero_shot_pictures = encoded(model, pictures, draw.test, memory.features)
 
     entry: dict[str, Any] = {"seed": draw.seed} | ({} if draw.fold is None else {"fold": draw.fold})
     before = None
@@ -101,9 +130,15 @@ def run_trial(method: Method, draw: Draw, cache: FeatureCache) -> Trial:
     return Trial(settings.model_copy(update={"seed": draw.seed}), model, report, entry)
 
 
-def loader_of(method: Method, draw: Draw) -> Loader:
-    side, sources = draw.source_side, draw.sources
-    return Loader(method.settings.views, draw.scale, source_side=side, seed=draw.seed, sources=sources)
+def loader_of(method: Method, draw: Draw, memory: Memory) -> Loader:
+    return Loader(
+        method.settings.views,
+        draw.scale,
+        source_side=draw.source_side,
+        seed=draw.seed,
+        sources=draw.sources,
+        pictures=memory.pictures,
+    )
 
 
 def encoded(model: QualityModel, loader: Loader, records: Sequence[Record], cache: FeatureCache) -> FeatureLoader:

@@ -16,7 +16,6 @@ from ..data.loading import Loader
 from ..data.synthetic import KADID_SCALE, kadid_mos
 from ..distortions import DISTORTIONS, LEVELS, TID2013, Distortion
 from ..errors import InputError
-from ..features import FeatureCache
 from ..model import checkpoint
 from ..model.clip import shared_clip
 from ..model.quality import QualityModel
@@ -26,7 +25,7 @@ from ..recipes.common import build_model, choose_device
 from ..recipes.draws import draw_trials
 from ..recipes.results import summarize
 from ..recipes.sources import Rated, read_rated
-from ..recipes.trial import Method, run_trial
+from ..recipes.trial import Memory, Method, run_trial
 from ..resources import SHIPPED
 from ..rng import permutation
 from ..types import Batch, Record, Shots
@@ -80,11 +79,11 @@ def backbone(
 def _curve(method: Method, rated: Rated, counts: Sequence[Shots], seeds: int) -> dict[str, Any]:
     """{shots: {srcc, iqr, within}}: median, interquartile range, and the median within each subset."""
     found = {}
-    cache = FeatureCache()
+    memory = Memory()
     for shots in counts:
         drawn = draw_trials(rated, shots, range(seeds))
         once = len(drawn[0].shots) == drawn[0].pool  # every draw is the same
-        trials = [run_trial(method, draw, cache).entry for draw in (drawn[:1] if once else drawn)]
+        trials = [run_trial(method, draw, memory).entry for draw in (drawn[:1] if once else drawn)]
         over = summarize(trials)
         within = {name: figures["srcc"] for name, figures in over["median"]["within"].items()}
         found[shots.text] = {"srcc": over["median"]["srcc"], "iqr": over["iqr"]["srcc"], "within": within}
