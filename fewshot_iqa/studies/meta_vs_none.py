@@ -1,6 +1,6 @@
-"""Does meta-training pay? Prompts from different starts, adapted to distortions that their training did not have.
+"""Does meta-training help? Prompts from different starts, adapted to distortions that they were not trained on.
 
-With prompts for the text alone, the image tower says of a picture what it always says: it is asked once, for all runs.
+Where only prompts of the text tower are trained, the image features are constant: they are computed once for all runs.
 """
 
 import json
@@ -39,10 +39,10 @@ from ..recipes.figures import drawn_figure
 from ..recipes.learning import learn
 from ..recipes.metatraining import meta_step
 from ..types import Record, Shots
-from .meta_vs_none_data import Pictures, draw_photographs, draw_pictures, every_picture
+from .meta_vs_none_data import Split, draw_photographs, draw_split, records_by_photograph
 
 BASELINES = ("random", "joint")
-SEEN = "seen.safetensors"  # what the image tower said of the pictures
+FEATURES = "features.safetensors"  # the image features of all pictures
 Results = dict[str, dict[str, float | None]]  # of one arm: {steps: {shots: SRCC}}
 
 
@@ -55,16 +55,16 @@ def meta_vs_none(
     device: str | None = None,
     overrides: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """SRCC on held-out distortions of held-out photographs, for each start of the prompts and number of shots.
+    """SRCC on held-out distortions of held-out photographs, for each arm (start of the prompts) and number of shots.
 
-    A run is one choice of distortions and one seed, in which all starts see the same pictures, shots and steps; its
-    results are a file in `out`, and what is there already is not computed again. In the result, `table` is {arm:
-    {steps: {shots: {low, median, high, iqr, over_random, over_joint}}}}: quartiles, and the medians of the differences
-    from these arms within one run; 0 shots are before adaptation. `linear` is the median SRCC of ridge regression on
-    what the image tower says, fitted to all training pictures, and to the whole pool that shots are drawn from: what a
-    start, and what adaptation, could come to. It is there where the arms train the text alone.
+    A run is one choice of distortions and one seed; all arms of a run share pictures, shots and numbers of steps. Its
+    results are a file in `out`; existing files are not computed again. The result holds `table`, {arm: {steps: {shots:
+    {low, median, high, iqr, over_random, over_joint}}}}: the quartiles over runs, and the medians of the differences
+    from the arms random and joint within a run; 0 shots are before adaptation. Where the arms train only the text
+    tower, it holds `linear` as well: the median SRCC of ridge regression on the image features, fitted to all
+    `training` pictures and to the whole `pool` of shots, as upper bounds for a start and for adaptation.
     """
-    spec, place, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
+    spec, device, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
     task = load_task("synthetic")
     assert isinstance(task, SyntheticTask)
     source = with_overrides(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
@@ -72,7 +72,7 @@ def meta_vs_none(
     first = next(iter(methods.values()))
     model, pretrained = checkpoint.build(first), _pretrained(first.clip)
     runs = [(choice, seed) for choice in range(spec.choices) for seed in range(spec.seeds)]
-    pool = draw_pictures(spec, source, *runs[0], pretrained=pretrained).pool
+    pool = draw_split(spec, source, *runs[0], pretrained=pretrained).pool
     for count in spec.shots:
         Shots.parse(count).of(len(pool))
     names = sorted(path.name for path in draw_photographs(spec, source))
@@ -84,27 +84,27 @@ def meta_vs_none(
     cells.claim(folder, plan, arms)
 
     missing = [run for run in runs if set(spec.arms) - set(cells.read(_file(folder, *run)))]
-    same = model.looks_the_same([glob for part in (first.meta, first.adapt) if part for glob in part.trainable])
-    if missing and same:
-        _look(folder / SEEN, spec, source, first, workers, place)
-    jobs = (delayed(_run)(folder, spec, source, *run, same, place) for run in missing)
+    frozen = model.looks_the_same([glob for part in (first.meta, first.adapt) if part for glob in part.trainable])
+    if missing and frozen:
+        _write_features(folder / FEATURES, spec, source, first, workers, device)
+    jobs = (delayed(_run)(folder, spec, source, *run, frozen, device) for run in missing)
     with track("runs", len(runs), len(runs) - len(missing)) as log:
         for _ in Parallel(workers, return_as="generator_unordered")(jobs):
             log({})
     results = [cells.read(_file(folder, *run)) for run in runs]
-    found: dict[str, Any] = {"table": _table(spec, results), "runs": len(runs)}
-    if same:
-        seen = _seen(folder / SEEN, spec, source)
-        pictures = [draw_pictures(spec, source, *run, pretrained=pretrained) for run in runs]
-        found["linear"] = {
-            "training": float(np.median([_read_out(seen, some.training, some.test) for some in pictures])),
-            "pool": float(np.median([_read_out(seen, some.pool, some.test) for some in pictures])),
+    result: dict[str, Any] = {"table": _table(spec, results), "runs": len(runs)}
+    if frozen:
+        features = _read_features(folder / FEATURES, spec, source)
+        splits = [draw_split(spec, source, *run, pretrained=pretrained) for run in runs]
+        result["linear"] = {
+            "training": float(np.median([ridge_srcc(features, split.training, split.test) for split in splits])),
+            "pool": float(np.median([ridge_srcc(features, split.pool, split.test) for split in splits])),
         }
-    return found | {"plan": plan, "arms": arms, "versions": checkpoint.versions()}
+    return result | {"plan": plan, "arms": arms, "versions": checkpoint.versions()}
 
 
 def _pretrained(clip: str) -> bool:
-    """Whether a CLIP is of the embedded architecture."""
+    """Whether a CLIP has the embedded architecture, and so may have been trained by `fsiqa pretrain`."""
     return Path(clip.partition(":")[0]).stem in ("tiny", "tiny_clip")
 
 
@@ -118,46 +118,50 @@ def _method(spec: MetaVsNoneSpec, arm: str, seed: int) -> Config:
     return settings
 
 
-def _look(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Config, workers: int, place: str) -> None:
-    """Write what the image tower says of every picture, (R, V, D), if that is not there."""
+def _write_features(
+    file: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Config, workers: int, device: str
+) -> None:
+    """Write the image features (R, V, D) of all R pictures, unless the file exists."""
     if file.is_file():
         return
-    each = every_picture(spec, source).values()
-    looks = []
-    with track("photographs", len(each)) as log:
-        jobs = (delayed(_look_at)(settings, source, records, place) for records in each)
-        for look in Parallel(workers, return_as="generator")(jobs):
-            looks.append(look)
+    by_photograph = records_by_photograph(spec, source).values()
+    features = []
+    with track("photographs", len(by_photograph)) as log:
+        jobs = (delayed(_encode)(settings, source, records, device) for records in by_photograph)
+        for part in Parallel(workers, return_as="generator")(jobs):
+            features.append(part)
             log({})
-    save_file({"seen": torch.cat(looks)}, file.with_suffix(".part"))
+    save_file({"features": torch.cat(features)}, file.with_suffix(".part"))
     file.with_suffix(".part").replace(file)
 
 
-def _look_at(settings: Config, source: SyntheticTask, records: list[Record], place: str) -> Tensor:
-    """(R, V, D) of pictures of one photograph."""
-    loader, model = Loader(settings.views, KADID_SCALE, source_side=source.short_side), build_model(settings).to(place)
+def _encode(settings: Config, source: SyntheticTask, records: list[Record], device: str) -> Tensor:
+    """The image features (R, V, D) of the pictures of one photograph."""
+    loader, model = Loader(settings.views, KADID_SCALE, source_side=source.short_side), build_model(settings).to(device)
     with torch.inference_mode():
-        looks = [model.look(batch.images.to(place)).cpu() for batch in loader.fixed_batches(records)]
-    return torch.cat(looks)
+        features = [model.look(batch.images.to(device)).cpu() for batch in loader.fixed_batches(records)]
+    return torch.cat(features)
 
 
-def _seen(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask) -> dict[Record, Tensor]:
-    """What `_look` wrote, of each picture (V, D)."""
-    every = [record for records in every_picture(spec, source).values() for record in records]
-    return dict(zip(every, load_file(file)["seen"], strict=True))
+def _read_features(file: Path, spec: MetaVsNoneSpec, source: SyntheticTask) -> dict[Record, Tensor]:
+    """The features (V, D) of each picture, from the file of `_write_features`."""
+    every = [record for records in records_by_photograph(spec, source).values() for record in records]
+    return dict(zip(every, load_file(file)["features"], strict=True))
 
 
-def _read_out(seen: dict[Record, Tensor], learned: list[Record], test: list[Record]) -> float:
-    """SRCC on `test` of ridge regression on what the image tower says of `learned`; the penalty by leaving one out."""
+def ridge_srcc(features: dict[Record, Tensor], training: list[Record], test: list[Record]) -> float:
+    """SRCC on `test` of ridge regression on the features (V, D) of `training`, its penalty by leave-one-out."""
     from sklearn.linear_model import RidgeCV  # takes a second to import
 
-    x, new = (normalize(torch.stack([seen[r] for r in part]), dim=-1).mean(dim=1).numpy() for part in (learned, test))
-    y, rated = ([KADID_SCALE.quality(record.rating) for record in part] for part in (learned, test))
-    return metrics.srcc(RidgeCV(np.logspace(-2, 3, 6)).fit(x, y).predict(new), rated)
+    x, x_test = (
+        normalize(torch.stack([features[r] for r in part]), dim=-1).mean(dim=1).numpy() for part in (training, test)
+    )
+    y, y_test = ([KADID_SCALE.quality(record.rating) for record in part] for part in (training, test))
+    return metrics.srcc(RidgeCV(np.logspace(-2, 3, 6)).fit(x, y).predict(x_test), y_test)
 
 
 def _file(folder: Path, choice: int, seed: int) -> Path:
-    """The results of a run, {arm: Results} as far as it has come."""
+    """The file of a run: {arm: Results} of the arms that are done."""
     return folder / f"choice{choice}-seed{seed}.json"
 
 
@@ -167,55 +171,55 @@ def _run(
     source: SyntheticTask,
     choice: int,
     seed: int,
-    same: bool,
-    place: str,
+    frozen: bool,
+    device: str,
 ) -> None:
-    """Complete the file of one run, arm by arm; with pictures as the tower saw them, where it looks the `same`."""
+    """Complete the file of one run, arm by arm; from the stored features where the image tower is `frozen`."""
     file = _file(folder, choice, seed)
-    known = cells.read(file)
-    methods = {arm: _method(spec, arm, seed) for arm in spec.arms if arm not in known}
+    done = cells.read(file)
+    methods = {arm: _method(spec, arm, seed) for arm in spec.arms if arm not in done}
     first = next(iter(methods.values()))
-    pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(first.clip))
-    if same:
-        loader: Loader = SeenLoader(first.views, KADID_SCALE, _seen(folder / SEEN, spec, source))
+    split = draw_split(spec, source, choice, seed, pretrained=_pretrained(first.clip))
+    if frozen:
+        loader: Loader = SeenLoader(first.views, KADID_SCALE, _read_features(folder / FEATURES, spec, source))
     else:
         loader = Loader(first.views, KADID_SCALE, source_side=source.short_side, seed=seed)
     for arm, settings in methods.items():
         try:
             with quiet():
-                known |= {arm: _arm(spec, arm, settings, pictures, source, loader, place)}
+                done |= {arm: _arm(spec, arm, settings, split, source, loader, device)}
         except InputError as error:
             raise InputError(f"choice {choice}, seed {seed}, {arm}: {error}") from None
-        cells.write(file, known)
+        cells.write(file, done)
 
 
 def _arm(
     spec: MetaVsNoneSpec,
     arm: str,
     settings: Config,
-    pictures: Pictures,
+    split: Split,
     source: SyntheticTask,
     loader: Loader,
-    place: str,
+    device: str,
 ) -> Results:
-    """What one start of the prompts comes to."""
+    """Train the prompts as the arm says, then adapt them with each number of steps and shots; the SRCC of each."""
     assert settings.adapt is not None
-    model = build_model(settings).to(place)
+    model = build_model(settings).to(device)
     if spec.arms[arm] is not None:
-        _train(model, pictures.training, source, loader, settings)
+        _train(model, split.training, source, loader, settings)
     params = model.trainable(settings.adapt.trainable)
     start = {name: value.detach().clone() for name, value in params.items()}
-    before = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
-    found: Results = {}
+    before = evaluate_on(model, loader, split.test, device).metrics["srcc"]
+    results: Results = {}
     for steps in spec.steps:
-        so_long = settings.model_copy(update={"adapt": settings.adapt.of_steps(steps)})
-        found[str(steps)] = {"0": before}
+        changed = settings.model_copy(update={"adapt": settings.adapt.of_steps(steps)})
+        results[str(steps)] = {"0": before}
         for count in spec.shots:
             for name, value in params.items():
                 value.data.copy_(start[name])
-            learn(model, loader, draw_shots(pictures.pool, Shots.parse(count), seed=settings.seed), so_long, place)
-            found[str(steps)][str(count)] = evaluate_on(model, loader, pictures.test, place).metrics["srcc"]
-    return found
+            learn(model, loader, draw_shots(split.pool, Shots.parse(count), seed=settings.seed), changed, device)
+            results[str(steps)][str(count)] = evaluate_on(model, loader, split.test, device).metrics["srcc"]
+    return results
 
 
 def _train(model: QualityModel, records: list[Record], source: SyntheticTask, loader: Loader, settings: Config) -> None:
@@ -242,7 +246,7 @@ def _table(spec: MetaVsNoneSpec, runs: list[dict[str, Results]]) -> dict[str, An
 
 
 def _row(of_arms: dict[str, list[float | None]], arm: str) -> dict[str, float | None]:
-    values = {name: np.array(of, float) for name, of in of_arms.items()}  # nan: a constant prediction correlates not
+    values = {name: np.array(of, float) for name, of in of_arms.items()}  # nan: the SRCC of a constant
     row = dict(zip(("low", "median", "high"), np.nanquantile(values[arm], (0.25, 0.5, 0.75)), strict=True))
     row["iqr"] = row["high"] - row["low"]
     for name in BASELINES:
@@ -259,9 +263,9 @@ def draw_curves(result: dict[str, Any], path: Path) -> None:
             for i, (arm, found) in enumerate(arms.items()):
                 rows = list(found[steps].values())
                 low, middle, high = (np.array([row[key] for row in rows], float) for key in ("low", "median", "high"))
-                places = np.arange(len(rows)) + 0.06 * (i - len(arms) / 2)
+                positions = np.arange(len(rows)) + 0.06 * (i - len(arms) / 2)
                 bars = (middle - low, high - middle)
-                axes.errorbar(places, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
+                axes.errorbar(positions, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
             axes.set_xticks(np.arange(len(rows)), list(found[steps]))
             axes.set(xlabel="shots", title=f"{steps} steps of adaptation")
             axes.grid(alpha=0.3)
