@@ -1,7 +1,8 @@
-"""Adaptation to one task by a few gradient steps: three engines that give the same parameters.
+"""The inner loop of meta-learning: adaptation to one task by a few gradient steps.
 
-`func` is functional_call and autograd.grad; `higher` and `learn2learn` do it with those libraries, from the model's own
-parameters. An engine leaves `params` as they are, and in second order its result is a differentiable function of them.
+Three engines give the same result: `func` uses torch.func.functional_call and autograd.grad; `higher` and `learn2learn`
+use those libraries. No engine changes the parameters that it starts from; in second order the result is a
+differentiable function of them.
 """
 
 import contextlib
@@ -27,19 +28,19 @@ if TYPE_CHECKING:
     from .config import MetaSpec
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's
-LEAST_SQUARE = 1e-30  # under the root of Adam's second moment, whose derivative is infinite at 0
+MIN_SQUARE = 1e-30  # lower bound under the root of Adam's second moment: the derivative is infinite at 0
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A model with the loss that it is to reduce; `bf16` computes in bfloat16 by autocast."""
+    """A model with the loss to minimise; `bf16` computes in bfloat16 by autocast."""
 
     model: nn.Module
     loss: WeightedSum
     bf16: bool = False
 
     def __call__(self, batch: Batch, params: Params | None = None, form: nn.Module | None = None) -> Tensor:
-        """The loss on `batch`, with `params` in the place of the model's own, or of another `form` of the model."""
+        """The loss on `batch`: of the model with `params` in place of its own, or of a library's copy `form` of it."""
         further = {"branches": self.loss.branches, "prompts": batch.prompts}
         device = next(self.model.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
@@ -51,7 +52,7 @@ class Objective:
 
 
 def adapt(
-    learner: Objective,
+    objective: Objective,
     params: Params,
     batches: Sequence[Batch],
     spec: "MetaSpec",
@@ -59,59 +60,60 @@ def adapt(
     rates: Mapping[str, Tensor] | None = None,
     second_order: bool = False,
 ) -> tuple[Params, list[float]]:
-    """One step of `spec.inner_optimizer` on each batch in turn, from `params`; the losses before each step.
+    """One step of `spec.inner_optimizer` on each batch in turn, starting from `params`.
 
-    `rates` {name: ()} are learned learning rates, in the place of `spec.inner_lr`. In second order the attention of
-    these forwards takes the math kernel, the only one that can be differentiated twice. Dropout is drawn step by step
-    from torch's generator, the same for all engines.
+    Returns the adapted parameters by name, and the loss before each step. `rates` {name: scalar} are learned learning
+    rates that replace `spec.inner_lr`. In `second_order` attention uses the math kernel, the only one that can be
+    differentiated twice. Dropout masks depend on torch's global generator, and are the same for all engines.
     """
-    draws = torch.randint(1 << 62, (len(batches),)).tolist() if learner.model.training else [0] * len(batches)
-    job = InnerLoop(learner, params, batches, draws, spec, second_order)
+    dropout = objective.model.training
+    seeds = torch.randint(1 << 62, (len(batches),)).tolist() if dropout else [0] * len(batches)
+    loop = InnerLoop(objective, params, batches, seeds, spec, second_order)
     with sdpa_kernel(SDPBackend.MATH) if second_order else contextlib.nullcontext():
         match spec.engine:
             case "func":
-                return _func(job, rates or {})
+                return _func(loop, rates or {})
             case "higher":
-                return _higher(job)
+                return _higher(loop)
             case _:
-                return _learn2learn(job)
+                return _learn2learn(loop)
 
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """What an engine is to do: a step on each of `batches`, dropout drawn from each of `draws`."""
+    """The input of an engine: a step on each of `batches`, with the seed of its dropout from `dropout_seeds`."""
 
-    learner: Objective
+    objective: Objective
     params: Params
     batches: Sequence[Batch]
-    draws: Sequence[int]
+    dropout_seeds: Sequence[int]
     spec: "MetaSpec"
     second_order: bool
 
 
-def _func(job: InnerLoop, rates: Mapping[str, Tensor]) -> tuple[Params, list[float]]:
-    spec, params, second_order = job.spec, job.params, job.second_order
+def _func(loop: InnerLoop, rates: Mapping[str, Tensor]) -> tuple[Params, list[float]]:
+    spec, params, second_order = loop.spec, loop.params, loop.second_order
     names, losses = list(params), []
     lr = [rates.get(name, torch.tensor(spec.inner_lr, dtype=torch.float64)) for name in names]
     update = {"sgd": _sgd, "adam": _adam}[spec.inner_optimizer]
 
-    def step(batch: Batch, t: int, draw: int, create_graph: bool, *carried: Tensor) -> tuple[Tensor, ...]:
-        """Parameters, the optimiser's moments and the learning rates, one step on."""
+    def step(batch: Batch, t: int, seed: int, create_graph: bool, *carried: Tensor) -> tuple[Tensor, ...]:
+        """The parameters, the optimiser's moments and the learning rates after one step."""
         n = len(names)
         fast, moments, lr = carried[:n], carried[n:-n], carried[-n:]
-        with scoped(draw, "dropout"):
-            value = job.learner(batch, dict(zip(names, fast, strict=True)))
+        with scoped(seed, "dropout"):
+            value = loop.objective(batch, dict(zip(names, fast, strict=True)))
         gradients = torch.autograd.grad(value, fast, create_graph=create_graph, allow_unused=True)
         losses.append(value.item())
         return *update(fast, gradients, moments, lr, t), *lr
 
     carried = (*params.values(), *_moments(params, spec.inner_optimizer), *lr)
-    for t, (batch, draw) in enumerate(zip(job.batches, job.draws, strict=True), start=1):
+    for t, (batch, seed) in enumerate(zip(loop.batches, loop.dropout_seeds, strict=True), start=1):
         if second_order and spec.recompute:
-            carried = _Recomputed.apply(partial(step, batch, t, draw), *carried)
+            carried = _Recomputed.apply(partial(step, batch, t, seed), *carried)
         else:
-            carried = step(batch, t, draw, second_order, *carried)
-    return dict(zip(names, carried, strict=False)), losses[: len(job.batches)]
+            carried = step(batch, t, seed, second_order, *carried)
+    return dict(zip(names, carried, strict=False)), losses[: len(loop.batches)]
 
 
 def _moments(params: Params, optimizer: str) -> list[Tensor]:
@@ -134,7 +136,7 @@ def _adam(
         if gradient is not None:
             m = BETA1 * m + (1 - BETA1) * gradient
             v = BETA2 * v + (1 - BETA2) * gradient**2
-            root = (v / (1 - BETA2**t)).clamp_min(LEAST_SQUARE).sqrt()
+            root = (v / (1 - BETA2**t)).clamp_min(MIN_SQUARE).sqrt()
             value = value - rate * (m / (1 - BETA1**t)) / (root + EPSILON)
         values.append(value)
         kept += [m, v]
@@ -142,9 +144,9 @@ def _adam(
 
 
 class _Recomputed(torch.autograd.Function):
-    """An inner step that keeps its arguments alone, and computes the rest again when it is differentiated.
+    """An inner step that stores only its arguments, and recomputes the rest when it is differentiated.
 
-    The memory of second order is then that of one inner step, however many there are.
+    The memory of second order is then that of one inner step, for any number of steps.
     """
 
     @staticmethod
@@ -164,40 +166,43 @@ class _Recomputed(torch.autograd.Function):
             return None, *torch.autograd.grad(after, carried, cotangents, allow_unused=True)
 
 
-def _higher(job: InnerLoop) -> tuple[Params, list[float]]:
+def _higher(loop: InnerLoop) -> tuple[Params, list[float]]:
     import higher
 
-    model, losses = job.learner.model, []
-    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[job.spec.inner_optimizer]
-    optimizer = kind(job.params.values(), lr=job.spec.inner_lr)
-    with higher.innerloop_ctx(model, optimizer, copy_initial_weights=False, track_higher_grads=job.second_order) as (
+    model, losses = loop.objective.model, []
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[loop.spec.inner_optimizer]
+    optimizer = kind(loop.params.values(), lr=loop.spec.inner_lr)
+    with higher.innerloop_ctx(model, optimizer, copy_initial_weights=False, track_higher_grads=loop.second_order) as (
         functional,
         inner,
     ):
-        for batch, draw in zip(job.batches, job.draws, strict=True):
-            with scoped(draw, "dropout"):
-                value = job.learner(batch, form=functional)
+        for batch, seed in zip(loop.batches, loop.dropout_seeds, strict=True):
+            with scoped(seed, "dropout"):
+                value = loop.objective(batch, form=functional)
             inner.step(value)
             losses.append(value.item())
         after = dict(zip(dict(model.named_parameters()), functional.parameters(), strict=True))
-    return {name: after[name] for name in job.params}, losses
+    return {name: after[name] for name in loop.params}, losses
 
 
-def _learn2learn(job: InnerLoop) -> tuple[Params, list[float]]:
+def _learn2learn(loop: InnerLoop) -> tuple[Params, list[float]]:
     maml, losses = import_learn2learn().algorithms.MAML, []
-    inner = maml(job.learner.model, job.spec.inner_lr, first_order=not job.second_order, allow_nograd=True).clone()
-    for batch, draw in zip(job.batches, job.draws, strict=True):
-        with scoped(draw, "dropout"):
-            value = job.learner(batch, form=inner)
+    inner = maml(loop.objective.model, loop.spec.inner_lr, first_order=not loop.second_order, allow_nograd=True).clone()
+    for batch, seed in zip(loop.batches, loop.dropout_seeds, strict=True):
+        with scoped(seed, "dropout"):
+            value = loop.objective(batch, form=inner)
         inner.adapt(value)
         losses.append(value.item())
     after = dict(inner.module.named_parameters())
-    return {name: after[name] for name in job.params}, losses
+    return {name: after[name] for name in loop.params}, losses
 
 
 def import_learn2learn() -> Any:
     """The library; InputError, with the command that installs it, where it is missing."""
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # its gym says that it is old
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):  # its dependency gym prints that it is unmaintained
         warnings.simplefilter("ignore")
         try:
             import learn2learn

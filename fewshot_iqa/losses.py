@@ -15,22 +15,25 @@ if TYPE_CHECKING:
 
 
 def soft_cross_entropy(logits: Tensor, quality: Tensor) -> Tensor:
-    """GRMP-IQA's quality loss: −mean(y·log p_high + (1−y)·log p_low).
+    """GRMP-IQA's quality loss: −mean(y·log p_high + (1−y)·log p_low), p = softmax of `logits`.
 
-    `logits` (B, 2) of an antonym pair, the good phrase first; `quality` (B,) in [0, 1].
+    `logits` (B, 2) are those of an antonym pair, the phrase of high quality first; `quality` y (B,) is in [0, 1].
     """
     log_p = logits.log_softmax(dim=-1)
     return -(quality * log_p[:, 0] + (1 - quality) * log_p[:, 1]).mean()
 
 
 def distribution_cross_entropy(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
-    """Cross-entropy of softmax(`logits` / temperature) to the distribution `target`, both (B, P)."""
+    """Cross-entropy −mean Σ_i t_i · log p_i, with p = softmax(`logits` / temperature) and t = `target`, both (B, P)."""
     return -(target * (logits / temperature).log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 def label_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """MP-IQE's alignment losses (equations 9 and 11): −1/P Σ_i t_i · log p_i, p = softmax of `logits` (B, P), the mean
-    over the pictures that have a label: a row of `target` (B, P) is a distribution, or zero. Without any label, 0."""
+    """MP-IQE's alignment losses (equations 9 and 11): −1/P Σ_i t_i · log p_i, with p = softmax of `logits` (B, P).
+
+    A row of `target` (B, P) is a distribution over the P classes, or zero for a picture without a label. The mean is
+    over the pictures that have a label; 0 where none has.
+    """
     each = -(target * logits.log_softmax(dim=-1)).mean(dim=-1)
     return each.sum() / target.sum().clamp(min=1)
 
@@ -57,13 +60,13 @@ class FunctionLoss:
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """Σ weight · term over the configured terms, towards `targets["quality"]` or another of the targets."""
+    """The configured loss: Σ weight · term. A term's target is `targets["quality"]`, unless it names another one."""
 
     terms: "Sequence[LossTerm]"
 
     @property
     def branches(self) -> list[str]:
-        """The branches that the model has to compute."""
+        """The text branches whose logits the terms need."""
         return [term.branch for term in self.terms if term.branch]
 
     def __call__(self, prediction: Prediction, targets: Mapping[str, Tensor]) -> Tensor:
@@ -71,23 +74,23 @@ class WeightedSum:
 
 
 def _term(term: "LossTerm", prediction: Prediction, targets: Mapping[str, Tensor]) -> Tensor:
-    wanted = targets[term.target or "quality"]
+    target = targets[term.target or "quality"]
     if term.branch is None:
         measure = F.mse_loss if term.kind == "mse" else F.smooth_l1_loss
-        return measure(prediction.mean, wanted)
+        return measure(prediction.mean, target)
     logits = prediction.logits[term.branch]
     if term.kind == "cross_entropy":
-        return label_cross_entropy(logits, wanted)
-    known = wanted.isfinite() & logits.isfinite().all(dim=-1)  # nan where a picture has no such rating or no prompt
+        return label_cross_entropy(logits, target)
+    known = target.isfinite() & logits.isfinite().all(dim=-1)  # nan where a picture has no such rating or no prompt
     if not known.any():
         return logits.nansum() * 0
-    logits, wanted = logits[known], wanted[known]
+    logits, target = logits[known], target[known]
     if term.kind == "soft_cross_entropy":
-        return soft_cross_entropy(logits, wanted)
-    return F.mse_loss(logits.softmax(dim=-1)[:, 0], wanted)
+        return soft_cross_entropy(logits, target)
+    return F.mse_loss(logits.softmax(dim=-1)[:, 0], target)
 
 
 def gradients_by_name(loss: Tensor, params: Params, *, retain_graph: bool = False) -> Params:
-    """The gradient of `loss` for each parameter that it depends on; the others are absent."""
+    """The gradient of a scalar `loss`, {name: tensor}, for the parameters that it depends on; the others are absent."""
     gradients = torch.autograd.grad(loss, list(params.values()), retain_graph=retain_graph, allow_unused=True)
     return {name: g for name, g in zip(params, gradients, strict=True) if g is not None}

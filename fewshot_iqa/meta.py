@@ -1,4 +1,4 @@
-"""Meta-training of prompts across tasks, one distortion each: GRMP-IQA's bi-level update, Reptile, FOMAML and MAML."""
+"""Meta-training across tasks of one distortion each: GRMP-IQA's bi-level update, Reptile, FOMAML and MAML."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,12 +14,12 @@ from .types import Episode, Params
 if TYPE_CHECKING:
     from .config import MetaSpec
 
-RATE = "log_rate."  # before the name of a parameter: the logarithm of its learned learning rate
+RATE = "log_rate."  # prefix of a parameter's name: the logarithm of its learned learning rate
 
 
 def learned_rates(params: Params, spec: "MetaSpec") -> Params:
-    """The logarithms (scalars) of Meta-SGD's learning rates, one per tensor, that learn with the parameters: none
-    without `spec.learn_lr`."""
+    """Meta-SGD's learned learning rates: {"log_rate." + name: logarithm (scalar)}, one for each tensor, starting at
+    `spec.inner_lr`; empty without `spec.learn_lr`."""
     if not spec.learn_lr:
         return {}
     start = torch.tensor(spec.inner_lr, dtype=torch.float64).log()
@@ -29,19 +29,19 @@ def learned_rates(params: Params, spec: "MetaSpec") -> Params:
 def meta_gradient(
     model: nn.Module, params: Params, episodes: Iterable[Episode], loss: WeightedSum, spec: "MetaSpec"
 ) -> tuple[Params, float]:
-    """The mean over episodes of a task's direction for θ = `params`, and the mean of the losses that it is from.
+    """The meta-gradient at θ = `params`: the mean of the episodes' directions by name, and their mean loss.
 
-    Every task starts from θ and leaves it as it is; θ_i is where its inner steps end. The directions are, with Q_i
-    the loss on the query:
+    The inner steps of every episode i start from θ, do not change it, and end at θ_i. With Q_i the loss on the query,
+    the direction of an episode is, for each `spec.algorithm`:
 
         bilevel   θ − θ_i, after `inner_steps` on the support and one on the query (GRMP-IQA)
         reptile   θ − θ_i, after `inner_steps` on support and query together (Nichol et al., 2018)
         fomaml    ∇Q_i at θ_i, after `inner_steps` on the support (Finn et al., 2017, first order)
         maml      ∇Q_i(θ_i(θ)) through those steps (Finn et al., 2017)
-        joint     the gradient at θ of the loss on support and query: no meta-learning, but the same pictures
+        joint     the gradient at θ of the loss on support and query: no meta-learning, on the same pictures
 
-    `params` may hold learned learning rates beside the model's parameters (`learned_rates`; Meta-SGD, Li et al.,
-    2017); their gradients stand beside the others. A parameter without any is absent.
+    `params` may include learned learning rates (`learned_rates`; Meta-SGD, Li et al., 2017), which get gradients too.
+    Names of parameters without a gradient are absent.
     """
     total: Params = {}
     losses = []
@@ -78,13 +78,13 @@ def _direction(
 
 
 def make_optimizer(params: Params, spec: "MetaSpec") -> torch.optim.Optimizer:
-    """The outer optimiser: `sgd` takes θ ← θ − β · direction, GRMP-IQA's step towards the mean."""
+    """The outer optimiser of `spec`; `sgd` is GRMP-IQA's θ ← θ − β · direction, with β = `spec.outer_lr`."""
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[spec.outer_optimizer]
     return kind(params.values(), lr=spec.outer_lr)
 
 
 def outer_step(optimizer: torch.optim.Optimizer, params: Params, direction: Params, spec: "MetaSpec") -> None:
-    """One step along `direction`, whose norm over all tensors `spec.clip_norm` bounds."""
+    """One step of the outer optimiser along `direction`, clipped to the norm `spec.clip_norm` over all tensors."""
     for name, value in params.items():
         value.grad = direction.get(name)
     if spec.clip_norm is not None:

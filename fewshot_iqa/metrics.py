@@ -1,4 +1,4 @@
-"""Agreement between predicted and rated quality, thin over scipy. Inputs are 1-D and of equal length."""
+"""Agreement between predicted and rated quality, computed by scipy. Inputs are 1-D and of equal length."""
 
 import math
 import warnings
@@ -11,30 +11,36 @@ from scipy import optimize, special, stats
 
 
 def auc(predicted: ArrayLike, positive: ArrayLike) -> float:
-    """Area under the ROC curve: how often a positive (1) has the higher prediction than a negative (0); ties count
-    half."""
+    """Area under the ROC curve, in [0, 1], of predictions of a binary label `positive` (0 or 1).
+
+    It is the probability that a positive has a higher prediction than a negative, ties counting half.
+    """
     from sklearn.metrics import roc_auc_score  # takes a second to import
 
     return float(roc_auc_score(positive, predicted))
 
 
 def srcc(predicted: ArrayLike, rated: ArrayLike) -> float:
-    """Spearman's rank correlation; nan where either side is constant."""
+    """Spearman's rank correlation (SRCC, SROCC), in [-1, 1]; nan where either side is constant.
+
+    >>> round(srcc([0.1, 0.4, 0.3, 0.9], [1, 2, 3, 5]), 6)
+    0.8
+    """
     return _quiet(stats.spearmanr, predicted, rated)
 
 
 def plcc(predicted: ArrayLike, rated: ArrayLike) -> float:
-    """Pearson's linear correlation, without a logistic fit; nan where either side is constant."""
+    """Pearson's linear correlation (PLCC), in [-1, 1], without a logistic fit; nan where either side is constant."""
     return _quiet(stats.pearsonr, predicted, rated)
 
 
 def plcc_logistic(predicted: ArrayLike, rated: ArrayLike) -> float:
-    """Pearson's linear correlation after the four-parameter logistic of VQEG, fitted to the ratings by least squares:
+    """Pearson's linear correlation after VQEG's four-parameter logistic, fitted to the ratings by least squares:
 
         f(x) = β₂ + (β₁ − β₂) / (1 + exp(−(x − β₃) / |β₄|))
 
-    It also straightens predictions that run the wrong way. nan where either side is constant, where there are fewer
-    than five pairs, or where the fit does not converge.
+    The fit also inverts predictions with a negative correlation. nan where either side is constant, where there are
+    fewer than five pairs, or where the fit does not converge.
     """
     x, y = np.asarray(predicted, float), np.asarray(rated, float)
     if len(x) < 5 or not np.ptp(x) > 0 or not np.ptp(y) > 0 or not np.isfinite(x).all():
@@ -50,24 +56,26 @@ def plcc_logistic(predicted: ArrayLike, rated: ArrayLike) -> float:
 
 
 def krcc(predicted: ArrayLike, rated: ArrayLike) -> float:
-    """Kendall's rank correlation (tau-b); nan where either side is constant."""
+    """Kendall's rank correlation (KRCC, tau-b), in [-1, 1]; nan where either side is constant."""
     return _quiet(stats.kendalltau, predicted, rated)
 
 
 def rmse(predicted: ArrayLike, rated: ArrayLike) -> float:
-    """Root mean squared error."""
+    """Root mean squared error, in the unit of the inputs."""
     return float(np.sqrt(np.mean((np.asarray(predicted, float) - np.asarray(rated, float)) ** 2)))
 
 
-def selection_score(figures: Mapping[str, float | None]) -> float:
-    """SRCC + PLCC − RMSE of a `report`, by which to choose: agreement in order, along a line, and in value. A constant
-    agrees least."""
-    order, line, value = (figures[name] for name in ("srcc", "plcc", "rmse"))
-    return (-1.0 if order is None else order) + (-1.0 if line is None else line) - (value or 0.0)
+def selection_score(metrics: Mapping[str, float | None]) -> float:
+    """SRCC + PLCC − RMSE of a `report`: the criterion by which checkpoints and settings are selected.
+
+    An undefined correlation, that of a constant prediction, counts as -1.
+    """
+    rank, linear, error = (metrics[name] for name in ("srcc", "plcc", "rmse"))
+    return (-1.0 if rank is None else rank) + (-1.0 if linear is None else linear) - (error or 0.0)
 
 
 def report(predicted: ArrayLike, rated: ArrayLike) -> dict[str, float | None]:
-    """All five, by name; None where one is not defined, as JSON has no nan."""
+    """SRCC, PLCC, PLCC after a logistic fit, KRCC and RMSE by name; None where one is undefined: JSON has no nan."""
     values = {metric.__name__: metric(predicted, rated) for metric in (srcc, plcc, plcc_logistic, krcc, rmse)}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 

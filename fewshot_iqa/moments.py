@@ -1,4 +1,4 @@
-"""What an optimiser remembers, by parameter name, for files that a killed run goes on from."""
+"""An optimiser's state by parameter name, for the files from which an interrupted run resumes."""
 
 import torch
 
@@ -8,7 +8,7 @@ ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
 def moments(optimizer: torch.optim.Optimizer, params: Params) -> Params:
-    """The state of `optimizer` as {moment.name: tensor}."""
+    """The state of `optimizer` for `params`, {name: parameter}, as {moment.name: tensor}."""
     return {
         f"{moment}.{name}": value
         for name, parameter in params.items()
@@ -18,7 +18,7 @@ def moments(optimizer: torch.optim.Optimizer, params: Params) -> Params:
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, params: Params, state: Params) -> None:
-    """Undo `moments` of Adam; `state` may hold more."""
+    """Load what `moments` returned into an Adam optimiser; other entries of `state` are ignored."""
     for name, parameter in params.items():
         found = {moment: state[f"{moment}.{name}"] for moment in ADAM if f"{moment}.{name}" in state}
         if found:

@@ -8,36 +8,44 @@ import torch
 from .types import Params
 
 
-def project_gradient(task: Params, anchor: Params, strength: float, scope: str = "tensor") -> Params:
-    """The task gradient without the part that only follows image semantics.
+def project_gradient(quality: Params, semantic: Params, strength: float, scope: str = "tensor") -> Params:
+    """The gradient of the quality loss without its component along the semantic gradient, where the two agree.
 
-    With g_q = `task` and g_s = `anchor`, for each tensor, or each layer, or all as one vector (`scope`):
+    With g_q = `quality`, g_s = `semantic` and λ = `strength`, the result is
 
-        g_q                                   where ⟨g_q, g_s⟩ ≤ 0
-        g_q − λ · ⟨g_q, g_s⟩ / ‖g_s‖² · g_s   otherwise, λ = `strength`
+        g_q                                    where ⟨g_q, g_s⟩ ≤ 0
+        g_q − λ · ⟨g_q, g_s⟩ / ‖g_s‖² · g_s    otherwise
 
-    Gradients are keyed by parameter name; a name that `anchor` lacks has no semantic gradient and is kept. A layer is
-    a block of a tower, or a module of its own.
+    for each tensor ("tensor"), each layer ("layer": a block of a tower, or a module), or all of them as one vector
+    ("global"): that is `scope`. λ = 1 makes a corrected part orthogonal to the semantic gradient; a part that is not
+    corrected keeps its negative inner product. Gradients are dictionaries by parameter name; a name that `semantic`
+    lacks is kept as it is.
+
+    >>> import torch
+    >>> project_gradient({"w": torch.tensor([2.0, 1.0])}, {"w": torch.tensor([3.0, 0.0])}, strength=1.0)
+    {'w': tensor([0., 1.])}
     """
     parts: dict[str, list[str]] = defaultdict(list)
-    for name in task:
-        if name in anchor:
+    for name in quality:
+        if name in semantic:
             parts[{"tensor": name, "layer": _layer(name), "global": ""}[scope]].append(name)
-    result = dict(task)
+    result = dict(quality)
     for names in parts.values():
-        along, energy = _dot(task, anchor, names), _dot(anchor, anchor, names)
-        if along > 0 and energy > 0:
-            result |= {name: task[name] - strength * along / energy * anchor[name] for name in names}
+        inner_product, squared_norm = _dot(quality, semantic, names), _dot(semantic, semantic, names)
+        if inner_product > 0 and squared_norm > 0:
+            factor = strength * inner_product / squared_norm
+            result |= {name: quality[name] - factor * semantic[name] for name in names}
     return result
 
 
-def cosine(task: Params, anchor: Params) -> float:
-    """Of the angle between two gradients as whole vectors, over the names that both have; 0 where either vanishes."""
-    names = [name for name in task if name in anchor]
+def cosine(quality: Params, semantic: Params) -> float:
+    """The cosine of the angle between two gradients, each as one vector over the names that both have; 0 where either
+    has norm 0 or no name is common."""
+    names = [name for name in quality if name in semantic]
     if not names:
         return 0.0
-    norms = (_dot(task, task, names) * _dot(anchor, anchor, names)).sqrt()
-    return float(_dot(task, anchor, names) / norms) if norms > 0 else 0.0
+    norms = (_dot(quality, quality, names) * _dot(semantic, semantic, names)).sqrt()
+    return float(_dot(quality, semantic, names) / norms) if norms > 0 else 0.0
 
 
 def _dot(one: Params, two: Params, names: list[str]) -> torch.Tensor:

@@ -25,7 +25,7 @@ from fewshot_iqa.losses import WeightedSum
 from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.model.checkpoint import build
 from fewshot_iqa.pretraining.captions import is_held_out
-from fewshot_iqa.studies.standin import photographs, standin_rows
+from fewshot_iqa.studies.standin import split_photographs, standin_rows
 from fewshot_iqa.types import Batch, Prediction, Scale
 from tests.conftest import photograph, seeded, sets
 
@@ -379,7 +379,7 @@ def captioned_photographs(tmp_path):
 
 def test_the_stand_in_pairs_pictures_with_captions(captioned_photographs):
     source = SourceSpec(images="photos", captions="captions.txt")
-    training, test = photographs(captioned_photographs, source, 5)
+    training, test = split_photographs(captioned_photographs, source, 5)
     assert (len(training), len(test)) == (5, 3)
     rows = list(standin_rows(training, captioned_photographs))
     assert [row["alignment"] for row in rows] == [1, 0, 0, 1, 1, 0, 0, 1, 1, 0]
@@ -389,15 +389,15 @@ def test_the_stand_in_pairs_pictures_with_captions(captioned_photographs):
     assert list(standin_rows(training, captioned_photographs)) == rows
     assert all(is_held_out(path) for path, _ in test)
     with pytest.raises(InputError, match="too few"):
-        photographs(captioned_photographs, source, 6)
+        split_photographs(captioned_photographs, source, 6)
     with pytest.raises(InputError, match=r"none\.txt: not a table with the columns image and caption"):
-        photographs(captioned_photographs, source.model_copy(update={"captions": "none.txt"}), 5)
+        split_photographs(captioned_photographs, source.model_copy(update={"captions": "none.txt"}), 5)
     again = training[0][0].with_suffix(".bmp")
     photograph(9).save(again)
     with (captioned_photographs / "captions.txt").open("a") as file:
         file.write(f"{again.name},the same name\n")
     with pytest.raises(InputError, match=f"two photographs are named {again.stem}"):
-        photographs(captioned_photographs, source, 5)
+        split_photographs(captioned_photographs, source, 5)
 
 
 def test_the_stand_in_experiment(fsiqa, miniature, captioned_photographs, tmp_path):

@@ -131,7 +131,7 @@ def test_compounds_are_tasks_of_their_own_and_never_of_what_is_held_out(task):
         synthetic_records(with_overrides(wide, compounds=21))
 
 
-def test_photographs_that_look_alike_are_grouped(tmp_path, task):
+def test_photographs_are_grouped_by_content(tmp_path, task):
     for i, shade in enumerate([250, 10, 20, 240, 30, 230]):
         Image.new("RGB", (64, 48), (shade, shade, shade)).save(tmp_path / f"{i}.png")
     several = with_overrides(task, root=tmp_path, contents=2)

@@ -18,7 +18,7 @@ from fewshot_iqa.config import (
 )
 from fewshot_iqa.pretraining.captions import is_held_out
 from fewshot_iqa.studies import meta_vs_none
-from fewshot_iqa.studies.meta_vs_none_data import draw_pictures, held_types
+from fewshot_iqa.studies.meta_vs_none_data import draw_split, held_types
 from tests.conftest import photograph, sets
 
 ARMS = "arms={random: null, joint: {algorithm: joint}, maml: {algorithm: maml}}"
@@ -66,7 +66,7 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
     assert figure.stat().st_size > 5000
     told = json.loads(report.read_text())
     table = told["table"]
-    read_once = (tmp_path / "cells" / meta_vs_none.SEEN).exists()
+    read_once = (tmp_path / "cells" / meta_vs_none.FEATURES).exists()
     assert ("linear" in told) == ("ridge regression" in result.output) == read_once
     assert list(table) == ["random", "joint", "maml"]
     assert list(table["maml"]) == ["1", "2"]
@@ -83,21 +83,21 @@ def test_the_linear_read_out(photographs):
     """It finds quality where the features tell it, and only as far as what it learns from shows it."""
     spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"], kind=MetaVsNoneSpec)
     source = with_overrides(load_task("synthetic"), root=photographs, hold_out=[])
-    pictures = draw_pictures(spec, source, 0, 0, pretrained=False)
+    pictures = draw_split(spec, source, 0, 0, pretrained=False)
     noise = torch.Generator().manual_seed(0)
     seen = {}
     for place, part in enumerate((pictures.training, pictures.pool + pictures.test)):
         for record in part:
             seen[record] = torch.randn(1, 24, generator=noise)
             seen[record][0, place] = 9 * (record.rating - 3)  # where training and the others tell it
-    assert meta_vs_none._read_out(seen, pictures.pool, pictures.test) > 0.9
-    assert abs(meta_vs_none._read_out(seen, pictures.training, pictures.test)) < 0.5
+    assert meta_vs_none.ridge_srcc(seen, pictures.pool, pictures.test) > 0.9
+    assert abs(meta_vs_none.ridge_srcc(seen, pictures.training, pictures.test)) < 0.5
 
 
 def test_training_shots_and_test_are_strangers(photographs):
     spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"], kind=MetaVsNoneSpec)
     source = with_overrides(load_task("synthetic"), root=photographs, hold_out=[])
-    drawn = [draw_pictures(spec, source, 1, seed, pretrained=False) for seed in range(4)]
+    drawn = [draw_split(spec, source, 1, seed, pretrained=False) for seed in range(4)]
     for pictures in drawn:
         training, pool, test = (
             {record.path for record in part} for part in (pictures.training, pictures.pool, pictures.test)
@@ -116,7 +116,7 @@ def test_the_embedded_clip_is_tested_on_what_it_never_saw(tmp_path):
         photograph(int(name.stem)).save(tmp_path / name)
     spec = load_experiment("experiments/meta_vs_none", kind=MetaVsNoneSpec)
     source = with_overrides(load_task("synthetic"), root=tmp_path, hold_out=[])
-    pictures = draw_pictures(spec, source, 0, 0, pretrained=True)
+    pictures = draw_split(spec, source, 0, 0, pretrained=True)
     target = {record.path for record in pictures.pool + pictures.test}
     assert target == {path for path in tmp_path.iterdir() if is_held_out(path)}
     assert len({record.path for record in pictures.training}) == 20 - round(20 * spec.held_photographs)

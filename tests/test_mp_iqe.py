@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fewshot_iqa import rng
-from fewshot_iqa.config import CLASSES, AblationSpec, ViewSpec, load_config, load_experiment, load_task, with_overrides
+from fewshot_iqa.config import CLASSES, ViewSpec, load_config, load_task, with_overrides
 from fewshot_iqa.data.labels import _rows, classes_of
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
@@ -432,17 +432,6 @@ def test_the_ablation_prints_its_tables(fsiqa, overrides, table, tmp_path):
     assert "holds results of another ratings" in fsiqa(*command).error
     plan.write_text("config: mp_iqe\ntables: [a]\n")
     assert "tables" in fsiqa(*command).error
-
-
-@pytest.mark.parametrize("plan", ["mp_iqe_ablation", "qgr", "views", "agiqa_standin"])
-def test_the_plans_of_ablations_are_sound(plan):
-    spec = load_experiment(f"experiments/{plan}", kind=AblationSpec)
-    for variants in spec.tables.values():
-        for changes in variants.values():
-            settings = load_config(spec.config, changes)
-            model = build(settings)
-            if settings.adapt:
-                model.train_only(settings.adapt.trainable)
 
 
 @pytest.mark.skipif(not os.environ.get("FSIQA_DATA"), reason="FSIQA_DATA names no folder of label files")

@@ -1,4 +1,4 @@
-"""The classes of scene and of distortion that pictures are labelled with: those of LIQE (Zhang et al., CVPR 2023)."""
+"""The classes of scenes and distortions: those of LIQE (Zhang et al., CVPR 2023)."""
 
 SCENES = ("animal", "cityscape", "human", "indoor", "landscape", "night", "plant", "still_life", "others")
 DISTORTIONS = (

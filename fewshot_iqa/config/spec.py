@@ -1,4 +1,4 @@
-"""What every specification is."""
+"""The base of every specification."""
 
 from typing import Any
 
@@ -6,11 +6,17 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Spec(BaseModel):
+    """Immutable keys and values; an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def deep_merge(below: Any, above: Any) -> Any:
-    """Keys and values with others laid over them, part by part; null takes away what it is laid over."""
+    """Nested dictionaries merged key by key: `above` wins, and null in it removes the key.
+
+    >>> deep_merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": None}})
+    {'a': {'b': 3}}
+    """
     if not isinstance(below, dict) or not isinstance(above, dict):
         return above
     merged = below | {key: deep_merge(below.get(key), value) for key, value in above.items()}

@@ -1,4 +1,4 @@
-"""A source of records: tasks/*.yaml."""
+"""The specifications of sources of rated pictures: tasks/*.yaml."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, field_validator
 from ..errors import InputError
 from .spec import Spec
 
-KADID_SIDE = 384  # shorter side of KADID-10k's pictures, of which the human means are
+KADID_SIDE = 384  # shorter side in pixels of KADID-10k's pictures, on which its ratings are
 
 
 class Columns(Spec):
@@ -31,11 +31,10 @@ class Columns(Spec):
 class TableTask(Spec):
     """A table of rated pictures: `labels`, or a DataFrame that is given in its place.
 
-    Without `range`, the lowest and highest of the *shots* span the scale.
-
-    `test_labels` is a second table whose rows are the test, as some data sets are released; else a share `test` is.
-    `subset` and `model` are patterns: their first group in a picture's file name is its subset, or the model that made
-    it (a column `model`), where no column says so.
+    `range` is the rating scale, [lowest, highest]; without it the lowest and the highest rating of the *shots* are
+    taken. The test is a second table `test_labels`, or a share `test` of the groups. `subset` and `model` are regular
+    expressions for tables without these columns: the first group, matched to the file name, is the picture's subset or
+    the generative model that made it.
     """
 
     kind: Literal["table"]
@@ -46,7 +45,7 @@ class TableTask(Spec):
     images: str = "."  # folder of the pictures inside root
     columns: Columns = Columns()
     range: tuple[float, float] | None = None
-    alignment_range: tuple[float, float] | None = None  # without it the column alignment is not read
+    alignment_range: tuple[float, float] | None = None  # scale of the column alignment, which is not read without it
     lower_is_better: bool = False
     subset: str | None = None
     model: str | None = None
@@ -77,21 +76,21 @@ class EpisodeSpec(Spec):
     tasks_per_step: int = Field(4, gt=0)
     support: int = Field(16, gt=0)
     query: int = Field(4, gt=0)
-    levels: int | None = Field(None, ge=1, le=5)  # so many of the task's levels, drawn anew; default: all
+    levels: int | None = Field(None, ge=1, le=5)  # how many of the task's levels, drawn for each episode; default: all
 
 
 class SyntheticTask(Spec):
-    """Clean photographs x distortions, labelled with the human mean of each (distortion, level).
+    """Clean photographs x distortions x levels, rated with KADID-10k's MOS of each (distortion, level), 1 to 5.
 
-    Meta-training makes one task of each distortion; of each pair of the `compounds`, which are drawn among those not
-    held out; and of each of these within each of `contents` groups of photographs that look alike. `label_noise` is
-    the standard deviation of noise on its ratings (1 to 5).
+    Meta-training has one task for each distortion, and for each of `compounds` random pairs of distortions that are not
+    held out; with `contents` > 1, one for each of these in each of so many groups of similar photographs.
+    `label_noise` is the standard deviation of the noise that is added to the ratings in meta-training.
     """
 
     kind: Literal["synthetic"]
     description: str
     root: Path | None = None  # a folder of clean photographs, instead of `photographs`
-    photographs: list[str] = Field([])  # names of photographs that ship inside the dependencies
+    photographs: list[str] = Field([])  # names of photographs inside the packages of the dependencies
     short_side: int = Field(KADID_SIDE, ge=32)
     distortions: list[str] | None = None  # default: all 25 of KADID
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field([1, 2, 3, 4, 5], min_length=1)
@@ -100,7 +99,6 @@ class SyntheticTask(Spec):
     contents: int = Field(1, ge=1)
     label_noise: float = Field(0.0, ge=0)
     episodes: EpisodeSpec = EpisodeSpec()
-
     test: float = Field(0.2, gt=0, lt=1)  # share of the photographs kept for validation or testing
 
     def model_post_init(self, _: Any) -> None:

@@ -1,4 +1,4 @@
-"""Synthetic records -> tasks, one distortion each -> episodes."""
+"""Synthetic records -> meta-training tasks of one distortion each -> episodes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -21,25 +21,25 @@ THUMBNAIL = 8  # pixels a side
 
 @dataclass(frozen=True)
 class MetaTask:
-    """What one episode is about: pictures with one distortion (or compound), photograph by photograph."""
+    """A task of meta-training: the records with one distortion (or compound), grouped by photograph."""
 
     name: str
     photographs: list[list[Record]]
 
 
 def meta_tasks(records: Sequence[Record], task: SyntheticTask, *, seed: int) -> list[MetaTask]:
-    """The tasks that `task` makes of its records, in the order of their names' first appearance.
+    """The meta-training tasks of a source's records, in the order in which their distortions first appear.
 
-    InputError where one has fewer than two photographs.
+    `seed` draws the noise of `task.label_noise`. InputError where a task has fewer than two photographs.
     """
     noise = generator(seed, "label noise")
-    look = look_alike([record.path for record in records], task.contents)
+    group_of = group_by_content([record.path for record in records], task.contents)
     found: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if task.label_noise:
             rating = record.rating + task.label_noise * float(torch.randn((), generator=noise))
             record = replace(record, rating=min(max(rating, KADID_SCALE.worst), KADID_SCALE.best))
-        content = f" {look[record.path] + 1}" if task.contents > 1 else ""
+        content = f" {group_of[record.path] + 1}" if task.contents > 1 else ""
         found[f"{record.distortion}{content}"][record.group].append(record)
     for name, groups in found.items():
         if len(groups) < 2:
@@ -48,11 +48,11 @@ def meta_tasks(records: Sequence[Record], task: SyntheticTask, *, seed: int) -> 
     return [MetaTask(name, list(groups.values())) for name, groups in found.items()]
 
 
-def look_alike(paths: Sequence[Path], count: int) -> dict[Path, int]:
-    """Which of `count` equally large groups a photograph is in.
+def group_by_content(paths: Sequence[Path], count: int) -> dict[Path, int]:
+    """The index of each photograph's group, of `count` groups of equal size and similar content.
 
-    They are cut from the order along the first principal component of the photographs' thumbnails: light and dark
-    ones, sky above or below.
+    Photographs are sorted by the first principal component of their thumbnails, which separates light from dark ones,
+    and cut into groups.
     """
     each = list(dict.fromkeys(paths))
     if count == 1:
@@ -67,9 +67,9 @@ def look_alike(paths: Sequence[Path], count: int) -> dict[Path, int]:
 def sample_episodes(
     tasks: Sequence[MetaTask], loader: Loader, spec: EpisodeSpec, *, noise: torch.Generator
 ) -> Iterator[Episode]:
-    """`spec.tasks_per_step` episodes of distinct tasks (all of them where there are fewer), drawn with `noise`.
+    """Episodes of `spec.tasks_per_step` distinct tasks (all tasks where there are fewer), drawn with `noise`.
 
-    Support and query share no photograph: a fifth of the photographs, at least one, gives the query.
+    Support and query share no photograph: the query comes from a fifth of the photographs, at least one.
     """
     for i in torch.randperm(len(tasks), generator=noise)[: spec.tasks_per_step].tolist():
         photographs = _with_levels(tasks[i].photographs, spec.levels, noise)
@@ -83,7 +83,7 @@ def sample_episodes(
 
 
 def _with_levels(photographs: list[list[Record]], count: int | None, noise: torch.Generator) -> list[list[Record]]:
-    """The pictures at `count` of the levels."""
+    """The records at `count` randomly chosen levels; all where `count` is None."""
     if count is None:
         return photographs
     levels = sorted({record.level or 0.0 for records in photographs for record in records})
@@ -92,7 +92,7 @@ def _with_levels(photographs: list[list[Record]], count: int | None, noise: torc
 
 
 def _draw(photographs: Sequence[Sequence[Record]], size: int, noise: torch.Generator) -> list[Record]:
-    """`size` records without repetition as far as they go, then again from the start."""
+    """`size` records in random order; they repeat only where there are fewer."""
     candidates = [record for photograph in photographs for record in photograph]
     order = torch.randperm(len(candidates), generator=noise).tolist()
     return [candidates[order[i % len(order)]] for i in range(size)]

@@ -1,4 +1,4 @@
-"""A data set in the manner of KADID-10k on disk: references, their distorted versions, and labels.csv."""
+"""A synthetic data set on disk, structured as KADID-10k: references, distorted pictures, and labels.csv."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ LABELS = "labels.csv"
 class Cell:
     """One distorted picture; the fields are the columns of labels.csv.
 
-    `kadid_mos` is KADID-10k's mean opinion of (type, level), 1 bad .. 5 excellent, and None for other types. `seed`
-    makes the same picture again: `fsiqa distort REFERENCE --type TYPE --level LEVEL --seed SEED`.
+    `kadid_mos` is KADID-10k's MOS of (type, level), 1 (bad) to 5 (excellent), and None for other types. `seed`
+    reproduces the picture: `fsiqa distort REFERENCE --type TYPE --level LEVEL --seed SEED`.
     """
 
     image: str
@@ -34,7 +34,7 @@ class Cell:
 
     @property
     def notes(self) -> dict[str, str]:
-        """What the picture's file says of itself."""
+        """The notes inside the picture's file."""
         return {"distortion": f"{self.type} {self.level:g}", "seed": str(self.seed)}
 
 
@@ -42,12 +42,12 @@ COLUMNS = [field.name for field in fields(Cell)]
 
 
 def plan(photograph: Path, types: Sequence[str], levels: Sequence[float], seed: int) -> list[Cell]:
-    """The cells of one photograph; a name such as `astronaut_10_03.png` says reference, type's id and level."""
+    """The cells of one photograph; a name such as `astronaut_10_03.png` is reference, id of the type, and level."""
     cells = []
     for row in map(find, types):
         code = f"t{row.id:02d}" if row.data_set == "tid2013" else f"{row.id:02d}"
         for level in levels:
-            row.amount(level)  # which refuses what is no level
+            row.amount(level)  # InputError for a level outside 1..5
             cells.append(
                 Cell(
                     image=f"{photograph.stem}_{code}_0{level:g}.png",
@@ -62,10 +62,10 @@ def plan(photograph: Path, types: Sequence[str], levels: Sequence[float], seed: 
 
 
 def write_reference(photograph: Path, out: Path, short_side: int | None) -> str | None:
-    """Write a photograph as the reference of its distorted versions, reduced to `short_side` where that is given.
+    """Write a photograph into the folder `out` as PNG, its shorter side reduced to `short_side` pixels if given.
 
-    Returns what is wrong with a photograph that cannot be used. InputError where `out` cannot be written, or holds
-    another picture of that name.
+    Returns an error message where the photograph cannot be used, else None. InputError where `out` cannot be written,
+    or holds another picture of that name.
     """
     try:
         image = read_image(photograph)
@@ -76,13 +76,13 @@ def write_reference(photograph: Path, out: Path, short_side: int | None) -> str 
     if not target.exists():
         write_png(target, image, {})
     elif not torch.equal(read_image(target), image):
-        raise InputError(f"{target}: holds another picture than {photograph} at this size: choose another --out")
+        raise InputError(f"{target}: differs from {photograph} at this size: choose another --out")
     return None
 
 
 def write_cells(cells: Sequence[Cell], out: Path) -> None:
-    """Write the distorted pictures of one reference that are not there yet."""
-    missing = [cell for cell in cells if not _made(cell, out)]
+    """Write the distorted pictures of one reference that do not exist yet."""
+    missing = [cell for cell in cells if not _exists(cell, out)]
     if not missing:
         return
     reference = to_float(read_image(out / cells[0].reference))
@@ -91,12 +91,14 @@ def write_cells(cells: Sequence[Cell], out: Path) -> None:
         write_png(out / cell.image, to_uint8(distort(reference, cell.type, cell.level, generator=noise)), cell.notes)
 
 
-def _made(cell: Cell, out: Path) -> bool:
+def _exists(cell: Cell, out: Path) -> bool:
     target = out / cell.image
     if not target.exists():
         return False
     if read_notes(target) != cell.notes:
-        raise InputError(f"{target}: was made with another seed or is not ours: repeat --seed, or choose another --out")
+        raise InputError(
+            f"{target}: was made with another seed, or by another program: repeat --seed, or choose another --out"
+        )
     return True
 
 
@@ -122,7 +124,7 @@ def read_labels(out: Path) -> dict[str, dict[str, str]]:
 
 
 def write_labels(rows: Mapping[str, dict[str, str]], cells: Sequence[Cell], out: Path) -> Path:
-    """Write labels.csv: earlier `rows` and those of `cells`, sorted by image."""
+    """Write labels.csv: the earlier `rows`, updated with those of `cells`, sorted by image; returns its path."""
     rows = dict(rows)
     for cell in cells:
         values = asdict(cell) | {"level": f"{cell.level:g}"}
@@ -138,6 +140,6 @@ def write_labels(rows: Mapping[str, dict[str, str]], cells: Sequence[Cell], out:
 
 
 def by_type(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
-    """Cells of one photograph in pieces of one type each."""
+    """Consecutive cells of one type each."""
     for _, piece in groupby(cells, key=lambda cell: cell.type):
         yield list(piece)

@@ -1,4 +1,4 @@
-"""Clean photographs x distortions -> records labelled with human means."""
+"""Clean photographs x distortions -> records rated with KADID-10k's mean opinion scores (MOS)."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -15,10 +15,10 @@ from ..files import photographs_in
 from ..rng import permutation
 from ..types import Record, Scale
 
-KADID_SCALE = Scale(worst=1.0, best=5.0)  # KADID-10k's scale
-IDENTITY = ("mean_shift", 3)  # the cell of KADID-10k that changes nothing
+KADID_SCALE = Scale(worst=1.0, best=5.0)  # of KADID-10k's MOS
+IDENTITY = ("mean_shift", 3)  # the distortion and level of KADID-10k that change nothing
 
-# Photographs that ship inside the wheels of the dependencies, so that nothing need be downloaded.
+# Photographs inside the packages of the dependencies: the demo needs no download.
 _WHEELS = {
     "astronaut": "skimage/data/astronaut.png",
     "chelsea": "skimage/data/chelsea.png",
@@ -32,7 +32,7 @@ _WHEELS = {
 
 
 def photographs(task: SyntheticTask) -> list[Path]:
-    """The clean photographs of a task: its folder, or the named ones from the dependencies."""
+    """The clean photographs of a task: those of its folder, or the named ones from the dependencies."""
     if task.root is not None:
         return photographs_in(task.root)
     if not task.photographs:
@@ -41,11 +41,11 @@ def photographs(task: SyntheticTask) -> list[Path]:
 
 
 def synthetic_records(task: SyntheticTask) -> list[Record]:
-    """Every photograph x distortion (and compound) x level; the rating is what people think of (distortion, level)."""
+    """Every photograph x distortion (and compound) x level, rated with the MOS of (distortion, level), 1 to 5."""
     names = [find(name).name for name in task.distortions] if task.distortions else list(kadid_mos_table())
     held = {find(name).name for name in task.hold_out}
     kinds = [(name,) for name in names] + _compounds([name for name in names if name not in held], task.compounds)
-    # at a compound's fifth level each part is at its third
+    # the parts of a compound have lower levels than the compound, as their effects add up: 3 each at level 5
     cells = [
         ("+".join(parts), level, tuple((name, level if len(parts) == 1 else (1 + level) / 2) for name in parts))
         for parts in kinds
@@ -87,7 +87,7 @@ def kadid_mos(name: str | int, level: float, *, normalize: bool = False) -> floa
 
 
 def composed_quality(steps: Iterable[tuple[str, float]]) -> float:
-    """The quality after several distortions, taken as the product of what each alone leaves of a clean picture's."""
+    """The quality in [0, 1] after several (name, level) steps: of a clean picture, times the share each step leaves."""
     steps = list(steps)
     if len(steps) == 1:
         return kadid_mos(*steps[0], normalize=True)
@@ -96,14 +96,14 @@ def composed_quality(steps: Iterable[tuple[str, float]]) -> float:
 
 
 def distortable(image: Tensor, path: Path) -> Tensor:
-    """The image (3, H, W) read from `path` itself; InputError where it is too small to be distorted."""
+    """The image (3, H, W) that was read from `path`, unchanged; InputError where it is too small to distort."""
     if min(image.shape[1:]) < SMALLEST_SIDE:
         raise InputError(f"{path}: too small to distort: {SMALLEST_SIDE} pixels a side are the least")
     return image
 
 
 def wheel_photograph(name: str) -> Path:
-    """The path of a photograph that ships inside a dependency's wheel."""
+    """The path of a named photograph inside a dependency's package; InputError for an unknown name."""
     if name not in _WHEELS:
         raise InputError(f"no photograph '{name}' ships with the dependencies.{nearest(name, _WHEELS)}")
     package, _, rest = _WHEELS[name].partition("/")

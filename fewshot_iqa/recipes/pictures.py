@@ -25,7 +25,7 @@ LINE = 18
 MARGIN = 8
 LEGEND = """Under every picture:
 its level, the parameter,
-people's mean opinion in KADID-10k
+the MOS in KADID-10k,
 from 1, bad, to 5, excellent."""
 
 
@@ -49,9 +49,9 @@ def distort_file(
 
 
 def draw_sheet(photo: Path, out: Path, types: Sequence[str] = ("kadid10k",), *, seed: int = 0) -> None:
-    """Draw the middle of a photograph under every type at every level, with parameters and human means.
+    """Draw the middle of a photograph under every type at every level, with the parameters and KADID-10k's MOS.
 
-    The photograph is reduced to a shorter side of 384 pixels first, to the size that the means are of.
+    The photograph is reduced to a shorter side of 384 pixels first, the size of KADID-10k's pictures.
     """
     rows = rows_of(types)
     if out.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
@@ -91,7 +91,8 @@ def _middle(image: Tensor) -> Image.Image:
 
 @dataclass(frozen=True)
 class Synthesized:
-    """What `synthesize` made: the number of distorted pictures, their labels, and one line per unusable file."""
+    """The result of `synthesize`: the number of distorted pictures, the path of labels.csv, and a message for each
+    unusable photograph."""
 
     pictures: int
     labels: Path
@@ -108,11 +109,11 @@ def synthesize(
     seed: int = 0,
     workers: int = 1,
 ) -> Synthesized:
-    """Make a data set in the manner of KADID-10k from a folder of clean photographs.
+    """Make a synthetic data set, structured as KADID-10k, from a folder of clean photographs.
 
-    `out` receives every photograph as PNG (reduced to `short_side`, as KADID's are, unless that is None), one picture
-    per type and level, and labels.csv. What is there already is kept, so that an interrupted run goes on, and a
-    repeated one changes nothing. A photograph that cannot be used is reported, and the others are worked on.
+    `out` receives every photograph as PNG (its shorter side reduced to `short_side` pixels, unless that is None), one
+    picture for each type and level, and labels.csv. Existing files are kept, so that a repeated command continues an
+    interrupted one. A photograph that cannot be used is reported in the result, and the others are processed.
     """
     folder, out = Path(folder), Path(out)
     if short_side is not None and short_side < SMALLEST_SIDE:

@@ -1,4 +1,4 @@
-"""The recipe of an ablation: one method with parts taken away or changed, on the same draws."""
+"""Ablations: variants of one method, adapted on the same draws of shots."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,10 +9,11 @@ from ..recipes.curve import curve
 
 
 def ablation(plan: str, *, shots: str | int = "20%", overrides: Iterable[str] = (), **options: Any) -> dict[str, Any]:
-    """Adapt by each variant of a plan; `overrides` are for all of them, `options` as `curve` has them.
+    """Adapt with each variant of an `AblationSpec`, the plan; equal variants are computed once.
 
-    Each result is a file, and what is there already is not computed again. In what is returned, `tables` is {table:
-    {variant: {"median", "iqr", "trials", "count"}}}; variants that are the same are computed once.
+    `overrides` apply to all variants; `options` are those of `curve`. Each trial is a file in the folder `out`, and
+    existing files are not computed again. In the result, `tables` is {table: {variant: {"median", "iqr", "trials",
+    "count"}}}.
     """
     spec, overrides = load_experiment(plan, kind=AblationSpec), list(overrides)
     _check(spec, overrides)
@@ -31,7 +32,7 @@ def ablation(plan: str, *, shots: str | int = "20%", overrides: Iterable[str] = 
 
 
 def _check(spec: AblationSpec, overrides: Iterable[str]) -> None:
-    """InputError where a variant sets what an override sets: they would not differ as they say."""
+    """InputError where an override sets the key of a variant: the variants would not differ."""
     for override in overrides:
         key = override.partition("=")[0].strip()
         for table, variants in spec.tables.items():

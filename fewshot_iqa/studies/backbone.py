@@ -1,4 +1,4 @@
-"""Experiments that a reader can repeat with one command."""
+"""How well the features and the zero-shot predictions of a CLIP agree with human ratings of quality."""
 
 import json
 import statistics
@@ -12,7 +12,7 @@ import torch
 
 from .. import metrics
 from ..config import KADID_SIDE, BranchSpec, Config, load_config, load_pretrain, load_task, with_overrides
-from ..data.loading import Loader
+from ..data.loading import Loader, PictureCache
 from ..data.synthetic import KADID_SCALE, kadid_mos
 from ..distortions import DISTORTIONS, LEVELS, TID2013, Distortion
 from ..errors import InputError
@@ -31,7 +31,7 @@ from ..rng import permutation
 from ..types import Batch, Record, Shots
 
 SHOTS = (10, 20, 50, 100, 200, 400, 1000, 2000)
-UNSEEN_PHOTOGRAPHS = 24  # of the held-out ones; 125 synthetic pictures of each
+UNSEEN_PHOTOGRAPHS = 24  # held out; 125 synthetic pictures of each
 ADAPTED_DRAWS = 3
 
 
@@ -43,51 +43,53 @@ def backbone(
     adapted: Sequence[int | str] = (),
     device: str | None = None,
 ) -> dict[str, Any]:
-    """What a CLIP knows of quality before and after a few ratings.
+    """The agreement of a CLIP with human ratings: zero-shot, and after learning from a few ratings.
 
-    `root` holds `biq2021`, and the sources of configs/pretrain.yaml. In the result, `ridge` and `grmp` are {shots:
-    {srcc, iqr, within}} on BIQ2021's test rows, the median of `seeds` draws of shots (of three for GRMP, at the
-    `adapted` numbers of shots, from the shipped prompts where they fit the CLIP); `zero_shot` is the SRCC of "Good
-    photo." against "Bad photo." on BIQ2021's test rows, on held-out photographs with KADID-10k's distortions (against
-    human means), and of TID2013's types against their levels, the median over types; `named` is the share of held-out
-    photographs whose content, and whose distortion, the phrases name; `milliseconds` is what one crop takes on one
-    thread of the processor.
+    `root` holds `biq2021`, and the sources of configs/pretrain.yaml. The result has these keys:
+
+    - `ridge`, `grmp`: {shots: {srcc, iqr, within}} on BIQ2021's test rows: the median over `seeds` draws of shots for
+      ridge regression; over three for GRMP-IQA, at the `adapted` numbers of shots, from the shipped prompts.
+    - `zero_shot`: SRCC of the antonyms "Good photo." and "Bad photo.": on BIQ2021's test rows; on held-out photographs
+      with KADID-10k's distortions, with its MOS; and with TID2013's, with their levels, the median over types.
+    - `named`: zero-shot accuracy on held-out photographs, of their content and of their distortion.
+    - `milliseconds`: the time for one crop on one thread of the processor.
+    - `clip`: the fingerprint of the weights.
     """
     root, device = Path(root), choose_device(device)
     task = with_overrides(load_task("biq2021"), root=root / "biq2021")
     rated = read_rated(task)
     pool, test = rated.records, rated.test
     assert test is not None
-    clean, shown = _unseen(root)
+    unnamed, named = _held_out_photographs(root)
     wanted = [Shots.parse(count) for count in adapted]
     for shots in wanted:
         shots.of(len(pool))
     counts = [Shots.parse(count) for count in SHOTS if count <= len(pool)]
     if not counts:
         raise InputError(f"{task.root}: {len(pool)} training rows are too few, {SHOTS[0]} are the least")
-    own = [f"clip={json.dumps(clip)}", f"views.crop={shared_clip(clip).image_size}"]  # of every method
-    model = build_model(load_config("ridge", own))
+    overrides = [f"clip={json.dumps(clip)}", f"views.crop={shared_clip(clip).image_size}"]
+    model = build_model(load_config("ridge", overrides))
     result: dict[str, Any] = {"clip": model.clip.fingerprint, "milliseconds": _milliseconds(model)}
     for method, some, trials in (("ridge", counts, seeds), ("grmp", wanted, ADAPTED_DRAWS)):
         if some:
-            settings = load_config(method, own)
+            settings = load_config(method, overrides)
             start = SHIPPED if checkpoint.fits(SHIPPED, settings) else None
             result[method] = _curve(Method(settings, start, device), rated, some, trials)
-    return result | _told(clean, shown, own, test, device)
+    return result | _zero_shot(unnamed, named, overrides, test, device)
 
 
 def _curve(method: Method, rated: Rated, counts: Sequence[Shots], seeds: int) -> dict[str, Any]:
-    """{shots: {srcc, iqr, within}}: median, interquartile range, and the median within each subset."""
-    found = {}
+    """{shots: {srcc, iqr, within}}: median and interquartile range of SRCC, and its median within each subset."""
+    results = {}
     memory = Memory()
     for shots in counts:
         drawn = draw_trials(rated, shots, range(seeds))
-        once = len(drawn[0].shots) == drawn[0].pool  # every draw is the same
-        trials = [run_trial(method, draw, memory).entry for draw in (drawn[:1] if once else drawn)]
+        whole = len(drawn[0].shots) == drawn[0].pool  # then every draw is the same
+        trials = [run_trial(method, draw, memory).entry for draw in (drawn[:1] if whole else drawn)]
         over = summarize(trials)
         within = {name: figures["srcc"] for name, figures in over["median"]["within"].items()}
-        found[shots.text] = {"srcc": over["median"]["srcc"], "iqr": over["iqr"]["srcc"], "within": within}
-    return found
+        results[shots.text] = {"srcc": over["median"]["srcc"], "iqr": over["iqr"]["srcc"], "within": within}
+    return results
 
 
 @torch.inference_mode()
@@ -118,42 +120,46 @@ def _batches(loader: Loader, records: Sequence[Record], device: str, title: str)
 
 
 def _finite(value: Any) -> float | None:
-    """None for nan, which JSON has not: the correlation of a constant."""
+    """None for nan (the correlation of a constant), which JSON lacks."""
     return float(value) if np.isfinite(value) else None
 
 
-def _unseen(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Photographs that never trained the embedded CLIP: some with nothing but quality to tell, all that have a name."""
+def _held_out_photographs(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Photographs that did not train the embedded CLIP: some of unknown content, and all of known content with it."""
     photographs = [item for source in load_pretrain("pretrain").sources for item in captioned_photographs(root, source)]
     unseen = [(path, contents[0]) for path, contents in photographs if is_held_out(path) and len(contents) == 1]
-    clean = [path for path, content in unseen if content == UNKNOWN_CONTENT]
-    shown = [(path, content) for path, content in unseen if content != UNKNOWN_CONTENT]
-    if not clean or not shown:
+    unnamed = [path for path, content in unseen if content == UNKNOWN_CONTENT]
+    named = [(path, content) for path, content in unseen if content != UNKNOWN_CONTENT]
+    if not unnamed or not named:
         raise InputError(f"{root}: none of its photographs was held out of pre-training")
-    return [clean[i] for i in permutation(len(clean), 0, "backbone")[:UNSEEN_PHOTOGRAPHS]], shown
+    return [unnamed[i] for i in permutation(len(unnamed), 0, "backbone")[:UNSEEN_PHOTOGRAPHS]], named
 
 
-def _told(
-    clean: Sequence[Path], shown: Sequence[tuple[Path, str]], own: Sequence[str], test: Sequence[Record], device: str
+def _zero_shot(
+    unnamed: Sequence[Path],
+    named: Sequence[tuple[Path, str]],
+    overrides: Sequence[str],
+    test: Sequence[Record],
+    device: str,
 ) -> dict[str, Any]:
-    """What phrases alone tell: nothing is learned from these pictures."""
-    names = sorted({content for _, content in shown})
-    settings = load_config("clip_iqa", [*own, "views.count=1"])
+    """The parts `zero_shot` and `named` of the result."""
+    names = sorted({content for _, content in named})
+    settings = load_config("clip_iqa", [*overrides, "views.count=1"])
     settings.model.branches["kind"] = BranchSpec(phrases=[f"a photo with {kind}" for kind in KINDS])
     settings.model.branches["content"] = BranchSpec(phrases=[f"a photo of {name}" for name in names])
     model = build_model(settings, device)
 
-    real, _ = _ask(model, settings, test, "kind", device)
-    kadid = [r for path in clean for row in DISTORTIONS for r in _levels(path, row)]
-    synthetic, kinds = _ask(model, settings, kadid, "kind", device)
-    right = [KINDS[k] == str(r.distortion).replace("_", " ") for k, r in zip(kinds, kadid, strict=True)]
+    real, _ = _predict(model, settings, test, "kind", device)
+    kadid = [r for path in unnamed for row in DISTORTIONS for r in _levels(path, row)]
+    synthetic, kinds = _predict(model, settings, kadid, "kind", device)
+    right_kind = [KINDS[k] == str(r.distortion).replace("_", " ") for k, r in zip(kinds, kadid, strict=True)]
     by_type = []
     for row in TID2013:
-        records = [r for path in clean[: UNSEEN_PHOTOGRAPHS // 3] for r in _levels(path, row)]
-        seen, _ = _ask(model, settings, records, "kind", device)
-        by_type.append(metrics.srcc(seen, [-float(r.level or 0) for r in records]))
-    _, best = _ask(model, settings, [Record(path, 0.0, str(path)) for path, _ in shown], "content", device)
-    named = [names[i] == content for i, (_, content) in zip(best, shown, strict=True)]
+        records = [r for path in unnamed[: UNSEEN_PHOTOGRAPHS // 3] for r in _levels(path, row)]
+        predicted, _ = _predict(model, settings, records, "kind", device)
+        by_type.append(metrics.srcc(predicted, [-float(r.level or 0) for r in records]))
+    _, contents = _predict(model, settings, [Record(path, 0.0, str(path)) for path, _ in named], "content", device)
+    right_content = [names[i] == content for i, (_, content) in zip(contents, named, strict=True)]
     return {
         "zero_shot": {
             "biq2021": _finite(metrics.srcc(real, [record.rating for record in test])),
@@ -161,8 +167,8 @@ def _told(
             "tid2013": _finite(np.median(by_type)),
         },
         "named": {
-            "distortion": {"share": statistics.mean(right), "names": len(KINDS), "pictures": len(right)},
-            "content": {"share": statistics.mean(named), "names": len(names), "pictures": len(named)},
+            "distortion": {"share": statistics.mean(right_kind), "names": len(KINDS), "pictures": len(right_kind)},
+            "content": {"share": statistics.mean(right_content), "names": len(names), "pictures": len(named)},
         },
     }
 
@@ -183,15 +189,17 @@ def _levels(path: Path, row: Distortion) -> list[Record]:
 
 
 @torch.inference_mode()
-def _ask(
+def _predict(
     model: QualityModel, settings: Config, records: Sequence[Record], branch: str, device: str
 ) -> tuple[list[float], list[int]]:
-    """Quality, and the best phrase of `branch`, of each record."""
-    loader = Loader(settings.views, KADID_SCALE, source_side=KADID_SIDE if records[0].apply else None, cache_bytes=0)
+    """The predicted quality of each record, and the index of its most probable phrase of `branch`."""
+    loader = Loader(
+        settings.views, KADID_SCALE, source_side=KADID_SIDE if records[0].apply else None, pictures=PictureCache(0)
+    )
     state = model.encode_prompts()
     qualities: list[float] = []
     best: list[int] = []
-    for batch in _batches(loader, records, device, f"asking for {branch}"):
+    for batch in _batches(loader, records, device, f"zero-shot {branch}"):
         output = model(batch.inputs, state, [branch])
         qualities += output.mean.tolist()
         best += output.logits[branch].argmax(dim=-1).tolist()

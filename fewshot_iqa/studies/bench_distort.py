@@ -1,4 +1,4 @@
-"""Timings that a user can repeat: every figure of one table comes from one run on one machine."""
+"""`fsiqa bench distort`: the speed of the distortions on this machine."""
 
 import statistics
 import time
@@ -23,19 +23,23 @@ KADID_SIZE = (384, 512)
 CROP = 224
 CELLS = [(row, level) for row in DISTORTIONS for level in LEVELS]
 GPU_BATCH = 256
-SUPPORT = 12  # pictures of a step of meta-training
+SUPPORT = 12  # pictures of the measured training step
 
 
 def bench_distort(*, repeats: int = 5, device: str | None = None) -> dict[str, Any]:
-    """Time every distortion, the 120 variants of one picture, and the supply of a training with crops.
+    """Time every distortion, the 120 variants of one picture, and distortion against training. The result has:
 
-    `types`: name -> milliseconds for one 512 x 384 picture on the CPU, the median over levels and repeats. `feeding`
-    compares distorted 224 x 224 crops a second, all 125 cells in turn, with crops a second of a training step of the
-    embedded model, both on all threads and measured in turn. `gpu` is there where `device` is one: the types with a
-    torch form, crops of 224 in batches of 256.
+    - `types`: {name: milliseconds} for one 512 x 384 picture on the CPU, the median over levels and repeats.
+    - `variants`, `variants_seconds`: the number of variants of one picture, without `denoise`, and the time for all.
+    - `feeding`: 224 x 224 crops distorted per second (all 125 pairs of type and level), crops per second of a training
+      step of the embedded model, and the ratio; both use all threads, and are measured alternately.
+    - `gpu`, if `device` is one: crops per second of the types with a torch form, in batches of 256.
+    - `threads`: the number of CPU threads.
+
+    InputError for a device that is neither a CPU nor a CUDA GPU.
     """
-    place = choose_device(device)
-    if not place.startswith(("cpu", "cuda")):
+    device = choose_device(device)
+    if not device.startswith(("cpu", "cuda")):
         raise InputError(f"--device {device}: cpu and cuda can be measured")
     photograph = to_float(read_image(wheel_photograph("astronaut")))
     picture, crop = _resized(photograph, KADID_SIZE), _resized(photograph, (CROP, CROP))
@@ -46,7 +50,7 @@ def bench_distort(*, repeats: int = 5, device: str | None = None) -> dict[str, A
             times = [_seconds(_one(picture, row.name, level)) for _ in range(repeats) for level in LEVELS]
             types[row.name] = round(1000 * statistics.median(times), 2)
             log({})
-    # Without the denoised ones, each of which takes as long as ten others.
+    # `denoise` takes as long as ten others.
     variants = [(row.name, level) for row, level in CELLS if row.name != "denoise"]
     result: dict[str, Any] = {
         "threads": torch.get_num_threads(),
@@ -55,18 +59,18 @@ def bench_distort(*, repeats: int = 5, device: str | None = None) -> dict[str, A
         "variants_seconds": round(statistics.median(_seconds(_batch(picture, variants)) for _ in range(repeats)), 3),
         "feeding": _feeding(crop, repeats),
     }
-    if place != "cpu":
+    if device != "cpu":
         cells = [(row.name, level) for row, level in CELLS if row.torch_form]
         cells = (cells * (GPU_BATCH // len(cells) + 1))[:GPU_BATCH]
-        on_device = _batch(crop.to(place), cells)
+        on_device = _batch(crop.to(device), cells)
 
         def synchronized() -> None:
             on_device()
-            torch.cuda.synchronize(place)
+            torch.cuda.synchronize(device)
 
         synchronized()
         seconds = statistics.median(_seconds(synchronized) for _ in range(repeats))
-        result["gpu"] = {"device": torch.cuda.get_device_name(place), "images_per_second": round(GPU_BATCH / seconds)}
+        result["gpu"] = {"device": torch.cuda.get_device_name(device), "images_per_second": round(GPU_BATCH / seconds)}
     return result
 
 

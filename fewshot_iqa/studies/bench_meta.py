@@ -1,7 +1,7 @@
-"""What a step of meta-training costs in time and memory."""
+"""`fsiqa bench meta`: the time and memory of a step of meta-training."""
 
-import resource
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +21,7 @@ from ..progress import track
 from ..recipes.common import build_model, choose_device
 from ..types import Batch, Episode
 
-FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
+VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("bilevel", {"algorithm": "bilevel", "recompute": False}),
     ("fomaml", {"algorithm": "fomaml", "recompute": False}),
     ("maml", {"algorithm": "maml", "recompute": False}),
@@ -40,26 +40,29 @@ def bench_meta(
     repeats: int = 3,
     device: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Seconds and memory of one task of meta-training, for each algorithm and number of inner steps.
+    """Time and memory of one task of meta-training, for each algorithm and number of inner steps.
 
-    Each figure comes from a process of its own, on random pictures. `clip` may be an architecture's name alone: its
-    weights are then drawn at random, which changes nothing here. `gigabytes` is what the task takes beyond the model;
-    both are None where memory did not suffice.
+    Returns rows {algorithm, inner_steps, seconds, gigabytes}; `gigabytes` is the peak memory beyond the model's own.
+    `seconds` and `gigabytes` are None where memory did not suffice. Each row is measured in a process of its own, on
+    `support` + `query` random pictures. `clip` may be the name of an architecture without weights: random ones cost the
+    same.
     """
     settings = load_config(config)
     if settings.meta is None:
         raise InputError(f"--config {config}: this method has no meta stage")
-    place = choose_device(device)
-    cells = [(name, with_overrides(settings.meta, **keys, inner_steps=n)) for n in inner_steps for name, keys in FORMS]
+    device = choose_device(device)
+    cells = [
+        (name, with_overrides(settings.meta, **keys, inner_steps=n)) for n in inner_steps for name, keys in VARIANTS
+    ]
     rows = []
     with track("measuring", len(cells)) as log:
         for name, spec in cells:
             steps, changed = spec.inner_steps, settings.model_copy(update={"meta": spec})
-            # a fresh process each: what another left in memory is not this one's
+            # a new process each, so that no other measurement's memory is counted
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
                 cost: tuple[float | None, float | None]
                 try:
-                    cost = fresh.submit(_cost, changed, clip, support, query, repeats, place).result()
+                    cost = fresh.submit(_cost, changed, clip, support, query, repeats, device).result()
                 except (BrokenProcessPool, torch.OutOfMemoryError):
                     cost = None, None
             rows.append({"algorithm": name, "inner_steps": steps, "seconds": cost[0], "gigabytes": cost[1]})
@@ -76,7 +79,7 @@ def _cost(
     episode = Episode("random", *(_batch(n, settings.views.crop).to(device) for n in (support, query)))
     on_gpu = device.startswith("cuda")
     with torch.no_grad():
-        model(episode.support.inputs[:1])  # what the libraries load once is not the task's
+        model(episode.support.inputs[:1])  # libraries load once, which is no cost of the task
     before = torch.cuda.memory_allocated(device) if on_gpu else _peak()
     times = []
     for _ in range(repeats):
@@ -102,5 +105,10 @@ def _batch(count: int, crop: int) -> Batch:
 
 
 def _peak() -> int:
-    """The most memory that this process ever held, in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The peak memory of this process, in bytes."""
+    try:
+        import resource
+    except ImportError:
+        raise InputError("memory on the CPU can be measured on Linux and macOS only: take --device cuda") from None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

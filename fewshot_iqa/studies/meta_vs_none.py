@@ -1,10 +1,10 @@
-"""Does meta-training pay? Prompts from different starts, adapted to distortions that their training did not have.
+"""Does meta-training help? Prompts from different starts, adapted to distortions that they were not trained on.
 
-Where prompts are for the text alone, the features of a picture stay the same: it is encoded once for all runs.
+Where only prompts of the text tower are trained, the image features are constant: they are computed once for all runs.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,11 @@ from ..recipes.common import build_model, choose_device, evaluate_on
 from ..recipes.figures import new_figure, save_figure
 from ..recipes.metatraining import meta_step
 from ..recipes.trial import encoded, fit
-from ..types import Record, Shots
-from .meta_vs_none_data import Pictures, draw_photographs, draw_pictures, every_picture
+from ..types import Features, Record, Shots
+from .meta_vs_none_data import Split, draw_photographs, draw_split, records_by_photograph
 
 BASELINES = ("random", "joint")
-FEATURES = "features"  # the folder of the pictures' features
+FEATURES = "features"  # folder of the pictures' features
 Results = dict[str, dict[str, float | None]]  # of one arm: {steps: {shots: SRCC}}
 
 
@@ -53,14 +53,14 @@ def meta_vs_none(
     device: str | None = None,
     overrides: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """SRCC on held-out distortions of held-out photographs, for each start of the prompts and number of shots.
+    """SRCC on held-out distortions of held-out photographs, for each arm (start of the prompts) and number of shots.
 
-    A run is one choice of distortions and one seed, in which all starts see the same pictures, shots and steps; its
-    results are a file in `out`, and what is there already is not computed again. In the result, `table` is {arm:
-    {steps: {shots: {low, median, high, iqr, over_random, over_joint}}}}: quartiles, and the medians of the differences
-    from these arms within one run; 0 shots are before adaptation. `linear` is the median SRCC of ridge regression on
-    the embeddings, fitted to all training pictures, and to the whole pool that shots are drawn from: what a start, and
-    what adaptation, could come to. It is there where the arms train the text alone.
+    A run is one choice of distortions and one seed; all arms of a run share pictures, shots and numbers of steps. Its
+    results are a file in `out`; existing files are not computed again. The result holds `table`, {arm: {steps: {shots:
+    {low, median, high, iqr, over_random, over_joint}}}}: the quartiles over runs, and the medians of the differences
+    from the arms random and joint within a run; 0 shots are before adaptation. Where the arms train only the text
+    tower, it holds `linear` as well: the median SRCC of ridge regression on the image features, fitted to all
+    `training` pictures and to the whole `pool` of shots, as upper bounds for a start and for adaptation.
     """
     spec, device, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
     task = load_task("synthetic")
@@ -70,7 +70,7 @@ def meta_vs_none(
     first = next(iter(methods.values()))
     model, pretrained = checkpoint.build(first), _pretrained(first.clip)
     runs = [(choice, seed) for choice in range(spec.choices) for seed in range(spec.seeds)]
-    pool = draw_pictures(spec, source, *runs[0], pretrained=pretrained).pool
+    pool = draw_split(spec, source, *runs[0], pretrained=pretrained).pool
     for count in spec.shots:
         Shots.parse(count).of(len(pool))
     names = sorted(path.name for path in draw_photographs(spec, source))
@@ -90,20 +90,20 @@ def meta_vs_none(
         for _ in Parallel(workers, return_as="generator_unordered")(jobs):
             log({})
     results = [cells.read(_file(folder, *run)) for run in runs]
-    found: dict[str, Any] = {"table": _table(spec, results), "runs": len(runs)}
+    result: dict[str, Any] = {"table": _table(spec, results), "runs": len(runs)}
     if frozen:
-        pictures = [draw_pictures(spec, source, *run, pretrained=pretrained) for run in runs]
-        every = list(dict.fromkeys(record for some in pictures for part in vars(some).values() for record in part))
-        known = _encoded(folder, source, first, every, device)
-        found["linear"] = {
-            "training": float(np.median([_ridge_srcc(known, some.training, some.test) for some in pictures])),
-            "pool": float(np.median([_ridge_srcc(known, some.pool, some.test) for some in pictures])),
+        splits = [draw_split(spec, source, *run, pretrained=pretrained) for run in runs]
+        every = list(dict.fromkeys(record for split in splits for part in vars(split).values() for record in part))
+        features = _features(folder, source, first, every, device).features
+        result["linear"] = {
+            "training": float(np.median([ridge_srcc(features, split.training, split.test) for split in splits])),
+            "pool": float(np.median([ridge_srcc(features, split.pool, split.test) for split in splits])),
         }
-    return found | {"plan": plan, "arms": arms, "versions": checkpoint.versions()}
+    return result | {"plan": plan, "arms": arms, "versions": checkpoint.versions()}
 
 
 def _pretrained(clip: str) -> bool:
-    """Whether a CLIP is of the embedded architecture."""
+    """Whether a CLIP has the embedded architecture, and so may have been trained by `fsiqa pretrain`."""
     return Path(clip.partition(":")[0]).stem in ("tiny", "tiny_clip")
 
 
@@ -121,19 +121,19 @@ def _encode_all(
     folder: Path, spec: MetaVsNoneSpec, source: SyntheticTask, settings: Config, workers: int, device: str
 ) -> None:
     """Encode every picture, photograph by photograph, into the folder's cache."""
-    each = every_picture(spec, source).values()
-    with track("photographs", len(each)) as log:
-        jobs = (delayed(_encode)(folder, source, settings, records, device) for records in each)
+    by_photograph = records_by_photograph(spec, source).values()
+    with track("photographs", len(by_photograph)) as log:
+        jobs = (delayed(_encode)(folder, source, settings, records, device) for records in by_photograph)
         for _ in Parallel(workers, return_as="generator_unordered")(jobs):
             log({})
 
 
 def _encode(folder: Path, source: SyntheticTask, settings: Config, records: list[Record], device: str) -> None:
     with quiet():
-        _encoded(folder, source, settings, records, device)
+        _features(folder, source, settings, records, device)
 
 
-def _encoded(
+def _features(
     folder: Path, source: SyntheticTask, settings: Config, records: list[Record], device: str
 ) -> FeatureLoader:
     """A loader of the features of pictures, which are the same in all runs."""
@@ -141,17 +141,17 @@ def _encoded(
     return encoded(build_model(settings, device), loader, records, FeatureCache(folder / FEATURES))
 
 
-def _ridge_srcc(known: FeatureLoader, learned: list[Record], test: list[Record]) -> float:
-    """SRCC on `test` of ridge regression on the embeddings of `learned`; the penalty by leaving one out."""
+def ridge_srcc(features: Mapping[Record, Features], training: list[Record], test: list[Record]) -> float:
+    """SRCC on `test` of ridge regression on the embeddings of `training`, its penalty by leave-one-out."""
     from sklearn.linear_model import RidgeCV  # takes a second to import
 
-    x, new = (torch.cat([known.features[r].embedding().mean(1) for r in part]).numpy() for part in (learned, test))
-    y, rated = ([KADID_SCALE.quality(record.rating) for record in part] for part in (learned, test))
-    return metrics.srcc(RidgeCV(np.logspace(-2, 3, 6)).fit(x, y).predict(new), rated)
+    x, x_test = (torch.cat([features[r].embedding().mean(dim=1) for r in part]).numpy() for part in (training, test))
+    y, y_test = ([KADID_SCALE.quality(record.rating) for record in part] for part in (training, test))
+    return metrics.srcc(RidgeCV(np.logspace(-2, 3, 6)).fit(x, y).predict(x_test), y_test)
 
 
 def _file(folder: Path, choice: int, seed: int) -> Path:
-    """The results of a run, {arm: Results} as far as it has come."""
+    """The file of a run: {arm: Results} of the arms that are done."""
     return folder / f"choice{choice}-seed{seed}.json"
 
 
@@ -164,53 +164,53 @@ def _run(
     frozen: bool,
     device: str,
 ) -> None:
-    """Complete the file of one run, arm by arm; with the features of pictures, where these are `frozen`."""
+    """Complete the file of one run, arm by arm; from the stored features where the image tower is `frozen`."""
     file = _file(folder, choice, seed)
-    known = cells.read(file)
-    methods = {arm: _method(spec, arm, seed) for arm in spec.arms if arm not in known}
+    done = cells.read(file)
+    methods = {arm: _method(spec, arm, seed) for arm in spec.arms if arm not in done}
     first = next(iter(methods.values()))
-    pictures = draw_pictures(spec, source, choice, seed, pretrained=_pretrained(first.clip))
+    split = draw_split(spec, source, choice, seed, pretrained=_pretrained(first.clip))
     if frozen:
-        records = [record for part in vars(pictures).values() for record in part]
-        loader: Loader = _encoded(folder, source, first, records, device)
+        records = [record for part in vars(split).values() for record in part]
+        loader: Loader = _features(folder, source, first, records, device)
     else:
         loader = Loader(first.views, KADID_SCALE, source_side=source.short_side, seed=seed)
     for arm, settings in methods.items():
         try:
             with quiet():
-                known |= {arm: _arm(spec, arm, settings, pictures, source, loader, device)}
+                done |= {arm: _arm(spec, arm, settings, split, source, loader, device)}
         except InputError as error:
             raise InputError(f"choice {choice}, seed {seed}, {arm}: {error}") from None
-        cells.write(file, known)
+        cells.write(file, done)
 
 
 def _arm(
     spec: MetaVsNoneSpec,
     arm: str,
     settings: Config,
-    pictures: Pictures,
+    split: Split,
     source: SyntheticTask,
     loader: Loader,
     device: str,
 ) -> Results:
-    """What one start of the prompts comes to."""
+    """Train the prompts as the arm says, then adapt them with each number of steps and shots; the SRCC of each."""
     assert settings.adapt is not None
     model = build_model(settings, device)
     if spec.arms[arm] is not None:
-        _train(model, pictures.training, source, loader, settings)
+        _train(model, split.training, source, loader, settings)
     params = model.train_only(settings.adapt.trainable)
     start = {name: value.detach().clone() for name, value in params.items()}
-    before = evaluate_on(model, loader, pictures.test).metrics["srcc"]
-    found: Results = {}
+    before = evaluate_on(model, loader, split.test).metrics["srcc"]
+    results: Results = {}
     for steps in spec.steps:
-        so_long = settings.model_copy(update={"adapt": settings.adapt.of_steps(steps)})
-        found[str(steps)] = {"0": before}
+        changed = settings.model_copy(update={"adapt": settings.adapt.of_steps(steps)})
+        results[str(steps)] = {"0": before}
         for count in spec.shots:
             for name, value in params.items():
                 value.data.copy_(start[name])
-            fit(model, loader, draw_shots(pictures.pool, Shots.parse(count), seed=settings.seed), so_long)
-            found[str(steps)][str(count)] = evaluate_on(model, loader, pictures.test).metrics["srcc"]
-    return found
+            fit(model, loader, draw_shots(split.pool, Shots.parse(count), seed=settings.seed), changed)
+            results[str(steps)][str(count)] = evaluate_on(model, loader, split.test).metrics["srcc"]
+    return results
 
 
 def _train(model: QualityModel, records: list[Record], source: SyntheticTask, loader: Loader, settings: Config) -> None:
@@ -237,7 +237,7 @@ def _table(spec: MetaVsNoneSpec, runs: list[dict[str, Results]]) -> dict[str, An
 
 
 def _row(of_arms: dict[str, list[float | None]], arm: str) -> dict[str, float | None]:
-    values = {name: np.array(of, float) for name, of in of_arms.items()}  # nan: a constant prediction correlates not
+    values = {name: np.array(of, float) for name, of in of_arms.items()}  # nan: the SRCC of a constant
     row = dict(zip(("low", "median", "high"), np.nanquantile(values[arm], (0.25, 0.5, 0.75)), strict=True))
     row["iqr"] = row["high"] - row["low"]
     for name in BASELINES:
@@ -254,9 +254,9 @@ def draw_curves(result: dict[str, Any], path: Path) -> None:
         for i, (arm, found) in enumerate(arms.items()):
             rows = list(found[steps].values())
             low, middle, high = (np.array([row[key] for row in rows], float) for key in ("low", "median", "high"))
-            places = np.arange(len(rows)) + 0.06 * (i - len(arms) / 2)
+            positions = np.arange(len(rows)) + 0.06 * (i - len(arms) / 2)
             bars = (middle - low, high - middle)
-            axes.errorbar(places, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
+            axes.errorbar(positions, middle, bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=arm)
         axes.set_xticks(np.arange(len(rows)), list(found[steps]))
         axes.set(xlabel="shots", title=f"{steps} steps of adaptation")
         axes.grid(alpha=0.3)

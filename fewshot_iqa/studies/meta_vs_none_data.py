@@ -13,8 +13,8 @@ from ..types import Record, Shots
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What one run sees: no photograph is in two of these lists, no distortion in `training` and another."""
+class Split:
+    """The records of one run: no two lists share a photograph, and `training` shares no distortion with the others."""
 
     training: list[Record]
     pool: list[Record]
@@ -22,16 +22,18 @@ class Pictures:
 
 
 def held_types(spec: MetaVsNoneSpec, choice: int) -> list[str]:
-    """The distortions of one choice: disjoint ones, as long as there are enough."""
+    """The held-out distortions of a choice. Consecutive choices are disjoint until all distortions are used."""
     names = list(kadid_mos_table())
-    rounds, place = divmod(choice * spec.held_types, len(names) - len(names) % spec.held_types)
+    rounds, first = divmod(choice * spec.held_types, len(names) - len(names) % spec.held_types)
     order = rng.permutation(len(names), rounds, "held-out distortions")
-    return [names[i] for i in order[place : place + spec.held_types]]
+    return [names[i] for i in order[first : first + spec.held_types]]
 
 
 def draw_photographs(spec: MetaVsNoneSpec, source: SyntheticTask) -> list[Path]:
-    """`spec.photographs` of the folder's, the same ones each time; the share to be held out is of those that
-    `fsiqa pretrain` never reads, as far as they go."""
+    """`spec.photographs` photographs of the folder, the same in every run.
+
+    The share that is to be held out comes from those that `fsiqa pretrain` never reads, as far as there are enough.
+    """
     each = photographs(source)
     if spec.photographs is None or spec.photographs >= len(each):
         return each
@@ -40,11 +42,11 @@ def draw_photographs(spec: MetaVsNoneSpec, source: SyntheticTask) -> list[Path]:
     return unseen + [path for path in drawn if not is_held_out(path)][: spec.photographs - len(unseen)]
 
 
-def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, *, pretrained: bool) -> Pictures:
-    """The pictures of one run.
+def draw_split(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: int, *, pretrained: bool) -> Split:
+    """The records of the run of a choice of distortions and a seed.
 
-    Of the photographs, those that `fsiqa pretrain` never reads and others up to `held_photographs` are held out; with a
-    CLIP that is `pretrained` so, only the former are adapted to and tested on.
+    Photographs that `fsiqa pretrain` never reads are held out, and random others up to the share `held_photographs`.
+    Where the CLIP is `pretrained` by that command, shots and test come from the former only.
     """
     each = draw_photographs(spec, source)
     unseen = {path for path in each if is_held_out(path)}
@@ -60,15 +62,15 @@ def draw_pictures(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed
     training = synthetic_records(source.model_copy(update={"distortions": seen}))
     known = synthetic_records(source.model_copy(update={"distortions": held}))
     pool, test = split_by_group([r for r in known if r.path in target], 0.5, seed=seed)
-    return Pictures(
+    return Split(
         [record for record in training if record.path in trained],
         pool,
         draw_shots(test, Shots.parse(min(spec.test, len(test))), seed=seed),
     )
 
 
-def every_picture(spec: MetaVsNoneSpec, source: SyntheticTask) -> dict[Path, list[Record]]:
-    """All pictures of each photograph."""
+def records_by_photograph(spec: MetaVsNoneSpec, source: SyntheticTask) -> dict[Path, list[Record]]:
+    """All records of each photograph."""
     each: dict[Path, list[Record]] = {path: [] for path in draw_photographs(spec, source)}
     for record in synthetic_records(source):
         if record.path in each:

@@ -1,5 +1,4 @@
-"""CLIP-AGIQA on a stand-in for rated AI-generated images: captioned photographs, distorted, some with another's
-caption."""
+"""CLIP-AGIQA on a stand-in for rated AI-generated images: distorted photographs, half of them with a wrong caption."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,11 +33,14 @@ def standin(
     overrides: Iterable[str] = (),
     **options: Any,
 ) -> dict[str, Any]:
-    """Make captioned, distorted photographs in `out`, and adapt by each variant of the plan on the same draws; what is
-    returned is as `ablation` has it."""
+    """Write captioned, distorted photographs into `out`, and adapt with each variant of a plan.
+
+    `root` holds the folder `images` of photographs and the table `captions` with the columns image and caption;
+    `training` is the number of photographs to train on. The other parameters and the result are those of `ablation`.
+    """
     pictures = Path(out) / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
-    parts = photographs(Path(root), SourceSpec(images=images, captions=captions), training)
+    parts = split_photographs(Path(root), SourceSpec(images=images, captions=captions), training)
     tables = {}
     with track("pictures", VERSIONS * sum(map(len, parts))) as log:
         for name, part in zip(("train", "test"), parts, strict=True):
@@ -48,37 +50,38 @@ def standin(
                 log({})
             tables[name] = pictures / f"{name}.csv"
             pd.DataFrame(rows).to_csv(tables[name], index=False)
-    known = [f"task.test_labels={tables['test'].resolve()}", "task.range=[1, 5]", "task.alignment_range=[0, 1]"]
+    task = [f"task.test_labels={tables['test'].resolve()}", "task.range=[1, 5]", "task.alignment_range=[0, 1]"]
     return ablation(
         plan, task="csv", root=pictures, labels=tables["train"], shots=shots, out=Path(out) / "cells",
-        overrides=[*known, *overrides], **options,
+        overrides=[*task, *overrides], **options,
     )  # fmt: skip
 
 
-def photographs(
+def split_photographs(
     root: Path, source: SourceSpec, training: int, *, seed: int = 0
 ) -> tuple[list[Photograph], list[Photograph]]:
-    """`training` photographs, and for the test all those that the embedded CLIP never saw."""
+    """`training` photographs, and as the test all those that the embedded CLIP was not trained on."""
     every = [(path, texts) for path, texts in captioned_photographs(root, source) if texts != [UNKNOWN_CONTENT]]
-    test, seen = [one for one in every if is_held_out(one[0])], [one for one in every if not is_held_out(one[0])]
-    if len(test) < 2 or len(seen) < max(2, training):
+    test = [item for item in every if is_held_out(item[0])]
+    others = [item for item in every if not is_held_out(item[0])]
+    if len(test) < 2 or len(others) < max(2, training):
         raise InputError(
-            f"{root / source.images}: {len(seen)} photographs to train on and {len(test)} to test: too few"
+            f"{root / source.images}: {len(others)} photographs to train on and {len(test)} to test: too few"
         )
     names = Counter(path.stem for path, _ in every)
     if twice := [name for name, count in names.items() if count > 1]:
         raise InputError(f"{root / source.images}: two photographs are named {twice[0]}")
-    return [seen[i] for i in permutation(len(seen), seed, "stand-in")[:training]], test
+    return [others[i] for i in permutation(len(others), seed, "stand-in")[:training]], test
 
 
 def standin_rows(
     part: Sequence[Photograph], out: Path, *, versions: int = 2, seed: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Write pictures to `out` and give a row of the table for each.
+    """Write the pictures of a part into `out`, and yield a row of the ratings' table for each.
 
-    A photograph appears `versions` times, each time with a distortion and a level of its own: `score` is KADID-10k's
-    mean opinion of them, 1 to 5. In turn its own caption is its `prompt`, with `alignment` 1, and that of another
-    photograph, with 0. `group` is the photograph. Pictures that are there already are kept.
+    A photograph has `versions` pictures, each with a random distortion and level, whose MOS in KADID-10k, 1 to 5, is
+    the `score`. The `prompt` is alternately its own caption (`alignment` 1) and that of another photograph
+    (`alignment` 0); `group` is the photograph. Existing pictures are kept.
     """
     kinds = list(kadid_mos_table())
     for i, (path, captions) in enumerate(part):
