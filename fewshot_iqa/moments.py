@@ -18,8 +18,11 @@ def moments(optimizer: torch.optim.Optimizer, params: Params) -> Params:
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, params: Params, state: Params) -> None:
-    """Undo `moments` of Adam; `state` may hold more."""
+    """Undo `moments` of Adam; `state` may hold more, and is copied: it may be a mapped file, which Windows keeps from
+    being replaced."""
     for name, parameter in params.items():
         found = {moment: state[f"{moment}.{name}"] for moment in ADAM if f"{moment}.{name}" in state}
         if found:
-            optimizer.state[parameter] = {m: v if m == "step" else v.to(parameter) for m, v in found.items()}
+            optimizer.state[parameter] = {
+                m: v.clone() if m == "step" else v.to(parameter, copy=True) for m, v in found.items()
+            }

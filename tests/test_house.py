@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "images": SPECS | {"files"},
     "progress": set(),
+    "memory": set(),
     "printing": {"errors"},
     "distortions": {"errors"},
     "data": SPECS | {"images", "rng", "distortions"},
@@ -39,7 +40,7 @@ MAY_IMPORT = {
     "evaluate": LOOP,
     "score": LOOP,
     "recipes": LOOP
-    | {"resources", "data", "distortions", "model", "evaluate", "score", "progress"}
+    | {"resources", "data", "distortions", "model", "evaluate", "score", "progress", "memory"}
     | {"inner", "meta", "moments", "finetune", "pretraining"},
     "cli": {"errors", "config", "resources", "files", "progress", "printing", "recipes"},
     "__init__": None,

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -69,6 +70,8 @@ app.add_typer(experiment, name="experiment")
 
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit status 2."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a pipe on Windows has few characters: no file name may end the run
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except InputError as error:

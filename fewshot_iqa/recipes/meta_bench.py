@@ -1,6 +1,5 @@
 """What a step of meta-training costs in time and memory."""
 
-import resource
 import statistics
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from .. import meta, rng
 from ..config import Config, load_config, revised
 from ..errors import InputError
 from ..losses import WeightedSum
+from ..memory import peak_memory_mb
 from ..model.backbone import create_clip
 from ..model.quality import QualityModel
 from ..progress import track
@@ -27,7 +27,6 @@ FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("maml", {"algorithm": "maml", "recompute": False}),
     ("maml, recompute", {"algorithm": "maml", "recompute": True}),
 )
-GIGABYTE = 1 << 30
 
 
 def bench_meta(
@@ -69,7 +68,7 @@ def bench_meta(
 
 def _cost(
     settings: Config, clip: str | None, support: int, query: int, repeats: int, device: str
-) -> tuple[float, float]:
+) -> tuple[float, float | None]:
     model = _model(settings, clip).to(device)
     assert settings.meta is not None
     params, loss = model.train_only(settings.meta.trainable), WeightedSum(settings.loss)
@@ -77,7 +76,7 @@ def _cost(
     on_gpu = device.startswith("cuda")
     with torch.no_grad():
         model(episode.support.images[:1])  # what the libraries load once is not the task's
-    before = torch.cuda.memory_allocated(device) if on_gpu else _peak()
+    before = torch.cuda.memory_allocated(device) / 2**20 if on_gpu else peak_memory_mb(device)
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -85,8 +84,8 @@ def _cost(
         if on_gpu:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated(device) if on_gpu else _peak()
-    return statistics.median(times), (peak - before) / GIGABYTE
+    peak = peak_memory_mb(device)
+    return statistics.median(times), None if peak is None or before is None else (peak - before) / 1024
 
 
 def _model(settings: Config, clip: str | None) -> QualityModel:
@@ -99,8 +98,3 @@ def _model(settings: Config, clip: str | None) -> QualityModel:
 def _batch(count: int, crop: int) -> Batch:
     noise = rng.generator(0, "bench", count)
     return Batch(torch.rand(count, 3, crop, crop, generator=noise), {"quality": torch.rand(count, generator=noise)})
-
-
-def _peak() -> int:
-    """The most memory that this process ever held, in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
