@@ -25,7 +25,8 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        inside = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+        inside.sort(key=lambda p: p.parts)  # paths of Windows compare without case: another order, other draws
         if not inside:
             raise InputError(f"{path}: no images in this folder")
         found += inside

@@ -18,8 +18,13 @@ def moments(optimizer: torch.optim.Optimizer, params: Params) -> Params:
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, params: Params, state: Params) -> None:
-    """Load what `moments` returned into an Adam optimiser; other entries of `state` are ignored."""
+    """Load what `moments` returned into an Adam optimiser; other entries of `state` are ignored.
+
+    Values are copied: `state` may be a mapped file, which Windows keeps from being replaced.
+    """
     for name, parameter in params.items():
         found = {moment: state[f"{moment}.{name}"] for moment in ADAM if f"{moment}.{name}" in state}
         if found:
-            optimizer.state[parameter] = {m: v if m == "step" else v.to(parameter) for m, v in found.items()}
+            optimizer.state[parameter] = {
+                m: v.clone() if m == "step" else v.to(parameter, copy=True) for m, v in found.items()
+            }

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,6 +85,8 @@ app.add_typer(experiment, name="experiment")
 
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit status 2, a note on the input one line."""
+    if isinstance(sys.stdout, TextIOWrapper):  # a pipe on Windows has few characters: no file name may end the run
+        sys.stdout.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.simplefilter("always", InputWarning)
         warnings.showwarning = _show_once(warnings.showwarning)

@@ -30,7 +30,7 @@ def claim(folder: Path, plan: dict[str, Any], parts: dict[str, Any]) -> None:
 def read(file: Path) -> dict[str, Any]:
     """What a file holds, {} where there is none."""
     try:
-        found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except (ValueError, OSError) as error:
         raise InputError(f"{file}: not readable ({error}); delete it to compute it anew") from None
     return found
@@ -41,7 +41,7 @@ def write(file: Path, content: Any) -> None:
     part = file.with_suffix(".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         part.replace(file)
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror})") from None

@@ -1,7 +1,6 @@
 """`fsiqa bench meta`: the time and memory of a step of meta-training."""
 
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ from .. import meta, rng
 from ..config import Config, load_config, with_overrides
 from ..errors import InputError
 from ..losses import WeightedSum
+from ..memory import peak_memory_mb
 from ..model.clip import create_clip
 from ..model.quality import QualityModel
 from ..progress import track
@@ -27,7 +27,6 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("maml", {"algorithm": "maml", "recompute": False}),
     ("maml, recompute", {"algorithm": "maml", "recompute": True}),
 )
-GIGABYTE = 1 << 30
 
 
 def bench_meta(
@@ -72,7 +71,7 @@ def bench_meta(
 
 def _cost(
     settings: Config, clip: str | None, support: int, query: int, repeats: int, device: str
-) -> tuple[float, float]:
+) -> tuple[float, float | None]:
     model = _model(settings, clip).to(device)
     assert settings.meta is not None
     params, loss = model.train_only(settings.meta.trainable), WeightedSum(settings.loss)
@@ -80,7 +79,7 @@ def _cost(
     on_gpu = device.startswith("cuda")
     with torch.no_grad():
         model(episode.support.inputs[:1])  # libraries load once, which is no cost of the task
-    before = torch.cuda.memory_allocated(device) if on_gpu else _peak()
+    before = torch.cuda.memory_allocated(device) / 2**20 if on_gpu else peak_memory_mb(device)
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -88,8 +87,8 @@ def _cost(
         if on_gpu:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated(device) if on_gpu else _peak()
-    return statistics.median(times), (peak - before) / GIGABYTE
+    peak = peak_memory_mb(device)
+    return statistics.median(times), None if peak is None or before is None else (peak - before) / 1024
 
 
 def _model(settings: Config, clip: str | None) -> QualityModel:
@@ -102,13 +101,3 @@ def _model(settings: Config, clip: str | None) -> QualityModel:
 def _batch(count: int, crop: int) -> Batch:
     noise = rng.generator(0, "bench", count)
     return Batch(torch.rand(count, 3, crop, crop, generator=noise), {"quality": torch.rand(count, generator=noise)})
-
-
-def _peak() -> int:
-    """The peak memory of this process, in bytes."""
-    try:
-        import resource
-    except ImportError:
-        raise InputError("memory on the CPU can be measured on Linux and macOS only: take --device cuda") from None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
