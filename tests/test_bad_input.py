@@ -174,7 +174,9 @@ def test_score_with_nothing_to_score(refused, fsiqa, small, photographs, tmp_pat
     assert fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task)).code == 0
     (tmp_path / "empty").mkdir()
     assert "no images in this folder" in refused("score", out, tmp_path / "empty")
-    assert "1 of 1 images could not be scored" in fsiqa("score", out, tmp_path / "gone.jpg").error
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    assert "1 of 1 images could not be scored" in fsiqa("score", out, tmp_path / "broken.jpg").error
+    assert "gone.jpg: no such file" in refused("score", out, tmp_path / "gone.jpg")
     assert "cannot be written" in refused("score", out, photographs, "--csv", tmp_path)
 
 

@@ -145,7 +145,10 @@ def _checkpoint_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
             raise InputError(f"{path}: of a checkpoint; name one, by its folder, before the images")
     if not paths[given:]:
         raise InputError(f"{paths[0]}: a checkpoint; name the images to score as well")
-    return (paths[0] if given else None), find_images(paths[given:])
+    files = find_images(paths[given:])
+    if not any(path.exists() for path in files):
+        raise InputError(f"{files[0]}: no such file")
+    return (paths[0] if given else None), files
 
 
 def _prompts(path: Path, columns: dict[str, str]) -> dict[str, str]:

@@ -50,7 +50,7 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
         texts = {name: cells[row].strip() for name, cells in present.items() if cells[row].strip()}
         texts |= annotated[file]
         if task.range and not task.range[0] <= rating <= task.range[1]:
-            raise InputError(f"{where}, row {row}: the score {rating:g} lies outside of the range {list(task.range)}")
+            raise InputError(f"{where}, row {row}: the score {rating:g} lies outside of the range {task.range[0]:g} to {task.range[1]:g}")
         records.append(
             Record(
                 file,
@@ -99,7 +99,7 @@ def _names(where: str, column: "pd.Series[str]", folder: Path) -> list[str]:
     if missing.size:
         first = folder / missing.iloc[0]
         count = "" if missing.size == 1 else f" ({missing.size} of {names.size} pictures are missing)"
-        hint = nearest(first.name, _names_in(first.parent)) or f" Give --root FOLDER of the pictures, if not {folder}"
+        hint = nearest(first.name, _names_in(first.parent)) or " Name the folder of the pictures with --root FOLDER"
         raise InputError(f"{where}, row {missing.index[0]}: {first} does not exist{count}.{hint}")
     return list(names)
 
@@ -115,7 +115,7 @@ def _with_duplicates_together(where: str, records: list[Record]) -> list[Record]
     if not again:
         return records
     message = (
-        f"{where}: {again} of {len(files)} rows rate a picture that an earlier row rates; all are kept, in one group"
+        f"{where}: {again} of {len(files)} rows repeat a picture of an earlier row; all are kept, in one group"
     )
     warnings.warn(message, InputWarning, stacklevel=3)
     group_of: dict[Path, str] = {}

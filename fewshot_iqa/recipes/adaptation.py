@@ -41,7 +41,7 @@ def adapt(
     """Adapt to a few rated pictures and test once on pictures of other groups; again for each of `seeds`.
 
     `start` is the checkpoint to begin from, "shipped", or "none" for fresh prompts of `config`. By default it is the
-    first of `runs/metatrain` and the shipped prompts that has the CLIP and the prompts of `config`, if any has. Nothing is
+    first of `runs/metatrain` and the shipped prompts that has the CLIP and the prompts of `config`, if any. Nothing is
     chosen on the test pictures. A seed draws its own shots, and its own split where the task has no test rows; the
     facts hold the figures of each and their median and interquartile range, `out` the checkpoint of the first, and
     `pictures` a row for each shot and each test picture of each seed.
