@@ -241,8 +241,8 @@ def test_a_score_tells_how_sure_it_is(fsiqa, rated, quick, tmp_path):
     assert "±" in result.output
     scores = pd.read_csv(tmp_path / "scores.csv")
     low, high = checkpoint.facts(tmp_path / "out")["scale"]
-    assert (scores["quality_sd"] > 0).all()
-    np.testing.assert_allclose(scores["rating_sd"], (high - low) * scores["quality_sd"], atol=0.02)
+    assert (scores["quality_std"] > 0).all()
+    np.testing.assert_allclose(scores["rating_std"], (high - low) * scores["quality_std"], atol=0.02)
 
 
 def test_windows_cover_a_picture_from_edge_to_edge():

@@ -50,7 +50,9 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
         texts = {name: cells[row].strip() for name, cells in present.items() if cells[row].strip()}
         texts |= annotated[file]
         if task.range and not task.range[0] <= rating <= task.range[1]:
-            raise InputError(f"{where}, row {row}: the score {rating:g} lies outside of the range {task.range[0]:g} to {task.range[1]:g}")
+            raise InputError(
+                f"{where}, row {row}: the score {rating:g} lies outside of the range {task.range[0]:g} to {task.range[1]:g}"
+            )
         records.append(
             Record(
                 file,
@@ -114,9 +116,7 @@ def _with_duplicates_together(where: str, records: list[Record]) -> list[Record]
     again = len(files) - len(set(files))
     if not again:
         return records
-    message = (
-        f"{where}: {again} of {len(files)} rows repeat a picture of an earlier row; all are kept, in one group"
-    )
+    message = f"{where}: {again} of {len(files)} rows repeat a picture of an earlier row; all are kept, in one group"
     warnings.warn(message, InputWarning, stacklevel=3)
     group_of: dict[Path, str] = {}
     merged: dict[str, str] = {}
