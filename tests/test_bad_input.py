@@ -198,6 +198,7 @@ def test_a_folder_of_something_else_is_never_replaced(refused, small, photograph
 
 def test_options_out_of_range(adapting, refused, rated):
     assert "test = 1.5" in adapting(rated, "--shots", 2, "--test", 1.5)
+    assert "test = 0.0" in adapting(rated, "--shots", 2, "--test", 0)
     assert "--set views.stride=0: views.stride = 0" in adapting(rated, "--set", "views.stride=0")
     curve = ("curve", "--task", "csv", "--root", rated.parent, "--labels", rated, "--methods", "gp,ridge", "--shots", 2)
     assert "none of these methods has adapt" in refused(*curve, "--set", "adapt.lrr=1")

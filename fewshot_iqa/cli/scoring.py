@@ -11,7 +11,7 @@ import typer
 from ..errors import InputError
 from ..files import open_text, write_json
 from ..printing import print_table, rounded, with_spread
-from .options import DATA, DEVICE, JSON, METHOD, OUTPUT, drawable, writable
+from .options import DATA, DEVICE, JSON, METHOD, OUTPUT, drawable, option, writable
 
 COLUMNS = ("image", "quality", "quality_std", "rating", "rating_std", "note")
 
@@ -27,50 +27,29 @@ def score(
     ],
     prompts_file: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            DATA,
+            "FILE",
+            "Table of the text prompts that images were generated from: columns image, prompt.",
             "--prompts",
-            metavar="FILE",
-            help="Table of the text prompts that images were generated from: columns image, prompt.",
-            rich_help_panel=DATA,
         ),
     ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="Of --prompts. Default: image.", rich_help_panel=DATA, metavar="COLUMN")
-    ] = None,
-    prompt_column: Annotated[
-        str | None, typer.Option(help="Of --prompts. Default: prompt.", rich_help_panel=DATA, metavar="COLUMN")
-    ] = None,
+    image_column: Annotated[str | None, option(DATA, "COLUMN", "Of --prompts. Default: image.")] = None,
+    prompt_column: Annotated[str | None, option(DATA, "COLUMN", "Of --prompts. Default: prompt.")] = None,
     explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="Show the likeliest scene and distortion of each image.", rich_help_panel=METHOD
-        ),
+        bool, option(METHOD, None, "Show the likeliest scene and distortion of each image.", "--explain")
     ] = False,
     device: DEVICE = None,
-    sort: Annotated[bool, typer.Option("--sort", help="List the worst images first.", rich_help_panel=OUTPUT)] = False,
-    worst: Annotated[
-        int | None, typer.Option(min=1, help="List the so many worst images only.", rich_help_panel=OUTPUT)
-    ] = None,
+    sort: Annotated[bool, option(OUTPUT, None, "List the worst images first.", "--sort")] = False,
+    worst: Annotated[int | None, option(OUTPUT, "N", "List only the N worst images.", min=1)] = None,
     csv_file: Annotated[
         Path | None,
-        typer.Option(
-            "--csv",
-            metavar="FILE",
-            callback=writable,
-            help="Write each image here as soon as it is scored, all of them in their order.",
-            rich_help_panel=OUTPUT,
-        ),
+        option(OUTPUT, "FILE", "Write all images here, each as soon as it is scored.", "--csv", callback=writable),
     ] = None,
     json_file: JSON = None,
     map_file: Annotated[
         Path | None,
-        typer.Option(
-            "--map",
-            metavar="FILE",
-            callback=drawable,
-            help="Draw where mp_iqe found the distortion of one image.",
-            rich_help_panel=OUTPUT,
-        ),
+        option(OUTPUT, "FILE", "Draw where mp_iqe found the distortion of one image.", "--map", callback=drawable),
     ] = None,
 ) -> None:
     """Score images, by default with the prompts shipped with this package, which are adapted to no ratings.

@@ -35,7 +35,7 @@ class TableTask(Spec):
 
     `test_labels` is a second table whose rows are the test, as some data sets are released; else a share `test` is.
     `subset` and `model` are patterns: their first group in a picture's file name is its subset, or the model that made
-    it (a column `model`), where no column says so.
+    it (a column `model`), where no column holds it.
     """
 
     kind: Literal["table"]

@@ -40,7 +40,7 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
         table["model"] = table[task.columns.image].str.extract(task.model, expand=False).fillna("")
     columns = find_columns(task, where, [str(name) for name in table])
     folder = root / task.images
-    ratings = _ratings(where, table[columns["score"]])
+    ratings = _ratings(where, table[columns["score"]], task.range)
     names = _names(where, table[columns["image"]], folder)
     files = [folder / name for name in names]
     annotated = Annotations([each if each.is_file() else root / each for each in task.annotations], files)
@@ -49,10 +49,6 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
     for (row, rating), file in zip(ratings.items(), files, strict=True):
         texts = {name: cells[row].strip() for name, cells in present.items() if cells[row].strip()}
         texts |= annotated[file]
-        if task.range and not task.range[0] <= rating <= task.range[1]:
-            raise InputError(
-                f"{where}, row {row}: the score {rating:g} lies outside of the range {task.range[0]:g} to {task.range[1]:g}"
-            )
         records.append(
             Record(
                 file,
@@ -215,12 +211,16 @@ def _read_text(path: Path) -> pd.DataFrame:
     return table if separator == "," else table.replace(r"^\s*([-+]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
 
 
-def _ratings(where: str, column: "pd.Series[str]") -> dict[int, float]:
+def _ratings(where: str, column: "pd.Series[str]", span: tuple[float, float] | None) -> dict[int, float]:
+    """{row: rating}; InputError where one is not a number or outside of the span, or all are the same."""
+    low, high = span or (-math.inf, math.inf)
     numbers = {int(str(row)): _number(text) for row, text in column.items()}
     for row, number in numbers.items():
         if not math.isfinite(number):
             shown = f"'{column[row]}'" if column[row] else "empty"
             raise InputError(f"{where}, row {row}: the score is {shown}, not a number")
+        if not low <= number <= high:
+            raise InputError(f"{where}, row {row}: the score {number:g} lies outside of the range {low:g} to {high:g}")
     if len(numbers) > 1 and len(set(numbers.values())) == 1:
         raise InputError(f"{where}: every score equals {column.iloc[0]}: there is nothing to learn from")
     return numbers
