@@ -16,6 +16,7 @@ class InputWarning(UserWarning):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'x'?"` for the known name nearest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    """`" Did you mean 'x'?"` for the known name nearest to `name`, whatever the case, or an empty string."""
+    spelled = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), spelled, n=1)
+    return f" Did you mean '{spelled[close[0]]}'?" if close else ""

@@ -174,7 +174,9 @@ def test_score_with_nothing_to_score(refused, fsiqa, small, photographs, tmp_pat
     assert fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task)).code == 0
     (tmp_path / "empty").mkdir()
     assert "no images in this folder" in refused("score", out, tmp_path / "empty")
-    assert "1 of 1 images could not be scored" in fsiqa("score", out, tmp_path / "gone.jpg").error
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    assert "1 of 1 images could not be scored" in fsiqa("score", out, tmp_path / "broken.jpg").error
+    assert "gone.jpg: no such file" in refused("score", out, tmp_path / "gone.jpg")
     assert "cannot be written" in refused("score", out, photographs, "--csv", tmp_path)
 
 
@@ -196,6 +198,7 @@ def test_a_folder_of_something_else_is_never_replaced(refused, small, photograph
 
 def test_options_out_of_range(adapting, refused, rated):
     assert "test = 1.5" in adapting(rated, "--shots", 2, "--test", 1.5)
+    assert "test = 0.0" in adapting(rated, "--shots", 2, "--test", 0)
     assert "--set views.stride=0: views.stride = 0" in adapting(rated, "--set", "views.stride=0")
     curve = ("curve", "--task", "csv", "--root", rated.parent, "--labels", rated, "--methods", "gp,ridge", "--shots", 2)
     assert "none of these methods has adapt" in refused(*curve, "--set", "adapt.lrr=1")

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 import fewshot_iqa as fsiqa_package
 from fewshot_iqa import rng
-from fewshot_iqa.config import load_config
+from fewshot_iqa.config import load_config, load_task
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import split_by_group
 from fewshot_iqa.model import checkpoint
 from fewshot_iqa.model.clip import create_clip
 from fewshot_iqa.model.quality import QualityModel
-from fewshot_iqa.recipes import adaptation, metatraining
+from fewshot_iqa.recipes import metatraining
 from fewshot_iqa.resources import SHIPPED, asset
 from tests.conftest import photograph, sets
 
@@ -159,7 +159,7 @@ def test_the_same_seed_gives_the_same_weights_and_test_ratings_none_at_all(fsiqa
     two, _ = adapt_weights(fsiqa, start, table(rows), tmp_path / "two")
     assert all(torch.equal(one[name], two[name]) for name in one)
 
-    source = adaptation.load_task("csv", [f"labels={tmp_path / 'ratings.csv'}", "test=0.4"])
+    source = load_task("csv", [f"labels={tmp_path / 'ratings.csv'}", "test=0.4"])
     _, unseen = split_by_group(read_table(source), 0.4, seed=0)
     for record in unseen:
         rows[int(record.path.stem[-1])]["score"] = 1000 - record.rating

@@ -40,7 +40,7 @@ def check_run(
 
 
 def check_folder(out: Path, *, resume: bool = False) -> None:
-    """That a checkpoint can be written; says which one will be replaced."""
+    """Of the folder of a checkpoint: that it can be written. Prints a line on the one that will be replaced."""
     require_room(out)
     if not resume and (replaced := describe(out)):
         typer.echo(f"replacing {nearby(out)} ({replaced})", err=True)

@@ -31,6 +31,7 @@ from .options import (
     START,
     TASK,
     WORKERS,
+    option,
     with_table_options,
     words,
     writable,
@@ -41,12 +42,8 @@ if TYPE_CHECKING:
 
 
 def metatrain(
-    images: Annotated[
-        Path | None, typer.Option(help="Your folder of clean photographs.", rich_help_panel=DATA, metavar="FOLDER")
-    ] = None,
-    task: Annotated[
-        str, typer.Option(help="Synthetic task from `fsiqa tasks`.", rich_help_panel=DATA, metavar="NAME")
-    ] = "synthetic",
+    images: Annotated[Path | None, option(DATA, "FOLDER", "Your folder of clean photographs.")] = None,
+    task: Annotated[str, option(DATA, "NAME", "Synthetic task from `fsiqa tasks`.")] = "synthetic",
     config: CONFIG = "grmp",
     clip: CLIP = None,
     overrides: SET = None,
@@ -93,10 +90,10 @@ def adapt(
     task: TASK = None,
     config: Annotated[
         str | None,
-        typer.Option(
-            help="A name from `fsiqa configs`, or a .yaml file. Default: that of --from or runs/metatrain, else grmp.",
-            rich_help_panel=METHOD,
-            metavar="NAME",
+        option(
+            METHOD,
+            "NAME",
+            "A name from `fsiqa configs`, or a .yaml file. Default: that of --from or runs/metatrain, else grmp.",
         ),
     ] = None,
     start: START = None,
@@ -106,22 +103,13 @@ def adapt(
     cache: CACHE = None,
     shots: SHOTS = None,
     seeds: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Number of draws of shots, from --seed on; --out keeps the first.", rich_help_panel=PROTOCOL
-        ),
+        int, option(PROTOCOL, "N", "Draws of shots, with seeds from --seed on; --out keeps the first.", min=1)
     ] = 1,
     seed: SEED = None,
     out: CHECKPOINT = Path("runs/adapt"),
     csv_file: Annotated[
         Path | None,
-        typer.Option(
-            "--csv",
-            metavar="FILE",
-            callback=writable,
-            help="Write the rating and prediction of each image here.",
-            rich_help_panel=OUTPUT,
-        ),
+        option(OUTPUT, "FILE", "Write the rating and prediction of each image here.", "--csv", callback=writable),
     ] = None,
     json_file: JSON = None,
 ) -> None:
@@ -205,17 +193,15 @@ def curve(
     table: dict[str, Any],
     task: TASK = None,
     methods: Annotated[
-        str, typer.Option(help="Names from `fsiqa configs`, or .yaml files, between commas.", rich_help_panel=METHOD)
+        str, option(METHOD, "LIST", "Names from `fsiqa configs`, or .yaml files, between commas.")
     ] = "gp_prompts,grmp,coop,ridge,clip_iqa",
     start: START = None,
     clip: CLIP = None,
     overrides: SET = None,
     device: DEVICE = None,
-    shots: Annotated[
-        str, typer.Option(help="Numbers or shares, between commas.", rich_help_panel=PROTOCOL)
-    ] = "10,20,50,20%",
-    seeds: Annotated[int, typer.Option(min=1, help="Number of draws of shots.", rich_help_panel=PROTOCOL)] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="First random seed.", rich_help_panel=PROTOCOL)] = 0,
+    shots: Annotated[str, option(PROTOCOL, "LIST", "Numbers or shares, between commas.")] = "10,20,50,20%",
+    seeds: Annotated[int, option(PROTOCOL, "N", "Draws of shots.", min=1)] = 10,
+    seed: Annotated[int, option(PROTOCOL, "N", "First random seed.", min=0)] = 0,
     workers: WORKERS = 1,
     cache: CACHE = None,
     out: RESULTS = Path("runs/curve"),
@@ -254,22 +240,14 @@ def curve(
 
 
 def pretrain(
-    root: Annotated[
-        Path,
-        typer.Option(
-            help="Folder that holds the sources of the configuration.", rich_help_panel=DATA, metavar="FOLDER"
-        ),
-    ],
-    config: Annotated[
-        str, typer.Option(help="A name, or a .yaml file.", rich_help_panel=METHOD, metavar="NAME")
-    ] = "pretrain",
+    root: Annotated[Path, option(DATA, "FOLDER", "Folder that holds the sources of the configuration.")],
+    config: Annotated[str, option(METHOD, "NAME", "A name, or a .yaml file.")] = "pretrain",
     overrides: SET = None,
     device: DEVICE = None,
     seed: SEED = None,
-    out: Annotated[
-        Path,
-        typer.Option(help="Folder of the weights and the training state.", rich_help_panel=OUTPUT, metavar="FOLDER"),
-    ] = Path("runs/pretrain"),
+    out: Annotated[Path, option(OUTPUT, "FOLDER", "Folder of the weights and the training state.")] = Path(
+        "runs/pretrain"
+    ),
     resume: RESUME = False,
 ) -> None:
     """Train the embedded CLIP anew."""

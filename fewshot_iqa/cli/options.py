@@ -14,6 +14,11 @@ from ..files import require_writable
 DATA, METHOD, PROTOCOL, OUTPUT = "Data", "Method", "Protocol", "Output"  # the groups of options in the help
 
 
+def option(panel: str, metavar: str | None, help: str, *names: str, **more: Any) -> Any:
+    """An option in a group of the help."""
+    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel, **more)
+
+
 def writable(path: Path | None) -> Path | None:
     """A file of results; InputError where it cannot be written, before anything is computed for it."""
     if path:
@@ -28,126 +33,56 @@ def drawable(path: Path | None) -> Path | None:
     return writable(path)
 
 
-CONFIG = Annotated[
-    str, typer.Option(help="A name from `fsiqa configs`, or a .yaml file.", rich_help_panel=METHOD, metavar="NAME")
-]
-CLIP = Annotated[
-    str | None,
-    typer.Option(help="tiny, NAME:PRETRAINED, or NAME:/path/to/weights.", rich_help_panel=METHOD, metavar="NAME"),
-]
-DEVICE = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda, ... Default: a GPU where there is one.", rich_help_panel=METHOD, metavar="NAME"),
-]
-CACHE = Annotated[
-    Path | None,
-    typer.Option(
-        help="Keep the features of images here, to encode each once.", rich_help_panel=METHOD, metavar="FOLDER"
-    ),
-]
+CONFIG = Annotated[str, option(METHOD, "NAME", "A name from `fsiqa configs`, or a .yaml file.")]
+CLIP = Annotated[str | None, option(METHOD, "NAME", "tiny, NAME:PRETRAINED, or NAME:/path/to/weights.")]
+DEVICE = Annotated[str | None, option(METHOD, "NAME", "cpu, cuda, ... Default: a GPU where there is one.")]
+CACHE = Annotated[Path | None, option(METHOD, "FOLDER", "Keep the features of images here: each is encoded once.")]
 SET = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a dotted.key of the method, or a task.key of the task.",
-        rich_help_panel=METHOD,
-    ),
+    option(METHOD, "KEY=VALUE", "Override a dotted.key of the method, or a task.key of the task.", "--set"),
 ]
 START = Annotated[
     str | None,
-    typer.Option(
+    option(
+        METHOD,
+        "FOLDER",
+        "Start from a checkpoint, shipped or none. Default: runs/metatrain, else shipped, if it fits.",
         "--from",
-        metavar="FOLDER",
-        help="Start from a checkpoint, shipped or none. Default: runs/metatrain, else shipped, if it fits.",
-        rich_help_panel=METHOD,
     ),
 ]
-SHOTS = Annotated[
-    str | None,
-    typer.Option(
-        help="Ratings to draw: 50, or 20%. Default: learn from all.", rich_help_panel=PROTOCOL, metavar="NUMBER"
-    ),
-]
-SEED = Annotated[
-    int | None, typer.Option(min=0, help="Random seed. Default: the configuration's.", rich_help_panel=PROTOCOL)
-]
-WORKERS = Annotated[int, typer.Option(min=1, help="Trials in parallel, one process each.", rich_help_panel=PROTOCOL)]
+SHOTS = Annotated[str | None, option(PROTOCOL, "N|N%", "Ratings to draw: 50, or 20%. Default: learn from all.")]
+SEED = Annotated[int | None, option(PROTOCOL, "N", "Random seed. Default: the configuration's.", min=0)]
+WORKERS = Annotated[int, option(PROTOCOL, "N", "Trials in parallel, one process each.", min=1)]
 PLAN = Annotated[str, typer.Option(help="The plan, a .yaml file.", metavar="FILE")]
-CHECKPOINT = Annotated[Path, typer.Option(help="Folder of the checkpoint.", rich_help_panel=OUTPUT, metavar="FOLDER")]
-RESULTS = Annotated[
-    Path,
-    typer.Option(
-        help="Folder of the results. Repeat a command to resume it.", rich_help_panel=OUTPUT, metavar="FOLDER"
-    ),
-]
-RESUME = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.", rich_help_panel=OUTPUT)]
-JSON = Annotated[
-    Path | None,
-    typer.Option(
-        "--json", metavar="FILE", callback=writable, help="Also write the result here.", rich_help_panel=OUTPUT
-    ),
-]
-CSV = Annotated[
-    Path | None,
-    typer.Option("--csv", metavar="FILE", callback=writable, help="Write the table here.", rich_help_panel=OUTPUT),
-]
-FIGURE = Annotated[
-    Path | None, typer.Option(metavar="FILE", callback=drawable, help="Draw the curves.", rich_help_panel=OUTPUT)
-]
+CHECKPOINT = Annotated[Path, option(OUTPUT, "FOLDER", "Folder of the checkpoint.")]
+RESULTS = Annotated[Path, option(OUTPUT, "FOLDER", "Folder of the results. Repeat the command to resume.")]
+RESUME = Annotated[bool, option(OUTPUT, None, "Resume an interrupted run.", "--resume")]
+JSON = Annotated[Path | None, option(OUTPUT, "FILE", "Also write the result here.", "--json", callback=writable)]
+CSV = Annotated[Path | None, option(OUTPUT, "FILE", "Write the table here.", "--csv", callback=writable)]
+FIGURE = Annotated[Path | None, option(OUTPUT, "FILE", "Draw the curves.", callback=drawable)]
 TASK = Annotated[
-    str | None,
-    typer.Option(
-        help="A data set from `fsiqa tasks`. Default: csv with --labels, else demo.",
-        rich_help_panel=DATA,
-        metavar="NAME",
-    ),
+    str | None, option(DATA, "NAME", "A data set from `fsiqa tasks`. Default: csv with --labels, else demo.")
 ]
 
 
 def _table(
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Your table of ratings: .csv, .tsv or .xlsx.", rich_help_panel=DATA, metavar="FILE"),
-    ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the images. Default: that of the table.", rich_help_panel=DATA, metavar="FOLDER"),
-    ] = None,
-    image_column: Annotated[
-        str | None,
-        typer.Option(help="Default: image, file, filename, name, ...", rich_help_panel=DATA, metavar="COLUMN"),
-    ] = None,
-    score_column: Annotated[
-        str | None, typer.Option(help="Default: score, mos, rating, ...", rich_help_panel=DATA, metavar="COLUMN")
-    ] = None,
+    labels: Annotated[Path | None, option(DATA, "FILE", "Your table of ratings: .csv, .tsv or .xlsx.")] = None,
+    root: Annotated[Path | None, option(DATA, "FOLDER", "Folder of the images. Default: that of the table.")] = None,
+    image_column: Annotated[str | None, option(DATA, "COLUMN", "Default: image, file, filename, name, ...")] = None,
+    score_column: Annotated[str | None, option(DATA, "COLUMN", "Default: score, mos, rating, ...")] = None,
     range_: Annotated[
-        str | None,
-        typer.Option(
-            "--range",
-            help="Ends of the rating scale, such as 1,5. Default: of the shots.",
-            rich_help_panel=DATA,
-            metavar="LOW,HIGH",
-        ),
+        str | None, option(DATA, "LOW,HIGH", "Ends of the rating scale, such as 1,5. Default: of the shots.", "--range")
     ] = None,
     lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better", help="Low ratings are good, as in DMOS.", rich_help_panel=DATA)
+        bool, option(DATA, None, "Low ratings are good, as in DMOS.", "--lower-is-better")
     ] = False,
     group: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of groups that a split keeps whole. Default: group, else prompt.",
-            rich_help_panel=DATA,
-            metavar="COLUMN",
-        ),
+        str | None, option(DATA, "COLUMN", "Column of groups that a split keeps whole. Default: group, else prompt.")
     ] = None,
     test: Annotated[
-        float | None,
-        typer.Option(help="Share of the groups held out as test set. Default: 0.2.", rich_help_panel=PROTOCOL),
+        float | None, option(PROTOCOL, "SHARE", "Share of the groups held out as test set. Default: 0.2.")
     ] = None,
-    folds: Annotated[
-        int | None, typer.Option(min=2, help="Test on each of so many folds of the groups.", rich_help_panel=PROTOCOL)
-    ] = None,
+    folds: Annotated[int | None, option(PROTOCOL, "N", "Test on each of N folds of the groups.", min=2)] = None,
 ) -> None:
     """The options of `recipes.sources.TableOptions`, declared here once."""
 
@@ -165,19 +100,19 @@ def with_table_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**given: Any) -> None:
         table = {name.rstrip("_"): given.pop(name) for name in options}
-        command(table={name: value for name, value in table.items() if value not in (None, False)}, **given)
+        command(table={name: value for name, value in table.items() if value is not None}, **given)
 
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {}
     return run
 
 
-def numbers(option: str, text: str) -> list[float]:
+def numbers(name: str, text: str) -> list[float]:
     """Numbers between commas."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"{option} {text}: expected numbers between commas") from None
+        raise InputError(f"{name} {text}: expected numbers between commas") from None
 
 
 def words(text: str) -> list[str]:

@@ -29,7 +29,7 @@ def distort(
     from ..recipes.pictures import distort_file, draw_sheet
 
     if (out is None) == (sheet is None):
-        raise InputError("say what to make: -o FILE for a distorted picture, or --sheet FILE for all of them")
+        raise InputError("give -o FILE for a distorted picture, or --sheet FILE for a sheet of all distortions")
     if sheet is not None:
         if levels:
             raise InputError("--level does not go with --sheet, which shows every level")

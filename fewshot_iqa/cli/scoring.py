@@ -11,7 +11,7 @@ import typer
 from ..errors import InputError
 from ..files import open_text, write_json
 from ..printing import print_table, rounded, with_std
-from .options import CACHE, DATA, DEVICE, JSON, METHOD, OUTPUT, drawable, writable
+from .options import CACHE, DATA, DEVICE, JSON, METHOD, OUTPUT, drawable, option, writable
 
 COLUMNS = ("image", "quality", "quality_std", "rating", "rating_std", "note")
 
@@ -27,51 +27,30 @@ def score(
     ],
     prompts_file: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            DATA,
+            "FILE",
+            "Table of the text prompts that images were generated from: columns image, prompt.",
             "--prompts",
-            metavar="FILE",
-            help="Table of the text prompts that images were generated from: columns image, prompt.",
-            rich_help_panel=DATA,
         ),
     ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="Of --prompts. Default: image.", rich_help_panel=DATA, metavar="COLUMN")
-    ] = None,
-    prompt_column: Annotated[
-        str | None, typer.Option(help="Of --prompts. Default: prompt.", rich_help_panel=DATA, metavar="COLUMN")
-    ] = None,
+    image_column: Annotated[str | None, option(DATA, "COLUMN", "Of --prompts. Default: image.")] = None,
+    prompt_column: Annotated[str | None, option(DATA, "COLUMN", "Of --prompts. Default: prompt.")] = None,
     explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="Show the likeliest scene and distortion of each image.", rich_help_panel=METHOD
-        ),
+        bool, option(METHOD, None, "Show the likeliest scene and distortion of each image.", "--explain")
     ] = False,
     device: DEVICE = None,
     cache: CACHE = None,
-    sort: Annotated[bool, typer.Option("--sort", help="List the worst images first.", rich_help_panel=OUTPUT)] = False,
-    worst: Annotated[
-        int | None, typer.Option(min=1, help="List the so many worst images only.", rich_help_panel=OUTPUT)
-    ] = None,
+    sort: Annotated[bool, option(OUTPUT, None, "List the worst images first.", "--sort")] = False,
+    worst: Annotated[int | None, option(OUTPUT, "N", "List only the N worst images.", min=1)] = None,
     csv_file: Annotated[
         Path | None,
-        typer.Option(
-            "--csv",
-            metavar="FILE",
-            callback=writable,
-            help="Write each image here as soon as it is scored, all of them in their order.",
-            rich_help_panel=OUTPUT,
-        ),
+        option(OUTPUT, "FILE", "Write all images here, each as soon as it is scored.", "--csv", callback=writable),
     ] = None,
     json_file: JSON = None,
     map_file: Annotated[
         Path | None,
-        typer.Option(
-            "--map",
-            metavar="FILE",
-            callback=drawable,
-            help="Draw where mp_iqe found the distortion of one image.",
-            rich_help_panel=OUTPUT,
-        ),
+        option(OUTPUT, "FILE", "Draw where mp_iqe found the distortion of one image.", "--map", callback=drawable),
     ] = None,
 ) -> None:
     """Score images, by default with the prompts shipped with this package, which are adapted to no ratings.
@@ -146,7 +125,10 @@ def _checkpoint_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
             raise InputError(f"{path}: of a checkpoint; name one, by its folder, before the images")
     if not paths[given:]:
         raise InputError(f"{paths[0]}: a checkpoint; name the images to score as well")
-    return (paths[0] if given else None), find_images(paths[given:])
+    files = find_images(paths[given:])
+    if not any(path.exists() for path in files):
+        raise InputError(f"{files[0]}: no such file")
+    return (paths[0] if given else None), files
 
 
 def _prompts(path: Path, columns: dict[str, str]) -> dict[str, str]:

@@ -125,19 +125,19 @@ def experiment_meta_vs_none(
         draw_curves(result, figure)
 
 
-def _print_starts(title: str, result: dict[str, Any], told: Callable[[dict[str, Any]], str]) -> None:
+def _print_starts(title: str, result: dict[str, Any], cell: Callable[[dict[str, Any]], str]) -> None:
     """A row for each start and number of steps, a column for each number of shots."""
     rows = [[arm, steps, found] for arm, each in result["table"].items() for steps, found in each.items()]
     counts = list(rows[0][2])
-    cells = [[arm, steps, *(told(found[count]) for count in counts)] for arm, steps, found in rows]
+    cells = [[arm, steps, *(cell(found[count]) for count in counts)] for arm, steps, found in rows]
     print_table(title, ("start", "steps", *(f"{count} shots" for count in counts)), cells)
 
 
-def _ablation(name: str, told: str) -> None:
+def _ablation(name: str, summary: str) -> None:
     """Make the command of an ablation, whose plan has its name."""
     own_plan = f"experiments/{name.replace('-', '_')}"
 
-    @experiment.command(name, help=told)
+    @experiment.command(name, help=summary)
     @with_table_options
     def command(
         table: dict[str, Any],
@@ -163,7 +163,7 @@ def _ablation(name: str, told: str) -> None:
 
 _ablation("mp-iqe-ablation", "MP-IQE without its parts, and with prompts of other lengths.")
 _ablation("qgr", "GRMP-IQA with other strengths and scopes of its regularisation, and other parameters.")
-_ablation("views", "Crops, tiles or the whole picture, for a Gaussian process on what the tower says of them.")
+_ablation("views", "Crops, tiles or the whole picture, for a Gaussian process on their features.")
 
 
 def _report_variants(task: str, seeds: int, result: dict[str, Any], json_file: Path | None) -> None:
@@ -221,7 +221,7 @@ def experiment_backbone(
     device: DEVICE = None,
     json_file: JSON = None,
 ) -> None:
-    """What a CLIP knows of quality: by phrases alone, and after a few ratings."""
+    """How well a CLIP predicts quality: zero-shot by phrases, and after a few ratings."""
     from ..studies.backbone import backbone as run
 
     shots = words(adapted) if adapted else []

@@ -135,7 +135,7 @@ def _load(folder: str, name: str, kind: Any, overrides: Iterable[str]) -> Any:
 
 
 def _with_base(folder: str, path: Path, *above: Path) -> Any:
-    """What a file says, laid over the file that its key `base` names; null takes a part of that away."""
+    """The keys of a file, laid over the file that its key `base` names; null takes a part of that away."""
     data = read_yaml(path)
     if not isinstance(data, dict) or "base" not in data:
         return data

@@ -21,7 +21,7 @@ def find_columns(task: TableTask, table: str, names: Sequence[str]) -> dict[str,
     """{what a column holds: its name} for the columns `names` of a table that messages call `table`.
 
     Columns that the task does not state are `image` and `score`, or else are recognised by their usual names, whatever
-    their case, spaces, underscores and hyphens; an InputWarning says which. InputError where a stated
+    their case, spaces, underscores and hyphens; an InputWarning names them. InputError where a stated
     column is absent, where none or several are recognised, or where low ratings are perhaps the good ones.
     """
     stated = task.columns.model_dump()

@@ -1,4 +1,4 @@
-"""What a picture shows and what is wrong with it, by the classes of `config.labels`, and where files say so."""
+"""What a picture shows and what is wrong with it, by the classes of `config.labels`; LIQE's annotations."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ def labelled(record: Record, target: str) -> bool:
 
 
 class Annotations:
-    """What LIQE's annotation files say of the pictures `files`: tab-separated path, score, distortion and three scenes,
+    """LIQE's annotations of the pictures `files`: tab-separated path, score, distortion and three scenes,
     of which some are `invalid`. A file is known by its name where names are unique on both sides, else by its folders
     as well."""
 

@@ -40,7 +40,7 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
         table["model"] = table[task.columns.image].str.extract(task.model, expand=False).fillna("")
     columns = find_columns(task, where, [str(name) for name in table])
     folder = root / task.images
-    ratings = _ratings(where, table[columns["score"]])
+    ratings = _ratings(where, table[columns["score"]], task.range)
     names = _names(where, table[columns["image"]], folder)
     files = [folder / name for name in names]
     annotated = Annotations([each if each.is_file() else root / each for each in task.annotations], files)
@@ -49,8 +49,6 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
     for (row, rating), file in zip(ratings.items(), files, strict=True):
         texts = {name: cells[row].strip() for name, cells in present.items() if cells[row].strip()}
         texts |= annotated[file]
-        if task.range and not task.range[0] <= rating <= task.range[1]:
-            raise InputError(f"{where}, row {row}: the score {rating:g} lies outside of the range {list(task.range)}")
         records.append(
             Record(
                 file,
@@ -99,7 +97,7 @@ def _names(where: str, column: "pd.Series[str]", folder: Path) -> list[str]:
     if missing.size:
         first = folder / missing.iloc[0]
         count = "" if missing.size == 1 else f" ({missing.size} of {names.size} pictures are missing)"
-        hint = nearest(first.name, _names_in(first.parent)) or f" Give --root FOLDER of the pictures, if not {folder}"
+        hint = nearest(first.name, _names_in(first.parent)) or " Name the folder of the pictures with --root FOLDER"
         raise InputError(f"{where}, row {missing.index[0]}: {first} does not exist{count}.{hint}")
     return list(names)
 
@@ -114,9 +112,7 @@ def _with_duplicates_together(where: str, records: list[Record]) -> list[Record]
     again = len(files) - len(set(files))
     if not again:
         return records
-    message = (
-        f"{where}: {again} of {len(files)} rows rate a picture that an earlier row rates; all are kept, in one group"
-    )
+    message = f"{where}: {again} of {len(files)} rows repeat a picture of an earlier row; all are kept, in one group"
     warnings.warn(message, InputWarning, stacklevel=3)
     group_of: dict[Path, str] = {}
     merged: dict[str, str] = {}
@@ -215,12 +211,16 @@ def _read_text(path: Path) -> pd.DataFrame:
     return table if separator == "," else table.replace(r"^\s*([-+]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
 
 
-def _ratings(where: str, column: "pd.Series[str]") -> dict[int, float]:
+def _ratings(where: str, column: "pd.Series[str]", span: tuple[float, float] | None) -> dict[int, float]:
+    """{row: rating}; InputError where one is not a number or outside of the span, or all are the same."""
+    low, high = span or (-math.inf, math.inf)
     numbers = {int(str(row)): _number(text) for row, text in column.items()}
     for row, number in numbers.items():
         if not math.isfinite(number):
             shown = f"'{column[row]}'" if column[row] else "empty"
             raise InputError(f"{where}, row {row}: the score is {shown}, not a number")
+        if not low <= number <= high:
+            raise InputError(f"{where}, row {row}: the score {number:g} lies outside of the range {low:g} to {high:g}")
     if len(numbers) > 1 and len(set(numbers.values())) == 1:
         raise InputError(f"{where}: every score equals {column.iloc[0]}: there is nothing to learn from")
     return numbers
