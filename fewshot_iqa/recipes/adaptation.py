@@ -13,14 +13,15 @@ from ..config import Config, CustomSpec
 from ..features import FeatureCache
 from ..losses import FunctionLoss
 from ..model import checkpoint
-from ..resources import SHIPPED
+from ..progress import say
+from ..resources import METATRAINED, SHIPPED
 from ..score import SCORED, Scorer
 from ..types import Scale, Shots
 from .common import Result, choose_device, count_labels
 from .draws import Draw, draw_all, draw_trials
 from .results import agreement, by_picture, summarize
 from .sources import TableOptions, read_source, source_name, warn_guessed_scale
-from .starts import find_method, find_start, read_settings
+from .starts import describe_start, find_method, find_start, read_settings
 from .trial import Memory, Method, read_pictures, run_trial
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def adapt(
     rated, folder = read_source(task, for_task, **table), Path(out).resolve()
     checkpoint.require_room(folder)
     parent = find_start(start) if start is not None else checkpoint.default_start(settings)
+    if parent == METATRAINED and start is None:
+        say(describe_start(parent, named=False))
     method = Method(settings, parent, choose_device(device), head, FunctionLoss(loss) if loss else None)
 
     if wanted is None:

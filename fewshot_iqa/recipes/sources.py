@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
 
-FEW = 50  # ratings of which the lowest and the highest hardly are those of the scale
+FEW = 100  # ratings of which the lowest and the highest hardly are those of the scale
 
 
 class TableOptions(TypedDict, total=False):
