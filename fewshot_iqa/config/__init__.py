@@ -17,6 +17,7 @@ from .labels import CLASSES
 from .messages import explain
 from .method import AdaptSpec, BranchSpec, Config, LossTerm, MetaSpec, ModelSpec, ViewSpec, VisualSpec
 from .pretrain import PretrainSpec, SourceSpec
+from .renamed import renamed
 from .spec import Spec, deep_merge
 from .task import KADID_SIDE, EpisodeSpec, SyntheticTask, TableTask, Task
 
@@ -161,6 +162,9 @@ def _validate(kind: Any, data: Any, overrides: Iterable[str], source: str) -> An
     sections = {_section(override) for override in overrides if "." in override.partition("=")[0]}
     absent = {section for section in sections if data.get(section) is None}
     for override in overrides:
+        key = override.partition("=")[0].strip()
+        if present := renamed(key):
+            raise InputError(f"--set {override}: {key} is now called {present}")
         _override(data, override)
     try:
         return TypeAdapter(kind).validate_python(data)
