@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PICTURES = $(shell $(BIN)/python -c "import skimage; print(skimage.__path__[0])")/data
 
-.PHONY: install learn2learn quickstart test lint format clean
+.PHONY: install learn2learn quickstart test lint docs readme format clean
 
 install: $(INSTALLED)
 
@@ -32,9 +32,18 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Checked strictly: a link, a name or a page that is not there is an error.
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
+
+# Runs the README's blocks and puts what they print into it; DATA="--data biq2021=FOLDER" for those that need ratings.
+readme: install
+	$(BIN)/python docs/run_blocks.py README.md $(DATA)
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,7 +6,6 @@ from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import click
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -142,8 +141,8 @@ def commands_page() -> str:
         rows = []
         for option in command.params:
             names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
-            if isinstance(option, click.Argument) or not names.startswith("`-"):
-                names = f"`{option.make_metavar(click.Context(command))}`"
+            if option.param_type_name == "argument":
+                names = f"`{option.make_metavar(typer.Context(command))}`"
             default = "" if option.default in (None, False) or callable(option.default) else f"`{option.default}`"
             rows.append((names, getattr(option, "help", None) or "", "required" if option.required else default))
         if rows:
