@@ -35,7 +35,7 @@ lint: install
 # Checked strictly: a link, a name or a page that is not there is an error.
 docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Runs the README's blocks and puts what they print into it; DATA="--data biq2021=FOLDER" for those that need ratings.
 readme: install

@@ -30,6 +30,7 @@ KINDS = {
     "Synthetic pictures": (SyntheticTask, "The keys of a task of `kind: synthetic`."),
     "Pre-training": (PretrainSpec, "The keys of `configs/pretrain.yaml`, for `fsiqa pretrain`."),
 }
+WORDS = {"str": "text", "bool": "true or false", "Path": "path", "Any": "value", "dict": "keys", "tuple": "list"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -58,7 +59,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         name = target.relative_to(ROOT).as_posix()
         uri = homes.get(name, name.removeprefix("docs/"))
         if uri not in files.src_uris:
-            return f"]({config.repo_url}/blob/main/{name}{anchor})"
+            return f"]({config.extra['repository']}/blob/main/{name}{anchor})"
         depth = len(PurePosixPath(page.file.src_uri).parts) - 1
         return f"]({'../' * depth}{uri}{anchor})"
 
@@ -67,7 +68,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def python_page() -> str:
     """The public names, each from its docstring."""
-    lines = ["# Python", "", "`import fewshot_iqa as fsiqa` imports nothing heavy; each name is loaded on first use.", ""]
+    lines = ["# Python", "", "`import fewshot_iqa as fsiqa` imports nothing heavy; each name is loaded on use.", ""]
     for name in fewshot_iqa.__all__:
         lines += [f"::: fewshot_iqa.{name}", ""]
     return "\n".join(lines)
@@ -118,9 +119,8 @@ def _type(kind: Any) -> str:
         return "keys"
     if parts:
         return f"{_type(origin)} of {_type(parts[-1])}"
-    return {"str": "text", "bool": "true or false", "Path": "path", "Any": "value", "dict": "keys", "tuple": "list"}.get(
-        getattr(kind, "__name__", str(kind)), getattr(kind, "__name__", str(kind))
-    )
+    name = getattr(kind, "__name__", str(kind))
+    return WORDS.get(name, name)
 
 
 def _default(field: FieldInfo) -> str:
@@ -142,8 +142,8 @@ def commands_page() -> str:
         for option in command.params:
             names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
             if option.param_type_name == "argument":
-                names = f"`{option.make_metavar(typer.Context(command))}`"
-            default = "" if option.default in (None, False) or callable(option.default) else f"`{option.default}`"
+                names = f"`{option.metavar or option.name.upper()}`"
+            default = "" if option.default is None or option.default is False else f"`{option.default}`"
             rows.append((names, getattr(option, "help", None) or "", "required" if option.required else default))
         if rows:
             lines += ["| option | meaning | default |", "|---|---|---|"]

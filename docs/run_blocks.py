@@ -186,7 +186,8 @@ def _simple_commands(command: str) -> list[list[str]]:
 def _command_problem(words: list[str]) -> str | None:
     if words[:1] == ["make"]:
         targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        return next((f"the Makefile has no target {word}" for word in words[1:] if word not in targets), None)
+        unknown = [word for word in words[1:] if word not in targets and "=" not in word]
+        return f"the Makefile has no target {unknown[0]}" if unknown else None
     if words[:1] != ["fsiqa"]:
         return None
     import typer
@@ -219,7 +220,8 @@ def _check_names(options: Mapping[str, Any]) -> None:
     method = options.get("config") or "grmp"
     if "methods" in options:
         for name in options["methods"].split(","):
-            load_config(name)
+            if not name.endswith(".yaml"):
+                load_config(name)
     elif options.get("task") and not method.endswith(".yaml"):
         load_config(method, [text for text in overrides if not text.startswith("task.")])
     if task := options.get("task"):

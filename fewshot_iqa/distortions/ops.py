@@ -59,7 +59,8 @@ def correlate(images: Tensor, kernels: Sequence[np.ndarray]) -> Tensor:
     if on_cpu(images):
         rest = iter(kernels)
         return each(images, lambda pixels: cv2.filter2D(pixels, -1, next(rest), borderType=BORDER))
-    return _kornia("filters").filter2d(images, torch.from_numpy(np.stack(kernels)).to(images.device), border_type="replicate")
+    stacked = torch.from_numpy(np.stack(kernels)).to(images.device)
+    return _kornia("filters").filter2d(images, stacked, border_type="replicate")
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
