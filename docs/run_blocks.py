@@ -4,7 +4,7 @@
 
 A ```console block holds commands behind `$ ` and what each prints; a ```python block holds statements, and behind
 `#> ` what the statement above prints or is. All blocks of a page run in order, in one scratch folder that `--data`
-links names into. In the output of a command a line `...` stands for lines that are left out: of the new output as many
+links names into. Progress and messages on stderr are left out. In the output of a command a line `...` stands for lines that are left out: of the new output as many
 lines are kept before and behind it. A comment above a block says what is special:
 
     <!-- run: never -->              not run (it installs, downloads or takes hours)
@@ -114,12 +114,11 @@ def _run_console(body: str) -> str:
 def _shell(command: str) -> str:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "COLUMNS": "110"}
-    done = subprocess.run(
-        command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
     if done.returncode:
-        sys.exit(f"$ {command}\n{done.stdout}")
-    return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines()) + "\n" if done.stdout else ""
+        sys.exit(f"$ {command}\n{done.stdout}{done.stderr}")
+    shown = "\n".join(line.rstrip() for line in done.stdout.splitlines()).strip("\n")
+    return f"{shown}\n" if shown else ""
 
 
 def _elide(new: str, old: str) -> str:
