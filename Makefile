@@ -37,9 +37,9 @@ docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Runs the README's blocks and puts what they print into it; DATA="--data biq2021=FOLDER" for those that need ratings.
+# Runs the blocks of the README and the first page and puts what they print into them; DATA="--data biq2021=FOLDER" for those that need ratings.
 readme: install
-	$(BIN)/python docs/run_blocks.py README.md $(DATA)
+	$(BIN)/python docs/run_blocks.py README.md docs/getting-started.md $(DATA)
 
 format: install
 	$(BIN)/ruff check --fix .

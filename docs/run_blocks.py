@@ -2,9 +2,9 @@
 
     python docs/run_blocks.py README.md docs/getting-started.md --data biq2021=/data/biq2021
 
-A ```console block holds commands behind `$ ` and what each prints; a ```python block holds statements, and behind
-`#> ` what the statement above prints or is. All blocks of a page run in order, in one scratch folder that `--data`
-links names into. Progress and messages on stderr are left out. In the output of a command a line `...` stands for lines that are left out: of the new output as many
+A ```console block holds commands behind `$ ` and what each prints (on stdout); a ```python block holds statements, and
+behind `#>` what the statement above prints or is. All blocks of a page run in order, in one scratch folder that `--data`
+links names into. In the output of a command a line `...` stands for lines that are left out: of the new output as many
 lines are kept before and behind it. A comment above a block says what is special:
 
     <!-- run: never -->              not run (it installs, downloads or takes hours)
@@ -139,7 +139,7 @@ def _run_python(body: str, names: dict[str, Any]) -> str:
     last = 0
     for node in ast.parse(body).body:
         end = node.end_lineno or node.lineno
-        result += [line for line in source[last:end] if not line.startswith("#> ")]
+        result += [line for line in source[last:end] if not line.startswith("#>")]
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             if isinstance(node, ast.Expr):
@@ -149,9 +149,9 @@ def _run_python(body: str, names: dict[str, Any]) -> str:
             else:
                 exec(compile(ast.Module([node], []), "page", "exec"), names)
         last = end
-        if last < len(source) and source[last].startswith("#> "):
+        if last < len(source) and source[last].startswith("#>"):
             result += [f"#> {line}".rstrip() for line in printed.getvalue().splitlines()]
-    result += [line for line in source[last:] if not line.startswith("#> ")]
+    result += [line for line in source[last:] if not line.startswith("#>")]
     return "\n".join(result) + "\n"
 
 
