@@ -37,7 +37,8 @@ docs: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Runs the blocks of the README and the first page and puts what they print into them; DATA="--data biq2021=FOLDER" for those that need ratings.
+# Runs the blocks of the README and of the first page of the site, and puts what they print there; those that need real
+# ratings with DATA="--data biq2021=FOLDER".
 readme: install
 	$(BIN)/python docs/run_blocks.py README.md docs/getting-started.md $(DATA)
 

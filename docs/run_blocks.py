@@ -2,10 +2,10 @@
 
     python docs/run_blocks.py README.md docs/getting-started.md --data biq2021=/data/biq2021
 
-A ```console block holds commands behind `$ ` and what each prints (on stdout); a ```python block holds statements, and
-behind `#>` what the statement above prints or is. All blocks of a page run in order, in one scratch folder that `--data`
-links names into. In the output of a command a line `...` stands for lines that are left out: of the new output as many
-lines are kept before and behind it. A comment above a block says what is special:
+A ```console block holds commands behind `$ ` and what each prints (on stdout); a ```python block holds statements,
+and behind `#>` what the statement above prints or is. All blocks of a page run in order, in one scratch folder, into
+which `--data` links names. In the output of a command a line `...` stands for lines that are left out: of the new
+output as many lines are kept before and behind it. A comment above a block says what is special:
 
     <!-- run: never -->              not run (it installs, downloads or takes hours)
     <!-- run: needs biq2021 -->      run only where --data has that name
