@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PICTURES = $(shell $(BIN)/python -c "import skimage; print(skimage.__path__[0])")/data
 
-.PHONY: install learn2learn quickstart test lint format clean
+.PHONY: install learn2learn quickstart test lint docs readme format clean
 
 install: $(INSTALLED)
 
@@ -32,9 +32,19 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Checked strictly: a link, a name or a page that is not there is an error.
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Runs the blocks of the README and of the first page of the site, and puts what they print there; those that need real
+# ratings with DATA="--data biq2021=FOLDER".
+readme: install
+	$(BIN)/python docs/run_blocks.py README.md docs/getting-started.md $(DATA)
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

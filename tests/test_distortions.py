@@ -1,6 +1,7 @@
 """The 49 distortions: contract, purity, severity on photographs, and the properties their names promise."""
 
 import io
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, pairwise
 
@@ -682,3 +683,10 @@ def test_any_size(height: int, width: int, level: float, seed: int) -> None:
         distorted = distort(image, name, level, generator=seeded(seed))
         assert distorted.shape == image.shape
         assert within_unit_range(distorted)
+
+
+def test_without_kornia_only_the_cpu_distorts(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kornia.filters", None)
+    assert ops.gaussian(torch.rand(1, 3, 32, 32), 1.0).shape == (1, 3, 32, 32)
+    with pytest.raises(InputError, match=r"pip install 'fewshot-iqa\[gpu\]'"):
+        ops.gaussian(torch.rand(1, 3, 32, 32, device="meta"), 1.0)

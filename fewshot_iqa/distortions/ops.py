@@ -6,12 +6,16 @@ reads as it is.
 
 import math
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..errors import InputError
 
 # The border rule of MATLAB's imfilter(..., 'replicate') and imgaussfilt, which made KADID-10k.
 BORDER = cv2.BORDER_REPLICATE
@@ -34,14 +38,20 @@ def each(images: Tensor, function: Callable[[np.ndarray], np.ndarray]) -> Tensor
     return (results[0] if len(results) == 1 else torch.cat(results)).to(images.device)
 
 
+def _kornia(module: str) -> Any:
+    """A module of kornia, which only the forms for other devices need; InputError where it is not installed."""
+    try:
+        return import_module(f"kornia.{module}")
+    except ModuleNotFoundError:
+        raise InputError("distortions off the CPU need kornia: pip install 'fewshot-iqa[gpu]'") from None
+
+
 def gaussian(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur, cut off at two sigma as MATLAB's imgaussfilt does."""
     size = 2 * math.ceil(2 * sigma) + 1
     if on_cpu(images):
         return each(images, lambda pixels: cv2.GaussianBlur(pixels, (size, size), sigma, borderType=BORDER))
-    from kornia.filters import gaussian_blur2d
-
-    return gaussian_blur2d(images, (size, size), (sigma, sigma), border_type="replicate")
+    return _kornia("filters").gaussian_blur2d(images, (size, size), (sigma, sigma), border_type="replicate")
 
 
 def correlate(images: Tensor, kernels: Sequence[np.ndarray]) -> Tensor:
@@ -49,18 +59,15 @@ def correlate(images: Tensor, kernels: Sequence[np.ndarray]) -> Tensor:
     if on_cpu(images):
         rest = iter(kernels)
         return each(images, lambda pixels: cv2.filter2D(pixels, -1, next(rest), borderType=BORDER))
-    from kornia.filters import filter2d
-
-    return filter2d(images, torch.from_numpy(np.stack(kernels)).to(images.device), border_type="replicate")
+    stacked = torch.from_numpy(np.stack(kernels)).to(images.device)
+    return _kornia("filters").filter2d(images, stacked, border_type="replicate")
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
     """RGB in [0, 1] to CIE Lab: L in 0..100, a and b in about -100..100."""
     if on_cpu(images):
         return each(images, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB))
-    from kornia.color import rgb_to_lab
-
-    return rgb_to_lab(images)
+    return _kornia("color").rgb_to_lab(images)
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:

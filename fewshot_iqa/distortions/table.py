@@ -35,7 +35,14 @@ class Distortion:
 
 
 def at_level(values: Sequence[float], level: float) -> float:
-    """Of five values at levels 1..5, the one at a whole level, or the linear interpolation between two."""
+    """Of five values at levels 1..5, the one at a whole level, or the linear interpolation between two.
+
+    Examples:
+        >>> at_level((43, 36, 24, 7, 4), 3)
+        24
+        >>> at_level((43, 36, 24, 7, 4), 3.5)
+        15.5
+    """
     if not 1 <= level <= 5:
         raise InputError(f"expected a level 1..5, got {level!r}")
     below = math.floor(level)
@@ -107,7 +114,12 @@ _BY_ID = {str(row.id): row for row in DISTORTIONS} | {f"tid2013/{row.id}": row f
 
 
 def find(name_or_id: str | int) -> Distortion:
-    """The table's row of a name or id: "jpeg", 10 or "10" of KADID-10k's, "tid2013/jpeg" or "tid2013/10"."""
+    """The table's row of a name or id: "jpeg", 10 or "10" of KADID-10k's, "tid2013/jpeg" or "tid2013/10".
+
+    Examples:
+        >>> find("jpeg").id, find(10).name, find("tid2013/10").name
+        (10, 'jpeg', 'tid2013/jpeg')
+    """
     key = str(name_or_id).removeprefix("kadid10k/")
     row = _BY_NAME.get(key) or _BY_ID.get(key)
     if row is not None:

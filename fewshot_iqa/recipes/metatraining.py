@@ -94,7 +94,9 @@ def metatrain(
         for name, rate in rates.items():
             rate.data.copy_(state[name])
     if spec.algorithm == "maml":
-        say("second order: attention of the inner steps by the math kernel; docs/meta_learning.md says what it costs")
+        say(
+            "second order: attention of the inner steps by the math kernel; docs/concepts/meta-learning.md has the cost"
+        )
         if spec.inner_optimizer == "adam" and spec.inner_steps == 1:
             say("one inner step of Adam hardly has a second order: take meta.inner_optimizer=sgd, or several steps")
 
