@@ -34,7 +34,7 @@ class QualityRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
     from; `clip`, `seed`, `device`, `overrides`; `cache`, a folder that keeps features. After `fit`, `model_` is the
     `Scorer`.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> noise = np.random.default_rng(0)
         >>> pictures = [np.full((64, 64, 3), level, dtype=np.uint8) for level in (0, 60, 120, 180, 240)]

@@ -93,7 +93,7 @@ class Scorer:
 
         One that cannot be scored raises InputError; among several it becomes nan, with a warning.
 
-        Example:
+        Examples:
             >>> import fewshot_iqa, numpy as np
             >>> fewshot_iqa.load().score(np.zeros((64, 64, 3), dtype=np.uint8)) < 0.5
             True

@@ -72,7 +72,7 @@ def adapt(
     `Prediction` and the targets in the place of its terms. Features are kept in the folder `cache`. `table` is as
     for `TableOptions`. InputError where anything does not fit.
 
-    Example:
+    Examples:
         >>> result = adapt(labels="ratings.csv", root="photos")  # doctest: +SKIP
         >>> result.model.score("photo.jpg")  # doctest: +SKIP
     """
@@ -153,7 +153,7 @@ def load(
 
     `head` is that of a model that was fitted with a head from Python. Features are kept in the folder `cache`.
 
-    Example:
+    Examples:
         >>> model = load()
         >>> from sklearn.datasets import load_sample_image
         >>> 0 < model.score(load_sample_image("china.jpg")) < 1

@@ -57,7 +57,7 @@ def create_model(
     `config` is a method from `fsiqa configs` or a .yaml file, `clip` in the place of its CLIP, `overrides` are
     "dotted.key=value". Images are (B, 3, H, W), uint8 or float in [0, 1], H = W = the CLIP's input size.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = create_model("grmp")
         >>> model(torch.rand(2, 3, 224, 224)).mean.shape

@@ -99,7 +99,7 @@ def curve(
     from `start`, by default as `adapt` does; the others from fresh prompts. `overrides` of the sections meta and adapt,
     and of keys of a head, are for the methods that have these. Features are kept in the folder `cache`.
 
-    Example:
+    Examples:
         >>> found = curve(["ridge", "gp"], shots=[10, 50], labels="ratings.csv")  # doctest: +SKIP
         >>> found.plot("curve.png")  # doctest: +SKIP
     """

@@ -43,7 +43,7 @@ def evaluate(
     `model` is a `Scorer`, or the folder of a checkpoint; `table` as for `TableOptions`. Errors are on the scale of the
     ratings: the model's own, or the `range` of the table; without either, `rmse` is None.
 
-    Example:
+    Examples:
         >>> evaluate("runs/adapt", labels="others.csv").metrics["srcc"]  # doctest: +SKIP
     """
     scorer = model if isinstance(model, Scorer) else load(model)
