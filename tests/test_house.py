@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "printing": set(),
     "distortions": {"errors"},
     "data": SPECS | {"files", "images", "features", "rng", "distortions"},
-    "model": SPECS | {"resources", "files"},
+    "model": SPECS | {"resources", "files", "rng"},
     "moments": SPECS,
     "inner": LOOP,
     "meta": LOOP | {"inner"},
@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "recipes": RECIPE,
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},
+    "estimator": RECIPE | {"recipes"},
     "cli": {"errors", "types", "config", "resources", "files", "progress", "printing", "data", "recipes"}
     | {"pretraining", "studies"},
     "__init__": None,

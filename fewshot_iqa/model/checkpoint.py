@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .. import rng
 from ..config import Config, dump
 from ..errors import InputError
 from ..resources import METATRAINED, SHIPPED, is_checkpoint
@@ -26,7 +27,7 @@ STATE = "state.safetensors"  # of an unfinished training
 
 
 def build(config: Config, device: str = "cpu", head: Any = None) -> QualityModel:
-    """The model of a configuration with freshly drawn prompts (from torch's generator), in evaluation mode.
+    """The model of a configuration, its prompts drawn from the configuration's seed, in evaluation mode.
 
     Its backbone shares the frozen tensors of the process. `head` is one given from Python. InputError where the views
     do not fit the CLIP.
@@ -34,7 +35,9 @@ def build(config: Config, device: str = "cpu", head: Any = None) -> QualityModel
     clip = shared_clip(config.clip, device)
     if config.views.crop != clip.image_size:
         raise InputError(f"views.crop is {config.views.crop}, but {config.clip} reads {clip.image_size} pixels")
-    return QualityModel(config.model, config.head, clip, head).eval().to(device)
+    with rng.scoped(config.seed, "init"):
+        model = QualityModel(config.model, config.head, clip, head)
+    return model.eval().to(device)
 
 
 def save(

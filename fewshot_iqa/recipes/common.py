@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from .. import rng
 from ..config import Config
 from ..data.labels import labelled
 from ..data.loading import Loader
@@ -38,12 +37,6 @@ def choose_device(name: str | None) -> str:
     return name
 
 
-def build_model(settings: Config, device: str = "cpu", head: Any = None) -> QualityModel:
-    """A fresh model of a method, its prompts drawn from the method's seed."""
-    with rng.scoped(settings.seed, "init"):
-        return checkpoint.build(settings, device, head)
-
-
 def create_model(
     config: str | Path,
     *,
@@ -64,7 +57,7 @@ def create_model(
         torch.Size([2])
     """
     settings, _ = read_settings(config, clip, seed, overrides)
-    return build_model(settings, choose_device(device))
+    return checkpoint.build(settings, choose_device(device))
 
 
 def read_all(loader: Loader, records: Sequence[Record]) -> None:

@@ -25,7 +25,7 @@ from ..moments import moments, restore_moments
 from ..progress import say, track
 from ..resources import METATRAINED
 from ..types import Episode, Params, Shots
-from .common import Result, build_model, choose_device, count_labels, evaluate_on, read_all
+from .common import Result, choose_device, count_labels, evaluate_on, read_all
 from .starts import read_settings
 
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
@@ -72,7 +72,7 @@ def metatrain(
     loader = Loader(settings.views, KADID_SCALE, source_side=source.short_side, seed=seed)
     read_all(loader, [*pool, *held])
     tasks = meta_tasks(training, source, seed=seed)
-    model = build_model(settings, device)
+    model = checkpoint.build(settings, device)
     provenance: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
     provenance |= {"labels": count_labels([settings], training)}
     provenance |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}

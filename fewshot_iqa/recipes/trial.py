@@ -24,7 +24,7 @@ from ..model.clip import shared_clip
 from ..model.quality import QualityModel, zero_shot_teacher
 from ..progress import quiet, track
 from ..types import Batch, Features, Record
-from .common import build_model, evaluate_on, read_all
+from .common import evaluate_on, read_all
 from .draws import Draw
 
 
@@ -42,7 +42,7 @@ class Method:
     def build(self, seed: int) -> QualityModel:
         """A model of its own, on the backbone of the process; fresh prompts are drawn from `seed`."""
         settings = self.settings.model_copy(update={"seed": seed})
-        model = build_model(settings, self.device, copy.deepcopy(self.head))
+        model = checkpoint.build(settings, self.device, copy.deepcopy(self.head))
         if self.start is not None:
             checkpoint.overlay(model, self.start)
         return model

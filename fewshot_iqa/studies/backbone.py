@@ -21,7 +21,7 @@ from ..model.clip import shared_clip
 from ..model.quality import QualityModel
 from ..pretraining.captions import KINDS, UNKNOWN_CONTENT, captioned_photographs, is_held_out
 from ..progress import track
-from ..recipes.common import build_model, choose_device
+from ..recipes.common import choose_device
 from ..recipes.draws import draw_trials
 from ..recipes.results import summarize
 from ..recipes.sources import Rated, read_rated
@@ -68,7 +68,7 @@ def backbone(
     if not counts:
         raise InputError(f"{task.root}: {len(pool)} training rows are too few, {SHOTS[0]} are the least")
     overrides = [f"clip={json.dumps(clip)}", f"views.crop={shared_clip(clip).image_size}"]
-    model = build_model(load_config("ridge", overrides))
+    model = checkpoint.build(load_config("ridge", overrides))
     result: dict[str, Any] = {"clip": model.clip.fingerprint, "milliseconds": _milliseconds(model)}
     for method, some, trials in (("ridge", counts, seeds), ("grmp", wanted, ADAPTED_DRAWS)):
         if some:
@@ -147,7 +147,7 @@ def _zero_shot(
     settings = load_config("clip_iqa", [*overrides, "views.count=1"])
     settings.model.branches["kind"] = BranchSpec(phrases=[f"a photo with {kind}" for kind in KINDS])
     settings.model.branches["content"] = BranchSpec(phrases=[f"a photo of {name}" for name in names])
-    model = build_model(settings, device)
+    model = checkpoint.build(settings, device)
 
     real, _ = _predict(model, settings, test, "kind", device)
     kadid = [r for path in unnamed for row in DISTORTIONS for r in _levels(path, row)]

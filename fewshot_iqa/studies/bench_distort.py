@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..images import read_image, to_float
 from ..losses import WeightedSum, gradients_by_name
 from ..progress import track
-from ..recipes.common import build_model, choose_device
+from ..recipes.common import choose_device
 from ..types import Batch
 
 KADID_SIZE = (384, 512)
@@ -77,7 +77,7 @@ def bench_distort(*, repeats: int = 5, device: str | None = None) -> dict[str, A
 def _feeding(crop: Tensor, repeats: int) -> dict[str, float]:
     settings = load_config("grmp")
     assert settings.meta is not None
-    model = build_model(settings)
+    model = checkpoint.build(settings)
     params, loss = model.train_only(settings.meta.trainable), WeightedSum(settings.loss)
     size = SUPPORT
     batch = Batch(crop.expand(size, -1, -1, -1), {"quality": torch.linspace(0, 1, size)})

@@ -15,10 +15,11 @@ from ..config import Config, load_config, with_overrides
 from ..errors import InputError
 from ..losses import WeightedSum
 from ..memory import peak_memory_mb
+from ..model import checkpoint
 from ..model.clip import create_clip
 from ..model.quality import QualityModel
 from ..progress import track
-from ..recipes.common import build_model, choose_device
+from ..recipes.common import choose_device
 from ..types import Batch, Episode
 
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -93,7 +94,7 @@ def _cost(
 
 def _model(settings: Config, clip: str | None) -> QualityModel:
     if clip is None or ":" in clip or clip == "tiny":
-        return build_model(settings.model_copy(update={"clip": clip or settings.clip}))
+        return checkpoint.build(settings.model_copy(update={"clip": clip or settings.clip}))
     with rng.scoped(0, "stand-in"):
         return QualityModel(settings.model, settings.head, create_clip(clip).requires_grad_(False)).eval()
 

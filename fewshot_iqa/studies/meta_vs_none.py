@@ -32,7 +32,7 @@ from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import quiet, track
 from ..recipes import cells
-from ..recipes.common import build_model, choose_device, evaluate_on
+from ..recipes.common import choose_device, evaluate_on
 from ..recipes.figures import new_figure, save_figure
 from ..recipes.metatraining import meta_step
 from ..recipes.trial import encoded, fit
@@ -138,7 +138,7 @@ def _features(
 ) -> FeatureLoader:
     """A loader of the features of pictures, which are the same in all runs."""
     loader = Loader(settings.views, KADID_SCALE, source_side=source.short_side)
-    return encoded(build_model(settings, device), loader, records, FeatureCache(folder / FEATURES))
+    return encoded(checkpoint.build(settings, device), loader, records, FeatureCache(folder / FEATURES))
 
 
 def ridge_srcc(features: Mapping[Record, Features], training: list[Record], test: list[Record]) -> float:
@@ -195,7 +195,7 @@ def _arm(
 ) -> Results:
     """Train the prompts as the arm says, then adapt them with each number of steps and shots; the SRCC of each."""
     assert settings.adapt is not None
-    model = build_model(settings, device)
+    model = checkpoint.build(settings, device)
     if spec.arms[arm] is not None:
         _train(model, split.training, source, loader, settings)
     params = model.train_only(settings.adapt.trainable)
