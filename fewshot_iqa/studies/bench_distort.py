@@ -15,6 +15,7 @@ from ..distortions import DISTORTIONS, LEVELS, TID2013, distort, distort_batch
 from ..errors import InputError
 from ..images import read_image, to_float
 from ..losses import WeightedSum, gradients_by_name
+from ..model import checkpoint
 from ..progress import track
 from ..recipes.common import choose_device
 from ..types import Batch
