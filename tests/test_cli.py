@@ -1,6 +1,7 @@
 """What a user types and reads: mistakes are refused before torch is imported, notes are one line."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 from fewshot_iqa.config import load_config, load_task
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.files import require_writable
+from fewshot_iqa.recipes.starts import DEFAULT_METHOD, describe_start, find_method, find_start
+from fewshot_iqa.resources import METATRAINED, SHIPPED
 from tests.conftest import sets
 
 LIGHT = """
@@ -110,6 +113,20 @@ def test_results_are_written_at_most_one_folder_deep(tmp_path, monkeypatch):
     for path in (tmp_path / "no" / "such" / "x.json", type(tmp_path)("/nowhere/x.json")):
         with pytest.raises(InputError, match="does not exist"):
             require_writable(path)
+
+
+def test_where_prompts_come_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_start("shipped") == SHIPPED
+    assert find_start("none") is find_start(None) is None
+    assert find_method(None, None) == (DEFAULT_METHOD, DEFAULT_METHOD)
+    shutil.copytree(SHIPPED, METATRAINED)
+    assert find_method(None, None) == ("runs/metatrain", "runs/metatrain/config.yaml")
+    assert find_method("gp", None) == ("gp", "gp")
+    assert find_method(None, "shipped") == ("shipped", str(SHIPPED / "config.yaml"))
+    assert "found in the working directory; --from shipped" in describe_start(METATRAINED, named=False)
+    assert describe_start(METATRAINED, named=True) == "starts from runs/metatrain"
+    assert "shipped with this package" in describe_start(SHIPPED, named=False)
 
 
 @pytest.fixture
