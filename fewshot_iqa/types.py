@@ -56,7 +56,7 @@ class Scale:
         if self.worst == self.best:
             raise InputError(
                 f"the ratings to learn from all equal {self.best:g}: take more shots, another --seed, or state the "
-                "scale with --set 'task.range=[lowest, highest]'"
+                "scale with --range LOWEST,HIGHEST"
             )
 
     def quality(self, rating: float) -> float:

@@ -10,7 +10,7 @@ import pytest
 from fewshot_iqa.config import load_config, load_task
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.files import require_writable
-from fewshot_iqa.recipes.starts import DEFAULT_METHOD, describe_start, find_method, find_start
+from fewshot_iqa.recipes.starts import describe_start, find_method, find_start, read_settings
 from fewshot_iqa.resources import METATRAINED, SHIPPED
 from tests.conftest import sets
 
@@ -119,11 +119,15 @@ def test_where_prompts_come_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_start("shipped") == SHIPPED
     assert find_start("none") is find_start(None) is None
-    assert find_method(None, None) == (DEFAULT_METHOD, DEFAULT_METHOD)
+    assert [find_method(None, None, task)[0] for task in ("csv", "demo")] == ["gp_prompts", "grmp"]
     shutil.copytree(SHIPPED, METATRAINED)
-    assert find_method(None, None) == ("runs/metatrain", "runs/metatrain/config.yaml")
-    assert find_method("gp", None) == ("gp", "gp")
-    assert find_method(None, "shipped") == ("shipped", str(SHIPPED / "config.yaml"))
+    name, folder, changes = find_method(None, None, "csv")
+    assert (name, folder) == ("gp_prompts", METATRAINED)
+    settings, _ = read_settings(folder, None, None, changes)
+    assert settings.model_dump(exclude={"description"}) == load_config("gp_prompts").model_dump(exclude={"description"})
+    assert find_method(None, None, "demo") == ("runs/metatrain", METATRAINED, ())
+    assert find_method("gp", None, "csv") == ("gp", "gp", ())
+    assert find_method(None, "shipped", "demo") == ("shipped", SHIPPED, ())
     assert "found in the working directory; --from shipped" in describe_start(METATRAINED, named=False)
     assert describe_start(METATRAINED, named=True) == "starts from runs/metatrain"
     assert "shipped with this package" in describe_start(SHIPPED, named=False)

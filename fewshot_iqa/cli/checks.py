@@ -29,14 +29,15 @@ def check_run(
     from ..types import Shots
 
     for_task = split_overrides(overrides)[1]
-    for count in shots:
-        Shots.parse(count)
+    wanted = [Shots.parse(count) for count in shots]
     find_start(start)
     for method in methods:
         read_settings(method, None, None, overrides)
     source = find_source(task, for_task, **table)
     if source.kind == "table":
-        read_rated(source)
+        rated = read_rated(source)
+        for count in wanted:
+            count.of(len(rated.records))
 
 
 def check_folder(out: Path, *, resume: bool = False) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError
 from ..errors import InputError
 from .heads import AntonymSpec, GaussianProcessSpec, HeadSpec
 from .labels import CLASSES
+from .messages import explain
 from .spec import Spec, deep_merge
 
 
@@ -221,8 +222,7 @@ class AdaptSpec(Spec):
             own = self.model_dump() | {"choose": []}
             return [AdaptSpec.model_validate(deep_merge(own, change)) for change in self.choose]
         except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"adapt.choose: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise InputError(f"adapt.choose: {explain(error, AdaptSpec)[1]}") from None
 
 
 class Config(Spec):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -182,19 +181,6 @@ def _replace(part: Path, folder: Path) -> None:
         folder.rename(old)
     part.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def require_room(*folders: Path) -> None:
-    """InputError unless each folder can be written and is absent, empty or a checkpoint: `save` replaces it whole."""
-    for folder in folders:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
-        if not os.access(folder.parent, os.W_OK):
-            raise InputError(f"--out {folder}: {folder.parent} is not writable")
-        if folder.exists() and not (folder / PROVENANCE).is_file() and (folder.is_file() or any(folder.iterdir())):
-            raise InputError(f"--out {folder}: holds something else than a checkpoint; name a folder of its own")
 
 
 def versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..config import Config, CustomSpec
 from ..features import FeatureCache
+from ..files import require_room
 from ..losses import FunctionLoss
 from ..model import checkpoint
 from ..progress import say
@@ -82,7 +83,7 @@ def adapt(
     if head is not None:
         settings = settings.model_copy(update={"head": CustomSpec(kind="custom", name=type(head).__name__)})
     rated, folder = read_source(task, for_task, **table), Path(out).resolve()
-    checkpoint.require_room(folder)
+    require_room(folder)
     parent = find_start(start) if start is not None else checkpoint.default_start(settings)
     if parent == METATRAINED and start is None:
         say(describe_start(parent, named=False))

@@ -15,6 +15,7 @@ from ..data.splits import draw_shots, split_by_group
 from ..data.synthetic import KADID_SCALE, synthetic_records
 from ..distortions import find
 from ..errors import InputError
+from ..files import require_room
 from ..inner import import_learn2learn
 from ..losses import WeightedSum
 from ..metrics import selection_score
@@ -60,7 +61,8 @@ def metatrain(
     if spec.engine == "learn2learn":
         import_learn2learn()
     last, best = (out.with_name(f"{out.name}-{end}") for end in ("last", "best"))
-    checkpoint.require_room(out, last, best)
+    for folder in (out, last, best):
+        require_room(folder)
 
     pool, held = split_by_group(synthetic_records(source), source.test, seed=seed)
     kept = {find(name).name for name in source.hold_out}
