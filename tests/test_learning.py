@@ -54,7 +54,7 @@ def test_distribution_cross_entropy_is_least_at_the_target():
 
 
 @given(st.floats(0, 5), st.integers(0, 100))
-def test_remove_component_against_the_equation(strength, seed):
+def test_project_gradient_against_the_equation(strength, seed):
     noise = np.random.default_rng(seed)
     q, s = noise.standard_normal((2, 4, 3))
     result = project_gradient({"w": torch.from_numpy(q)}, {"w": torch.from_numpy(s)}, strength)["w"].numpy()
@@ -65,7 +65,7 @@ def test_remove_component_against_the_equation(strength, seed):
         assert abs((result * s).sum()) < 1e-9
 
 
-def test_remove_component_goes_by_name():
+def test_project_gradient_goes_by_name():
     task = {"a": torch.ones(2), "b": torch.ones(2)}
     result = project_gradient(task, {"b": torch.ones(2)}, 1.0)
     assert torch.equal(result["a"], torch.ones(2))
