@@ -22,8 +22,8 @@ from fewshot_iqa.errors import InputError
 from fewshot_iqa.evaluation import compare
 from fewshot_iqa.finetune import finetune
 from fewshot_iqa.losses import WeightedSum
-from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.model.checkpoint import build
+from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.pretraining.captions import is_held_out
 from fewshot_iqa.studies.standin import split_photographs, standin_rows
 from fewshot_iqa.types import Batch, Prediction, Scale

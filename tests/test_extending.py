@@ -39,7 +39,9 @@ def test_the_page_runs(ratings, tmp_path, monkeypatch):
         fewshot_iqa.load("runs/svr")
 
 
-@pytest.mark.parametrize(("head", "message"), [(object(), "has no method fit"), (type("H", (), {"fit": print})(), "predict")])
+@pytest.mark.parametrize(
+    ("head", "message"), [(object(), "has no method fit"), (type("H", (), {"fit": print})(), "predict")]
+)
 def test_what_is_no_head_is_refused(ratings, head, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(fewshot_iqa.InputError, match=message):

@@ -23,8 +23,8 @@ from fewshot_iqa.errors import InputError
 from fewshot_iqa.finetune import finetune
 from fewshot_iqa.images import assemble, fixed_views
 from fewshot_iqa.losses import WeightedSum, label_cross_entropy
-from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.model.checkpoint import build, facts
+from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.model.heads import FusionHead, FusionLayer, attend, pool_windows
 from fewshot_iqa.types import Batch, Record, Scale
 from tests.conftest import photograph, seeded, sets

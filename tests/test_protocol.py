@@ -493,9 +493,7 @@ def test_a_process_begins_from_what_prompts_tell(fsiqa, rows, quick, tmp_path):
     with torch.inference_mode():
         state = model.encode_prompts()
         judged = model(views, state)
-        torch.testing.assert_close(
-            judged.mean[~shots], torch.tensor(told.predicted[~shots.numpy()].to_numpy()).float()
-        )
+        torch.testing.assert_close(judged.mean[~shots], torch.tensor(told.predicted[~shots.numpy()].to_numpy()).float())
         assert judged.std.min() > 0
         torch.testing.assert_close(model(model.summary(views, state), state).quality, judged.mean)
         process = model.head(model.summary(views, state).mean(dim=1)).quality

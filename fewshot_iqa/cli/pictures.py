@@ -23,7 +23,7 @@ def distort(
         Path | None,
         typer.Option(metavar="FILE", help="Draw all types (or each --type; also kadid10k, tid2013) at all levels."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of what is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the random numbers.")] = 0,
 ) -> None:
     """Distort a photograph, or draw a sheet of all distortions of it."""
     from ..recipes.pictures import distort_file, draw_sheet
@@ -53,10 +53,10 @@ def synthesize(
     short_side: Annotated[
         int, typer.Option(help="Reduce photographs to this shorter side first, as KADID's are; 0 keeps their size.")
     ] = 384,
-    seed: Annotated[int, typer.Option(help="Seed of what is random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
-    """Make a data set in the manner of KADID-10k from clean photographs. Repeat the command to go on."""
+    """Make a synthetic data set, structured as KADID-10k, from clean photographs. Repeat the command to resume."""
     from ..recipes.pictures import synthesize as run
 
     result = run(

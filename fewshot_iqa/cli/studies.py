@@ -1,4 +1,4 @@
-"""The commands that measure: speed, and the project's experiments."""
+"""The commands that measure speed and repeat the project's experiments."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,24 +31,27 @@ bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 
 @bench.command("distort")
 def bench_distort(
-    repeats: Annotated[int, typer.Option(min=1, help="Times that each measurement is repeated.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of each measurement.")] = 5,
     device: DEVICE = None,
     json_file: JSON = None,
 ) -> None:
-    """Time the distortions, one by one and beside a training step of the embedded model."""
+    """Time the distortions: each one, and all of them against a training step of the embedded model."""
     from ..studies.bench_distort import bench_distort as run
 
     result = run(repeats=repeats, device=device)
     rows = [[name, f"{milliseconds:.1f}"] for name, milliseconds in result["types"].items()]
     print_table(f"one 512x384 picture on the CPU, {result['threads']} threads", ("distortion", "ms"), rows)
     feeding = result["feeding"]
-    typer.echo(f"{result['variants']} variants of it, all KADID types but denoise: {result['variants_seconds']:.2f} s")
     typer.echo(
-        f"224x224 crops: {feeding['distorted_per_second']} distorted a second, {feeding['trained_per_second']} trained "
-        f"on; the supply is {feeding['ratio']} times the demand"
+        f"{result['variants']} variants of one picture (all KADID-10k types but denoise): "
+        f"{result['variants_seconds']:.2f} s"
+    )
+    typer.echo(
+        f"224x224 crops per second: {feeding['distorted_per_second']} distorted, {feeding['trained_per_second']} "
+        f"in training; ratio {feeding['ratio']}"
     )
     if "gpu" in result:
-        typer.echo(f"{result['gpu']['device']}: {result['gpu']['images_per_second']} distorted crops a second")
+        typer.echo(f"{result['gpu']['device']}: {result['gpu']['images_per_second']} distorted crops per second")
     write_json(json_file, result)
 
 
@@ -56,15 +59,15 @@ def bench_distort(
 def bench_meta(
     config: CONFIG = "grmp",
     clip: Annotated[
-        str | None, typer.Option(help="As elsewhere, or an architecture's name alone: random weights.")
+        str | None, typer.Option(help="tiny, NAME:PRETRAINED, NAME:/path/to/weights; NAME alone for random weights.")
     ] = None,
-    inner_steps: Annotated[str, typer.Option(help="Numbers of inner steps, between commas.")] = "1,3,5",
-    support: Annotated[int, typer.Option(min=1, help="Pictures of the support.")] = 4,
-    query: Annotated[int, typer.Option(min=1, help="Pictures of the query.")] = 4,
+    inner_steps: Annotated[str, typer.Option(help="Numbers of inner steps, separated by commas.")] = "1,3,5",
+    support: Annotated[int, typer.Option(min=1, help="Pictures in the support set.")] = 4,
+    query: Annotated[int, typer.Option(min=1, help="Pictures in the query set.")] = 4,
     device: DEVICE = None,
     json_file: JSON = None,
 ) -> None:
-    """What one task of a step of meta-training takes, in first and in second order."""
+    """Time and memory of one task of meta-training, in first and in second order."""
     from ..studies.bench_meta import bench_meta as run
 
     result = run(
@@ -83,7 +86,7 @@ def bench_meta(
         ]
         for r in result
     ]
-    title = f"one task of {support} + {query} pictures; memory beyond the model"
+    title = f"one task of {support} + {query} pictures; memory beyond the model's own"
     print_table(title, ("algorithm", "inner steps", "seconds", "GB"), rows)
     write_json(json_file, result)
 
@@ -102,7 +105,7 @@ def experiment_meta_vs_none(
     overrides: SET = None,
     json_file: JSON = None,
 ) -> None:
-    """Whether meta-training pays: prompts from different starts, adapted to distortions that none of them saw."""
+    """Does meta-training help? Prompts from different starts, adapted to distortions unseen in their training."""
     from ..studies.meta_vs_none import draw_curves
     from ..studies.meta_vs_none import meta_vs_none as run
 
@@ -113,12 +116,12 @@ def experiment_meta_vs_none(
     _print_starts(medians, result, lambda row: f"{decimals(row['median'])} ({decimals(row['iqr'])})")
     if "joint" in result["table"]:
         _print_starts(
-            "what that is over joint: median of the runs", result, lambda row: decimals(row["over_joint"], sign=True)
+            "difference from joint: median of the runs", result, lambda row: decimals(row["over_joint"], sign=True)
         )
     if linear := result.get("linear"):
         typer.echo(
             f"ridge regression on the same features: {linear['training']:.3f} fitted to all training pictures, "
-            f"{linear['pool']:.3f} to all that shots are drawn from"
+            f"{linear['pool']:.3f} to the whole pool of shots"
         )
     write_json(json_file, result)
     if figure:
@@ -161,9 +164,9 @@ def _ablation(name: str, summary: str) -> None:
         _report_variants(result["task"], seeds, result, json_file)
 
 
-_ablation("mp-iqe-ablation", "MP-IQE without its parts, and with prompts of other lengths.")
-_ablation("qgr", "GRMP-IQA with other strengths and scopes of its regularisation, and other parameters.")
-_ablation("views", "Crops, tiles or the whole picture, for a Gaussian process on their features.")
+_ablation("mp-iqe-ablation", "MP-IQE without each of its parts, and with other prompt lengths.")
+_ablation("qgr", "GRMP-IQA with other strengths and scopes of gradient regularisation, and other trained parameters.")
+_ablation("views", "A Gaussian process on the image features of crops, tiles or the whole picture.")
 
 
 def _report_variants(task: str, seeds: int, result: dict[str, Any], json_file: Path | None) -> None:
@@ -200,7 +203,7 @@ def experiment_agiqa_standin(
     overrides: SET = None,
     json_file: JSON = None,
 ) -> None:
-    """CLIP-AGIQA on captioned photographs, distorted, half of them with a caption that is not theirs."""
+    """CLIP-AGIQA on distorted photographs with captions, half of which belong to another photograph."""
     from ..studies.standin import standin as run
 
     result = run(
@@ -216,12 +219,13 @@ def experiment_backbone(
     clip: CLIP = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of shots for ridge regression.")] = 10,
     adapted: Annotated[
-        str | None, typer.Option(help="Adapt by GRMP as well, three draws: shots between commas.")
+        str | None,
+        typer.Option(help="Numbers of shots for GRMP-IQA, three draws each, separated by commas. Default: none."),
     ] = None,
     device: DEVICE = None,
     json_file: JSON = None,
 ) -> None:
-    """How well a CLIP predicts quality: zero-shot by phrases, and after a few ratings."""
+    """How well a CLIP predicts quality: zero-shot, and after a few ratings."""
     from ..studies.backbone import backbone as run
 
     shots = words(adapted) if adapted else []
@@ -235,6 +239,6 @@ def experiment_backbone(
     zero_shot = [[name, decimals(value)] for name, value in result["zero_shot"].items()]
     print_table('"Good photo." against "Bad photo.", SRCC', ("pictures", "zero-shot"), zero_shot)
     named = [[what, f"{n['share']:.1%}", n["names"], n["pictures"]] for what, n in result["named"].items()]
-    print_table("named by phrases", ("what", "right", "of names", "pictures"), named)
-    typer.echo(f"CLIP {result['clip']}: {result['milliseconds']:.0f} ms a crop on one thread of the processor")
+    print_table("zero-shot classification", ("classes of", "accuracy", "classes", "pictures"), named)
+    typer.echo(f"CLIP {result['clip']}: {result['milliseconds']:.0f} ms per crop on one CPU thread")
     write_json(json_file, result)

@@ -1,7 +1,7 @@
 """Distortions of images: KADID-10k's 25 types and TID2013's 24, pure, seeded, on the CPU and on GPUs.
 
-Parameters and level order of the KADID types are those of its generator. Levels are no common scale of severity:
-types 5, 18 and 25 are not ordered by it, and level 3 of mean_shift changes nothing.
+Parameters and level order of the KADID-10k types are those of its generator. Levels are not a common scale of severity:
+types 5, 18 and 25 are not ordered by severity, and level 3 of mean_shift changes nothing.
 """
 
 from collections import defaultdict
@@ -29,11 +29,10 @@ __all__ = [
     "find",
 ]
 
-# A color block must fit.
-SMALLEST_SIDE = 32
+SMALLEST_SIDE = 32  # pixels: a color block must fit
 # A range of two 8-bit steps is a flat image: stretching it would show nothing but rounding errors.
 FLAT = 2 / 255
-SLACK = 1e-3  # beyond [0, 1], as resizing leaves it
+SLACK = 1e-3  # tolerance beyond [0, 1], where resizing overshoots
 
 Step = tuple[str | int, float]
 
@@ -42,9 +41,10 @@ def distort(image: Tensor, name: str | int, level: float, *, generator: torch.Ge
     """Distort an image (3, H, W), float in [0, 1], sides of 32 or more, at a level 1..5, whole or between.
 
     `name` is a type's name or id: "jpeg" or 10 for KADID-10k's, "tid2013/jpeg" or "tid2013/10" for TID2013's.
-    Gives a new tensor of the same shape, dtype and device, in [0, 1]; the image itself stays as it is.
+    Returns a new tensor of the same shape, dtype and device, in [0, 1]; the image is not changed.
     Before and after KADID's distortions the minimum and maximum over all channels are mapped to 0 and 1, as its
-    generator does. All randomness comes from `generator`; every call advances it by one draw.
+    generator does. All randomness comes from `generator`; every call advances it by one draw. InputError for an unknown
+    name, a level outside 1..5, or an image of another shape, type or range.
 
     Examples:
         >>> image = torch.linspace(0, 1, 64).expand(3, 48, 64)
@@ -149,7 +149,7 @@ def _distorted(images: Tensor, row: Distortion, amount: float, draws: Draws) -> 
 def _check(
     images: Tensor, names: Sequence[str | int], levels: Sequence[float], generators: Sequence[torch.Generator]
 ) -> None:
-    """Refuse what `distort_batch` cannot handle."""
+    """InputError for input that `distort_batch` cannot handle."""
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"expected a tensor (B, 3, H, W), got {_described(images)}")
     if not images.is_floating_point():
@@ -161,7 +161,7 @@ def _check(
             f"{len(images)} images need as many names, levels and generators, "
             f"got {len(names)}, {len(levels)} and {len(generators)}"
         )
-    # On a GPU the look would cost more than the distortion.
+    # On a GPU this check would take longer than the distortion.
     if ops.on_cpu(images) and len(images) and not -SLACK <= images.amin() <= images.amax() <= 1 + SLACK:
         raise InputError(f"expected values in [0, 1], got {images.amin():g}..{images.amax():g}")
 

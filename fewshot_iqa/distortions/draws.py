@@ -14,10 +14,10 @@ QUANTILES = 1 << 16
 
 
 class Draws:
-    """Independent streams for `seeds`, one per image; every draw goes on where the one before it ended.
+    """Independent streams for `seeds`, one per image; each draw continues where the last one ended.
 
-    Word i of a stream is a hash of (seed, i), so that a thousand streams are drawn at once on a GPU, and one stream
-    is the same numbers alone on a CPU. All results have the streams as their first axis.
+    Word i of a stream is a hash of (seed, i), so that many streams can be drawn at once on a GPU, and each has
+    the same numbers as alone on a CPU. All results have the streams as their first axis.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -61,9 +61,9 @@ class Draws:
 
 
 def _scramble(words: Tensor, spare: Tensor) -> None:
-    """Replace 32-bit words by a bijection in which every bit moves half of the others; `spare` is room of their size.
+    """Replace 32-bit words by a bijection in which every bit moves half of the others; `spare` is scratch memory.
 
-    Shifts of int32 keep the sign, hence the masks; products wrap, as they should.
+    Shifts of int32 keep the sign, hence the masks; products wrap around, as intended.
     """
     for shift, mask, factor in ((16, HALF, 0x7FEB352D), (15, 0x1FFFF, 0x846CA68B - (1 << 32)), (16, HALF, None)):
         torch.bitwise_right_shift(words, shift, out=spare)

@@ -42,9 +42,9 @@ def multiplicative_noise(images: Tensor, variance: float, draws: Draws) -> Tenso
 
 
 def denoise(images: Tensor, variance: float, draws: Draws) -> Tensor:
-    """Add Gaussian noise of `variance`, then remove what non-local means take for it from each channel.
+    """Add Gaussian noise of `variance`, then denoise each channel by non-local means.
 
-    Stands in for the DnCNN of the original generator: noise goes, and fine texture with it.
+    Replaces the DnCNN of the original generator; both also remove fine texture.
     """
     strength = 255 * math.sqrt(variance)
 

@@ -1,7 +1,7 @@
-"""What the distortions are made of, in two forms: OpenCV for tensors on the CPU, torch and kornia for the others.
+"""Operators of the distortions, in two forms: OpenCV for tensors on the CPU, torch and kornia for others.
 
 Images are (n, C, H, W) float32. On the CPU they come one at a time, in channels-last memory, which OpenCV
-reads as it is.
+reads without a copy.
 """
 
 import math
@@ -27,12 +27,12 @@ XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ / _RGB_TO_XYZ.sum(axis=1, keepdims=True))
 
 
 def on_cpu(images: Tensor) -> bool:
-    """Whether OpenCV takes them."""
+    """Whether the OpenCV form applies."""
     return images.device.type == "cpu"
 
 
 def each(images: Tensor, function: Callable[[np.ndarray], np.ndarray]) -> Tensor:
-    """Apply a function of one (H, W, C) array to every image, in the CPU's memory; the result is where `images` are."""
+    """Apply a function of one (H, W, C) array to every image, on the CPU; the result is on the device of `images`."""
     arrays = (np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()) for image in images)
     results = [torch.from_numpy(np.atleast_3d(function(array))).permute(2, 0, 1)[None] for array in arrays]
     return (results[0] if len(results) == 1 else torch.cat(results)).to(images.device)

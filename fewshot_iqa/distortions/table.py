@@ -15,7 +15,7 @@ from .draws import Draws
 class Distortion:
     """A type of distortion; `function(images (n, 3, H, W), amount, draws)` gives the distorted images.
 
-    `torch_form` says whether it runs on a GPU as a whole; where it does not, images visit the CPU for it.
+    `torch_form` is whether all of it runs on a GPU; otherwise images are copied to the CPU and back.
     """
 
     id: int

@@ -67,12 +67,12 @@ def local_blocks(images: Tensor, strength: float, draws: Draws) -> Tensor:
 
 
 def intensity_shift(images: Tensor, amount: float, draws: Draws) -> Tensor:
-    """Add or subtract `amount`, as chance has it."""
+    """Add or subtract `amount`, with equal probability."""
     return images + amount * _sign(draws)
 
 
 def contrast(images: Tensor, amount: float, draws: Draws) -> Tensor:
-    """Raise or lower the distance from the image's mean by the share `amount`, as chance has it."""
+    """Raise or lower the distance from the image's mean by the share `amount`, with equal probability."""
     return images + amount * _sign(draws) * (images - _mean(images))
 
 
