@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
 
 from .. import resources
 from ..errors import InputError, nearest
@@ -54,6 +55,7 @@ def shared_clip(name: str, device: str = "cpu") -> Backbone:
     """
     paths = [Path(part) for part in name.rpartition(":") if part and Path(part).is_file()]
     files = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
+    device = str(torch.empty(0, device=device).device)  # cuda is cuda:0
     return _shared(name, device, files).share()
 
 

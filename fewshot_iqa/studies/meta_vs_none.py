@@ -34,8 +34,9 @@ from ..progress import quiet, track
 from ..recipes import cells
 from ..recipes.common import choose_device, evaluate_on
 from ..recipes.figures import new_figure, save_figure
+from ..recipes.fitting import fit
 from ..recipes.metatraining import meta_step
-from ..recipes.trial import encoded, fit
+from ..recipes.trial import encoded
 from ..types import Features, Record, Shots
 from .meta_vs_none_data import Split, draw_photographs, draw_split, records_by_photograph
 
