@@ -1,7 +1,7 @@
 """Pages of the site that are made when it is built: the top-level pages, and the reference of keys and commands."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -10,12 +10,12 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from pydantic import BaseModel
+from pydantic import BaseModel, Discriminator
 from pydantic.fields import FieldInfo
 
 import fewshot_iqa
 from fewshot_iqa.cli import app
-from fewshot_iqa.config import Config, PretrainSpec, SyntheticTask, TableTask
+from fewshot_iqa.config import Config, CustomSpec, PretrainSpec, SyntheticTask, TableTask
 
 ROOT = Path(__file__).parent.parent
 COPIES = {
@@ -30,7 +30,8 @@ KINDS = {
     "Synthetic pictures": (SyntheticTask, "The keys of a task of `kind: synthetic`."),
     "Pre-training": (PretrainSpec, "The keys of `configs/pretrain.yaml`, for `fsiqa pretrain`."),
 }
-WORDS = {"str": "text", "bool": "true or false", "Path": "path", "Any": "value", "dict": "keys", "tuple": "list"}
+WORDS = {"str": "text", "bool": "true or false", "int": "whole number", "float": "number", "Path": "path"}
+BOUNDS = {"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}", "multiple_of": "a multiple of {}"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -75,22 +76,41 @@ def python_page() -> str:
 
 
 def configuration_page() -> str:
-    """A table of keys for each kind of file."""
+    """A table of keys for each kind of file, and for each kind of what is chosen by its key `kind`."""
     lines = ["# Configuration keys", "", "A dotted key is a path through the YAML file. `NAME` is a name of yours."]
     for title, (spec, use) in KINDS.items():
-        lines += ["", f"## {title}", "", use, "", "| key | type | default | meaning |", "|---|---|---|---|"]
-        lines += [f"| {' | '.join(map(_cell, row))} |" for row in keys(spec)]
+        lines += ["", f"## {title}", "", use, "", *_table(spec)]
+        for name, field in spec.model_fields.items():
+            for each in _choices(field):
+                kind = _type(each.model_fields["kind"].annotation)
+                lines += ["", f"### {name}: {{kind: {kind}}}", "", _first(each.__doc__), "", *_table(each, f"{name}.")]
     return "\n".join(lines) + "\n"
+
+
+def _table(spec: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    rows = [row for row in keys(spec, prefix) if not (prefix and row[0] == f"`{prefix}kind`")]
+    if rows:
+        yield from ("| key | type | default | meaning |", "|---|---|---|---|")
+    for row in rows:
+        yield f"| {' | '.join(map(_cell, row))} |"
 
 
 def keys(spec: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """(dotted key, type, default, meaning) of each field, those of specifications inside it after it."""
     for name, field in spec.model_fields.items():
-        inner, suffix = _inside(field.annotation)
-        meaning = field.description or (_first(inner[0].__doc__) if len(inner) == 1 else "")
-        yield f"`{prefix}{name}`", f"`{_type(field.annotation)}`", _default(field), meaning
-        for each in inner:
-            yield from keys(each, f"{prefix}{name}{suffix}.")
+        meaning = (field.description or "") + (" See below." if _choices(field) else "")
+        yield f"`{prefix}{name}`", f"`{_type(field.annotation, field.metadata)}`", _default(field), meaning
+        if not _choices(field):
+            inner, suffix = _inside(field.annotation)
+            for each in inner:
+                yield from keys(each, f"{prefix}{name}{suffix}.")
+
+
+def _choices(field: FieldInfo) -> list[type[BaseModel]]:
+    """The specifications of which one is chosen by its `kind`, but for those that no file can hold."""
+    if not any(isinstance(each, Discriminator) for each in field.metadata):
+        return []
+    return [each for each in _inside(field.annotation)[0] if each is not CustomSpec]
 
 
 def _inside(kind: Any) -> tuple[list[type[BaseModel]], str]:
@@ -105,22 +125,28 @@ def _inside(kind: Any) -> tuple[list[type[BaseModel]], str]:
     return [spec for specs, _ in found for spec in specs], here + found[0][1]
 
 
-def _type(kind: Any) -> str:
+def _type(kind: Any, metadata: Iterable[Any] = ()) -> str:
+    """The name of a type, with the bounds that its metadata give."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return _type(parts[0])
+        return _type(parts[0], [each for part in parts[1:] for each in getattr(part, "metadata", ())])
+    limits = [(text, getattr(each, name, None)) for each in metadata for name, text in BOUNDS.items()]
+    bounds = ", ".join(text.format(f"{limit:g}") for text, limit in limits if limit is not None)
     if origin in (Union, UnionType):
-        return " or ".join(_type(part) for part in parts)
+        named = (_type(part) if part is type(None) else f"{_type(part)} {bounds}".strip() for part in parts)
+        return " or ".join(dict.fromkeys(named))
     if origin is Literal:
         return " or ".join(map(str, parts))
     if kind in (None, type(None)):
         return "null"
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "keys"
+    if origin is dict:
+        return "keys"
     if parts:
-        return f"{_type(origin)} of {_type(parts[-1])}"
+        return "list of " + re.sub("number|text|path", r"\g<0>s", _type(parts[-1]), count=1)
     name = getattr(kind, "__name__", str(kind))
-    return WORDS.get(name, name)
+    return f"{WORDS.get(name, name)} {bounds}".strip()
 
 
 def _default(field: FieldInfo) -> str:
@@ -128,7 +154,10 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
-        return ""
+        kind = getattr(value, "kind", None)
+        return f"`{{kind: {kind}}}`" if kind else ""
+    if isinstance(value, list) and value and all(isinstance(each, float) for each in value):
+        value = [float(f"{each:.3g}") for each in value]
     shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return f"`{shown if len(shown) <= 60 else shown[:57] + '...'}`"
 

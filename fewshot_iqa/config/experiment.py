@@ -9,15 +9,15 @@ from .task import EpisodeSpec
 
 
 class AblationSpec(Spec):
-    """Variants of a method, `tables` = {table: {variant: overrides}}.
-
-    All variants start from `start`: "none" (newly initialised prompts), a checkpoint, or null for the default of
-    `adapt`.
-    """
+    """Variants of a method, in tables."""
 
     config: str
+    """The method."""
     start: str | None = "none"
+    """Where the prompts of all variants come from: `none` (fresh ones), a checkpoint, or null for the default of
+    `adapt`."""
     tables: dict[str, dict[str, list[str]]] = Field(min_length=1)
+    """{table: {variant: overrides}}."""
 
     @field_validator("tables", mode="before")
     @classmethod
@@ -31,22 +31,34 @@ class AblationSpec(Spec):
 class MetaVsNoneSpec(Spec):
     """The plan of `fsiqa experiment meta-vs-none`: does meta-training help adaptation to unseen distortions?
 
-    `meta` and `adapt` are changes to those sections of `config`. Each of `arms` is a way to initialise the prompts:
-    further changes to `meta`, or null for random prompts without meta-training. Each arm is adapted with each number of
-    `shots` and of `steps`, in `choices` x `seeds` runs: choices of `held_types` held-out distortions, and seeds.
+    Each arm is adapted with each number of shots and of steps, in `choices` x `seeds` runs.
     """
 
     config: str
-    clip: str | None = None  # replaces that of `config`
+    """The method."""
+    clip: str | None = None
+    """A CLIP in the place of the method's."""
     choices: int = Field(3, gt=0)
+    """Number of disjoint choices of held-out distortions."""
     held_types: int = Field(5, gt=0, lt=25)
+    """Number of held-out distortions in each choice."""
     seeds: int = Field(5, gt=0)
-    photographs: int | None = Field(None, ge=4)  # how many of the folder's photographs; default: all
+    """Number of seeds for each choice."""
+    photographs: int | None = Field(None, ge=4)
+    """Number of the folder's photographs that are used; null: all."""
     held_photographs: float = Field(1 / 3, gt=0, lt=1)
+    """Share of the photographs that is held out."""
     shots: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
+    """Numbers of shots."""
     steps: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)
+    """Numbers of steps of adaptation."""
     test: int = Field(200, gt=1)
+    """Number of test pictures."""
     episodes: EpisodeSpec = EpisodeSpec()
+    """What a step of meta-training sees."""
     meta: dict[str, Any] = Field({})
+    """Changes to the method's section `meta`."""
     adapt: dict[str, Any] = Field({})
+    """Changes to the method's section `adapt`."""
     arms: dict[str, dict[str, Any] | None] = Field(min_length=1)
+    """{start of the prompts: further changes to `meta`, or null for prompts that are not meta-trained}."""

@@ -22,6 +22,7 @@ class AntonymSpec(HeadBase):
     """The probability of the good phrase of the quality branch (CLIP-IQA): zero-shot, or by prompt learning."""
 
     kind: Literal["antonym"] = "antonym"
+    """The kind of head."""
 
     def branches_read(self, quality: str) -> list[str]:
         return [quality]
@@ -31,33 +32,38 @@ class LinearSpec(HeadBase):
     """Linear in the pooled features, learned by gradients."""
 
     kind: Literal["linear"]
+    """The kind of head."""
 
     needs_gradients: ClassVar[bool] = True
 
 
 class RidgeSpec(HeadBase):
-    """Ridge regression on the pooled features; the penalty is the best of `penalties` by cross-validation inside the
-    shots: leave-one-out, or folds of groups where several shots are of one."""
+    """Ridge regression on the pooled features."""
 
     kind: Literal["ridge"]
+    """The kind of head."""
     penalties: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-2, 13)], min_length=1)
+    """Penalties, the best of which is taken by cross-validation inside the shots: leave-one-out, or folds of groups
+    where several shots are of one."""
 
     closed_form: ClassVar[bool] = True
 
 
 class GaussianProcessSpec(HeadBase):
-    """Gaussian-process regression on the pooled features. The share of the `linear` kernel and the `noise` are the
-    likeliest of those listed, given the shots.
-
-    With `prompt_mean_weight` w, the prior mean is w times the quality that the phrases of the quality branch predict,
-    and the features are those of the tower with that branch's visual prompts.
-    """
+    """Gaussian-process regression on the pooled features; it predicts a standard deviation."""
 
     kind: Literal["gp"]
+    """The kind of head."""
     linear: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.0, 0.1, 0.3, 1.0], min_length=1)
+    """Shares of the linear kernel, the most likely of which given the shots is taken."""
     lengthscale: float = Field(4.0, gt=0)
+    """Lengthscale of the exponential kernel, the other share, on standardised features: a distance as a multiple of the
+    root of their number."""
     noise: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-6, 5)], min_length=1)
+    """Variances of the noise relative to the outputscale, the most likely of which given the shots is taken."""
     prompt_mean_weight: float = Field(0, ge=0, le=1)
+    """Weight, in the prior mean, of the quality that the quality branch's phrases predict; with it the features are
+    those behind that branch's visual prompts."""
 
     closed_form: ClassVar[bool] = True
 
@@ -66,12 +72,16 @@ class GaussianProcessSpec(HeadBase):
 
 
 class FusionSpec(HeadBase):
-    """MP-IQE's multi-modal decoder: the phrases of `branches` attend to the image's tokens in `layers` layers."""
+    """MP-IQE's multi-modal decoder (equations 12 to 14): phrases attend to the image's tokens."""
 
     kind: Literal["fusion"]
+    """The kind of head."""
     branches: list[str] = Field(min_length=1)
+    """The text branches whose phrases attend."""
     layers: int = Field(3, gt=0)
+    """Number of decoder layers."""
     heads: int = Field(8, gt=0)
+    """Number of attention heads of a layer."""
 
     needs_gradients: ClassVar[bool] = True
 
@@ -80,10 +90,12 @@ class FusionSpec(HeadBase):
 
 
 class CustomSpec(HeadBase):
-    """A head given from Python, an object with `fit` and `predict`; `name` is its class's."""
+    """A head given from Python, an object with `fit` and `predict`; not for YAML files."""
 
     kind: Literal["custom"]
+    """The kind of head."""
     name: str
+    """Name of its class."""
 
     closed_form: ClassVar[bool] = True
 

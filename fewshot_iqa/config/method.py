@@ -2,48 +2,55 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from ..errors import InputError
 from .heads import AntonymSpec, GaussianProcessSpec, HeadSpec
 from .labels import CLASSES
-from .messages import explain
-from .spec import Spec, deep_merge
+from .spec import Spec
+from .stages import AdaptSpec, MetaSpec
+
+__all__ = ["AdaptSpec", "BranchSpec", "Config", "LossTerm", "MetaSpec", "ModelSpec", "ViewSpec", "VisualSpec"]
 
 
 class VisualSpec(Spec):
-    """A set of visual prompts: `length` tokens at each of the first `depth` layers (default: every).
-
-    They stand behind CLS and enter after the first normalisation (VPT), or `at_end`, behind the patches, and enter
-    before it (MaPLe). With a `link`, another set guides them: a layer's prompts are linear in its own tokens and that
-    set's.
-    """
+    """A set of deep visual prompts, learned tokens at each layer of the image tower (VPT; MP-IQE's equation 7)."""
 
     length: int = Field(gt=0)
+    """Number of tokens at each layer."""
     depth: int | None = Field(None, gt=0)
+    """Number of layers, from the first on; null: all."""
     at_end: bool = False
+    """Whether they stand behind the patches and enter before the first normalisation (MaPLe), instead of behind CLS
+    and after it (VPT)."""
     link: str | None = None
-    project: bool = False  # one linear map shared by all layers
+    """Another set, of the same length and depth, that guides this one: each layer's prompts are linear in both."""
+    project: bool = False
+    """Whether one linear map, shared by all layers, is applied to the tokens."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    end_norm: bool = False  # a LayerNorm over all tokens after the last layer
+    """Dropout of the tokens in training."""
+    end_norm: bool = False
+    """Whether a LayerNorm is applied to all tokens after the last layer."""
 
 
 class BranchSpec(Spec):
-    """A text branch: its phrases, how many learned context tokens precede them, which visual set it looks through.
-    The context is learned anew for each of the first `depth` layers.
-
-    With `windows` w it compares its phrases with w x w windows of the image, and each phrase attends to its own by a
-    softmax of temperature `attention` (MP-IQE's distortion alignment), instead of with the image as a whole. With
-    `own_prompt` it has no phrases: it compares a picture with the prompt that it was generated from.
-    """
+    """A text branch: phrases behind learned context tokens (CoOp; MP-IQE's equation 6), compared with an image."""
 
     phrases: list[str] = Field([])
+    """The phrases, two or more; of an antonym pair, the good one first."""
     own_prompt: bool = False
+    """Whether it has no phrases, and compares a picture with the prompt that it was generated from."""
     context: int = Field(0, ge=0)
+    """Number of learned tokens before each phrase."""
     depth: int = Field(1, gt=0)
+    """Number of layers of the text tower, from the first on, at which the context is learned anew."""
     visual: str | None = None
+    """The visual set through which it sees an image; null: none."""
     windows: int | None = Field(None, gt=0)
+    """Compare the phrases with N x N windows of an image (MP-IQE's equations 10 and 11); null: with the image as a
+    whole."""
     attention: float = Field(0.05, gt=0)
+    """Temperature of the softmax by which a phrase attends to windows (equation 10)."""
 
     @property
     def logits(self) -> int:
@@ -58,18 +65,18 @@ class BranchSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """Text branches, each of which sees the image through a set of visual prompts, or through none.
-
-    `quality` names the branch whose first phrase is the good one and whose second is the bad one; the pooled features
-    that heads regress on are those of the tower with that branch's visual prompts. `alignment` names the branches whose
-    mean is how well a picture matches its prompt. `normalize` is the mean and standard deviation of pixels.
-    """
+    """The prompts of a model: text branches, each of which sees the image through a set of visual prompts or none."""
 
     visual: dict[str, VisualSpec] = Field({})
+    """The sets of visual prompts by name."""
     branches: dict[str, BranchSpec] = Field({})
+    """The text branches by name."""
     quality: str = "quality"
+    """The branch of the antonym pair for quality; regression heads read the features behind its visual prompts."""
     alignment: list[str] = Field([])
+    """The branches whose mean predicts how well a picture matches its prompt."""
     normalize: Literal["clip", "imagenet", "none"] = "clip"
+    """Whose mean and standard deviation pixels are normalised with."""
 
     @property
     def has_prompts(self) -> bool:
@@ -94,14 +101,16 @@ class ModelSpec(Spec):
 
 
 class LossTerm(Spec):
-    """A term towards the quality: on the antonym pair `branch`, or without one (`mse`, `smooth_l1`) on the quality that
-    the model returns. Or, with a `target`, towards what a picture is labelled with: its classes, one for each phrase of
-    the branch (`cross_entropy`), or how well it matches its prompt (`alignment`)."""
+    """A term of the loss, a weighted sum (MP-IQE's equations 15 and 16)."""
 
     kind: Literal["soft_cross_entropy", "mse", "smooth_l1", "cross_entropy"]
+    """`cross_entropy` is for classes (MP-IQE's equations 9 and 11), the others for the quality or the alignment."""
     branch: str | None = None
+    """The text branch whose logits it reads; null: the quality that the model predicts (`mse`, `smooth_l1`)."""
     target: Literal["scene", "distortion", "alignment"] | None = None
+    """The label that it learns, classes or the alignment with the prompt; null: the quality."""
     weight: float = Field(1.0, gt=0)
+    """Its factor in the sum."""
 
     def model_post_init(self, _: Any) -> None:
         if self.branch is None and self.kind not in ("mse", "smooth_l1"):
@@ -117,19 +126,20 @@ class LossTerm(Spec):
 
 
 class ViewSpec(Spec):
-    """How an image becomes crops: reduce, then cut `crop`-sized squares.
-
-    `short_side` reduces larger images, keeping their shape; `square` resizes to an exact square instead, as the
-    release of GRMP-IQA does. Training takes `random` crops with random flips, each for itself, testing `count` fixed
-    ones, or with `stride` as many as cover the image from edge to edge, so far apart or less.
-    """
+    """How an image becomes square crops: it is reduced, then cut."""
 
     crop: int = Field(224, ge=16)
+    """Side of a crop in pixels."""
     short_side: int | None = Field(None, ge=16)
+    """Reduce larger images to this shorter side in pixels, keeping their shape; null: keep their size."""
     square: int | None = Field(None, ge=16)
+    """Resize to an exact square of this side in pixels instead, as the release of GRMP-IQA does."""
     random: int = Field(1, gt=0)
+    """Number of random crops of an image in a training step, each flipped or not."""
     count: Literal[1, 5, 8] = 5
+    """Number of fixed crops in testing; predictions are means over them."""
     stride: int | None = Field(None, gt=0)
+    """Test on a grid of crops from edge to edge instead, at most so many pixels apart."""
 
     @property
     def at_once(self) -> int:
@@ -143,100 +153,27 @@ class ViewSpec(Spec):
             raise InputError(f"views: images are reduced below the crop of {self.crop} pixels")
 
 
-class MetaSpec(Spec):
-    """Meta-training over distortions: an `algorithm` of `meta.meta_gradient`, by an `engine` of `inner`."""
-
-    algorithm: Literal["bilevel", "reptile", "fomaml", "maml", "joint"] = "bilevel"
-    engine: Literal["func", "higher", "learn2learn"] = "func"
-    trainable: list[str] = Field(min_length=1)
-    steps: int = Field(gt=0)
-    inner_optimizer: Literal["adam", "sgd"] = "adam"
-    inner_steps: int = Field(1, gt=0)
-    inner_lr: float = Field(1e-4, gt=0)
-    learn_lr: bool = False  # Meta-SGD: one inner learning rate per tensor, learned too
-    outer_optimizer: Literal["sgd", "adam"] = "sgd"
-    outer_lr: float = Field(1e-2, gt=0)
-    clip_norm: float | None = Field(None, gt=0)  # of the outer step's direction, over all tensors
-    bf16: bool = False  # compute in bfloat16; the inner steps of second order stay as they are
-    recompute: bool = False  # second order in the memory of one inner step
-    validate_every: int = Field(20, gt=0)
-
-    def model_post_init(self, _: Any) -> None:
-        if self.engine == "learn2learn" and self.inner_optimizer != "sgd":
-            raise InputError("meta.engine: learn2learn takes inner steps of SGD alone; set meta.inner_optimizer=sgd")
-        if self.learn_lr and (self.engine != "func" or self.algorithm not in ("fomaml", "maml")):
-            raise InputError("meta.learn_lr: needs the engine func, and fomaml or maml to tell how rates should change")
-        if self.recompute and (self.engine != "func" or self.algorithm != "maml"):
-            raise InputError("meta.recompute: is for the engine func and maml; other algorithms keep little")
-
-
-class RegularizerSpec(Spec):
-    """Quality-aware gradient regularisation against plain CLIP's distribution over the phrases of `branch`."""
-
-    branch: str = "scene"
-    strength: float = Field(5.0, ge=0)  # lambda
-    scope: Literal["tensor", "layer", "global"] = "tensor"  # what is projected as one vector
-    temperature: float = Field(1.0, gt=0)
-
-
-class AdaptSpec(Spec):
-    """Few-shot fine-tuning: one optimiser, nothing chosen on test data; a number of `steps`, or as many as make so many
-    `epochs`, passes over the shots; of both the fewer (for more steps on few shots, set epochs to null).
-
-    `choose` lists changes to these keys, of which the best by cross-validation inside the shots is taken (the first,
-    where the shots are of fewer groups than `folds`).
-    """
-
-    trainable: list[str] = Field(min_length=1)
-    steps: int | None = Field(None, gt=0)
-    epochs: float | None = Field(None, gt=0)
-    batch: int = Field(32, gt=0)
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate, down to zero
-    warmup: int = Field(0, ge=0)  # steps in which it rises from zero first
-    weight_decay: float = Field(0.0, ge=0)
-    regularizer: RegularizerSpec | None = None
-    choose: list[dict[str, Any]] = Field([])
-    folds: int = Field(3, ge=2)  # of that cross-validation
-
-    def model_post_init(self, _: Any) -> None:
-        if self.steps is None and self.epochs is None:
-            raise InputError("adapt: give steps, epochs, or both")
-        self.candidates()
-
-    def steps_for(self, shots: int) -> int:
-        """How many steps it takes with so many shots."""
-        limits = [self.steps] if self.steps else []
-        if self.epochs:
-            limits.append(max(1, round(self.epochs * shots / min(self.batch, shots))))
-        return min(limits)
-
-    def of_steps(self, steps: int) -> "AdaptSpec":
-        """The same over so many steps."""
-        return self.model_copy(update={"steps": steps, "epochs": None})
-
-    def candidates(self) -> list["AdaptSpec"]:
-        """Itself with each of the changes; InputError where one does not fit."""
-        try:
-            own = self.model_dump() | {"choose": []}
-            return [AdaptSpec.model_validate(deep_merge(own, change)) for change in self.choose]
-        except ValidationError as error:
-            raise InputError(f"adapt.choose: {explain(error, AdaptSpec)[1]}") from None
-
-
 class Config(Spec):
-    """One method: a CLIP, prompts and branches, a head, losses, views, and how each stage trains."""
+    """A method: a CLIP, prompts, a head, losses, views, and how each stage trains."""
 
     description: str
+    """One line for `fsiqa configs`."""
     clip: str = "tiny"
+    """`tiny` (the embedded CLIP), ARCHITECTURE:TAG with open_clip's names, or ARCHITECTURE:FILE."""
     model: ModelSpec = ModelSpec()
+    """Text branches and visual prompts."""
     head: HeadSpec = AntonymSpec()
+    """What turns features into a quality, by its `kind`."""
     loss: list[LossTerm] = Field([])
+    """The terms that meta-training and adaptation by gradients minimise the sum of."""
     views: ViewSpec = ViewSpec()
-    meta: MetaSpec | None = None  # a method without one has no meta-training
-    adapt: AdaptSpec | None = None  # adaptation by gradients; then the head is fitted, if it has a closed form
+    """How an image becomes crops."""
+    meta: MetaSpec | None = None
+    """Meta-training; null: none."""
+    adapt: AdaptSpec | None = None
+    """Adaptation by gradients, before a head with a closed form is fitted; null: none."""
     seed: int = 0
+    """Seed of fresh prompts, splits, draws, batches and dropout."""
 
     @property
     def learns(self) -> bool:

@@ -8,57 +8,76 @@ from .spec import Spec
 
 
 class SourceSpec(Spec):
-    """A folder of clean photographs.
-
-    Their content comes from a table `captions` with the columns image and caption, or from the file name: the first
-    group of the pattern `content`. Without either it is unknown.
-    """
+    """A folder of clean photographs. Their content is unknown without `content` and `captions`."""
 
     images: str
+    """The folder, inside the root."""
     content: str | None = None
+    """A pattern whose first group, matched to the file name, is the content."""
     captions: str | None = None
+    """A table of the content, with the columns image and caption."""
 
 
 class StageSpec(Spec):
-    """A stage of `steps` steps, each on `batch` distorted photographs with `crops` square crops of `crop` pixels."""
+    """A stage of training, at one size of crops."""
 
     crop: int = Field(ge=16, multiple_of=16)
+    """Side of a crop in pixels."""
     steps: int = Field(gt=0)
+    """Number of steps."""
     batch: int = Field(gt=1)
+    """Distorted photographs of a step."""
     crops: int = Field(1, gt=0)
+    """Crops of each."""
 
 
 class LanguageSpec(Spec):
-    """Distillation of a sentence-embedding model, on the captions of the photographs and on `batch` sentences a step.
-
-    `sentences` is a text file inside the root, one sentence a line.
-    """
+    """Distillation of a sentence-embedding model on captions and sentences."""
 
     sentences: str
+    """A text file inside the root, one sentence a line."""
     batch: int = Field(192, gt=0)
+    """Sentences of a step."""
     weight: float = Field(4.0, gt=0)
+    """Factor of its loss."""
 
 
 class PretrainSpec(Spec):
     """Contrastive image-text training with quality calibrated to human ratings, in stages of growing crops."""
 
-    architecture: str  # the name of one in assets/, or the path of a JSON file
-    start: Path | None = None  # weights to start from (safetensors); default: random ones
-    keep: float = Field(
-        0, ge=0, lt=1
-    )  # weight of `start` in the average with the trained weights that is written (WiSE-FT)
-    stem: bool = False  # a frozen convolutional network, trained on ImageNet, beside the patch embedding
+    architecture: str
+    """The name of an architecture in `assets/`, or the path of a JSON file."""
+    start: Path | None = None
+    """Weights to start from (.safetensors); null: random ones."""
+    keep: float = Field(0, ge=0, lt=1)
+    """Weight of `start` in its average with the trained weights, which is written (WiSE-FT)."""
+    stem: bool = False
+    """Whether a frozen convolutional network, trained on ImageNet, stands beside the patch embedding."""
     sources: list[SourceSpec] = Field(min_length=1)
+    """The folders of photographs."""
     stages: list[StageSpec] = Field(min_length=1)
+    """The stages, in order."""
     lr: float = Field(gt=0)
+    """Learning rate."""
     weight_decay: float = Field(0.05, ge=0)
+    """Weight decay of matrices."""
     warmup: int = Field(100, gt=0)
+    """Number of steps in which the learning rate rises from zero."""
     language: LanguageSpec | None = None
-    min_side: int = Field(180, ge=32)  # smaller photographs are enlarged, and train content only
-    max_side: int = Field(384, ge=32)  # the shorter side of larger ones is reduced to a random length between the two
-    hold_out: list[str] = Field([])  # distortions that are not trained on
-    faults: float = Field(0, ge=0, le=1)  # share of pictures with several distortions, as cameras produce them
-    bf16: bool = False  # compute in bfloat16
+    """Distillation of a sentence-embedding model; null: none."""
+    min_side: int = Field(180, ge=32)
+    """Least shorter side in pixels; smaller photographs are enlarged, and train content only."""
+    max_side: int = Field(384, ge=32)
+    """Greatest shorter side in pixels; larger photographs are reduced to a random one between both."""
+    hold_out: list[str] = Field([])
+    """Distortions that are not trained on."""
+    faults: float = Field(0, ge=0, le=1)
+    """Share of pictures with several distortions, as cameras produce them."""
+    bf16: bool = False
+    """Whether to compute in bfloat16."""
     save_every: int = Field(100, gt=0)
-    workers: int = Field(1, ge=0)  # processes that prepare pictures
+    """Steps between two saved training states."""
+    workers: int = Field(1, ge=0)
+    """Number of processes that prepare pictures."""
     seed: int = 0
+    """Seed of all that is random."""

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Spec(BaseModel):
-    """Immutable keys and values; an unknown key is an error."""
+    """Immutable keys and values; an unknown key is an error. The text under a key describes it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def deep_merge(below: Any, above: Any) -> Any:

@@ -13,44 +13,57 @@ KADID_SIDE = 384  # shorter side in pixels of KADID-10k's pictures, on which its
 
 
 class Columns(Spec):
-    """Which column of a table holds what; an optional one that is absent is left out.
-
-    Where `image` or `score` is None, the column is recognised by its name: `filename`, `MOS` and the like.
-    """
+    """Which column of a table holds what. Optional columns that are absent under their default names are left out."""
 
     image: str | None = None
+    """The file name; null: recognised by its name, such as `image`, `file` or `filename`."""
     score: str | None = None
+    """The rating; null: recognised by its name, such as `score`, `mos` or `rating`."""
     group: str = "group"
+    """What a split keeps whole (optional): the scene, the reference."""
     prompt: str = "prompt"
+    """The prompt that the picture was generated from (optional); also its group, without a column of groups."""
     alignment: str = "alignment"
+    """The rating of how well the picture matches its prompt (optional)."""
     scene: str = "scene"
+    """The scene, several between `;` (optional)."""
     distortion: str = "distortion"
+    """The distortion (optional)."""
     subset: str = "subset"
+    """The part of the data set within which metrics are computed as well (optional)."""
 
 
 class TableTask(Spec):
-    """A table of rated pictures: `labels`, or a DataFrame that is given in its place.
-
-    `range` is the rating scale, [lowest, highest]; without it the lowest and the highest rating of the *shots* are
-    taken. The test is a second table `test_labels`, or a share `test` of the groups. `subset` and `model` are regular
-    expressions for tables without these columns: the first group, matched to the file name, is the picture's subset or
-    the generative model that made it.
-    """
+    """A table of rated pictures."""
 
     kind: Literal["table"]
+    """The kind of task."""
     description: str
+    """One line for `fsiqa tasks`."""
     root: Path | None = None
+    """Folder of the pictures; null: that of the table."""
     labels: Path | None = None
+    """The table (.csv, .tsv, .xlsx, .mat), its path or its name inside the root; null: given by `--labels`."""
     test_labels: Path | None = None
-    images: str = "."  # folder of the pictures inside root
+    """A second table, the test; null: a share `test` of the groups is."""
+    images: str = "."
+    """Folder of the pictures inside the root."""
     columns: Columns = Columns()
+    """The names of the columns."""
     range: tuple[float, float] | None = None
-    alignment_range: tuple[float, float] | None = None  # scale of the column alignment, which is not read without it
+    """The rating scale, [lowest, highest]; null: the lowest and the highest rating of the shots."""
+    alignment_range: tuple[float, float] | None = None
+    """The scale of the column alignment; null: the column is not read."""
     lower_is_better: bool = False
+    """Whether low ratings are the good ones, as in DMOS."""
     subset: str | None = None
+    """For tables without a column of subsets: a pattern whose one group, matched to the file name, is the subset."""
     model: str | None = None
-    annotations: list[Path] = Field([])  # LIQE's files of scenes and distortions
+    """For tables without a column `model`: the same for the generative model of a picture."""
+    annotations: list[Path] = Field([])
+    """LIQE's files of scenes and distortions."""
     test: float = Field(0.2, gt=0, lt=1)
+    """Share of the groups that is the test."""
 
     @field_validator("range", "alignment_range")
     @classmethod
@@ -71,35 +84,47 @@ class TableTask(Spec):
 
 
 class EpisodeSpec(Spec):
-    """One step of meta-training: `tasks_per_step` tasks, each with a support and a query that share no photograph."""
+    """One step of meta-training: tasks, each with a support and a query that share no photograph."""
 
     tasks_per_step: int = Field(4, gt=0)
+    """Number of tasks."""
     support: int = Field(16, gt=0)
+    """Pictures of a task's support."""
     query: int = Field(4, gt=0)
-    levels: int | None = Field(None, ge=1, le=5)  # how many of the task's levels, drawn for each episode; default: all
+    """Pictures of a task's query."""
+    levels: int | None = Field(None, ge=1, le=5)
+    """Number of a task's levels, drawn for each episode; null: all."""
 
 
 class SyntheticTask(Spec):
-    """Clean photographs x distortions x levels, rated with KADID-10k's MOS of each (distortion, level), 1 to 5.
-
-    Meta-training has one task for each distortion, and for each of `compounds` random pairs of distortions that are not
-    held out; with `contents` > 1, one for each of these in each of so many groups of similar photographs.
-    `label_noise` is the standard deviation of the noise that is added to the ratings in meta-training.
-    """
+    """Clean photographs x distortions x levels, rated with KADID-10k's MOS of each (distortion, level), 1 to 5."""
 
     kind: Literal["synthetic"]
+    """The kind of task."""
     description: str
-    root: Path | None = None  # a folder of clean photographs, instead of `photographs`
-    photographs: list[str] = Field([])  # names of photographs inside the packages of the dependencies
+    """One line for `fsiqa tasks`."""
+    root: Path | None = None
+    """Folder of clean photographs; null: `photographs`."""
+    photographs: list[str] = Field([])
+    """Names of photographs inside the packages of the dependencies."""
     short_side: int = Field(KADID_SIDE, ge=32)
-    distortions: list[str] | None = None  # default: all 25 of KADID
+    """Shorter side in pixels to which larger photographs are reduced before they are distorted."""
+    distortions: list[str] | None = None
+    """Names of distortions; null: all 25 of KADID-10k."""
     levels: list[Annotated[int, Field(ge=1, le=5)]] = Field([1, 2, 3, 4, 5], min_length=1)
-    hold_out: list[str] = Field([])  # distortions kept for validation
+    """Levels of each distortion, 1 to 5."""
+    hold_out: list[str] = Field([])
+    """Distortions that meta-training keeps for validation."""
     compounds: int = Field(0, ge=0)
+    """Number of random pairs of distortions that are tasks as well."""
     contents: int = Field(1, ge=1)
+    """Number of groups of similar photographs; each distortion is a task in each group."""
     label_noise: float = Field(0.0, ge=0)
+    """Standard deviation of the noise added to the ratings in meta-training, on the scale from 1 to 5."""
     episodes: EpisodeSpec = EpisodeSpec()
-    test: float = Field(0.2, gt=0, lt=1)  # share of the photographs kept for validation or testing
+    """What a step of meta-training sees."""
+    test: float = Field(0.2, gt=0, lt=1)
+    """Share of the photographs kept for validation or testing."""
 
     def model_post_init(self, _: Any) -> None:
         levels = len(set(self.levels))
