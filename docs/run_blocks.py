@@ -3,7 +3,7 @@
     python docs/run_blocks.py README.md docs/getting-started.md --data biq2021=/data/biq2021
 
 A ```console block holds commands behind `$ ` and what each prints (on stdout); a ```python block holds statements,
-and behind `#>` what the statement above prints or is. All blocks of a page run in order, in one scratch folder, into
+and behind `# >` what the statement above prints or is. All blocks of a page run in order, in one scratch folder, into
 which `--data` links names. In the output of a command a line `...` stands for lines that are left out: of the new
 output as many lines are kept before and behind it. A comment above a block says what is special:
 
@@ -133,13 +133,13 @@ def _elide(new: str, old: str) -> str:
 
 
 def _run_python(body: str, names: dict[str, Any]) -> str:
-    """The block with what its statements print or are, where `#> ` stood behind them."""
+    """The block with what its statements print or are, where `# >` stood behind them."""
     source = body.splitlines()
     result: list[str] = []
     last = 0
     for node in ast.parse(body).body:
         end = node.end_lineno or node.lineno
-        result += [line for line in source[last:end] if not line.startswith("#>")]
+        result += [line for line in source[last:end] if not line.startswith("# >")]
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             if isinstance(node, ast.Expr):
@@ -149,9 +149,9 @@ def _run_python(body: str, names: dict[str, Any]) -> str:
             else:
                 exec(compile(ast.Module([node], []), "page", "exec"), names)
         last = end
-        if last < len(source) and source[last].startswith("#>"):
-            result += [f"#> {line}".rstrip() for line in printed.getvalue().splitlines()]
-    result += [line for line in source[last:] if not line.startswith("#>")]
+        if last < len(source) and source[last].startswith("# >"):
+            result += [f"# > {line}".rstrip() for line in printed.getvalue().splitlines()]
+    result += [line for line in source[last:] if not line.startswith("# >")]
     return "\n".join(result) + "\n"
 
 

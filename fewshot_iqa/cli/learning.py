@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import InputError
 from ..files import write_csv, write_json
 from ..printing import decimals, nearby, print_metrics, print_table
+from ..resources import SHIPPED
 from .checks import check_folder, check_run
 from .options import (
     CACHE,
@@ -36,9 +37,6 @@ from .options import (
     words,
     writable,
 )
-
-if TYPE_CHECKING:
-    from ..recipes.adaptation import Adapted
 
 
 def metatrain(
@@ -135,34 +133,32 @@ def adapt(
     )  # fmt: skip
     found = result.metrics
     if found["agreement"]:
-        _print_agreement(result)
+        _print_agreement(found, result.provenance)
     elif found["trials"]:
         _print_trials(found)
     else:
-        typer.echo(f"{found['method']}: all pictures are of one group, so none is left to test the model on")
-    kept = "the first model" if len(found["trials"]) > 1 and not found["agreement"] else "the model"
-    typer.echo(f"prompts from {nearby(found['start'])}; {kept} saved in {nearby(result.out)}")
+        typer.echo(f"{found['method']}: all images are of one group, so none is left to test the model on")
+    several = len(found["trials"]) > 1 and not found["agreement"]
+    start = "the package" if Path(found["start"]) == SHIPPED else nearby(found["start"])
+    typer.echo(f"prompts from {start}; {'the first model' if several else 'the model'} saved in {nearby(result.out)}")
     write_csv(csv_file, result.pictures)
     write_json(json_file, found)
 
 
-def _print_agreement(result: "Adapted") -> None:
+def _print_agreement(found: dict[str, Any], provenance: dict[str, Any]) -> None:
     """Of a model that learned from all ratings."""
-    agreed, (worst, best) = result.metrics["agreement"], result.provenance["scale"]
-    low, high = sorted((worst, best))
-    folds = len(result.metrics["trials"])
-    tested = f"each fold of {folds}, by a model of the others" if folds > 1 else "test rows"
-    typer.echo(
-        f"{result.metrics['method']}: learned from {result.provenance['shots']} ratings; "
-        f"agreement on pictures that it did not learn from ({tested}):"
+    agreed, (low, high) = found["agreement"], sorted(provenance["scale"])
+    folds = len(found["trials"])
+    tested = (
+        f"out-of-fold predictions, {folds} folds" if folds > 1 else f"predictions of {agreed['pictures']} test images"
     )
+    typer.echo(f"{found['method']}: learned from {provenance['shots']} ratings; agreement of {tested}:")
     interval = agreed["srcc_interval"]
     given = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-    parts = [f"SRCC {decimals(agreed['srcc'])}{given}", f"PLCC {decimals(agreed['plcc'])}"]
-    parts.append(f"RMSE {agreed['rmse']:.3g} on the scale of {low:g} to {high:g}")
+    typer.echo(f"  SRCC {decimals(agreed['srcc'])}{given}, PLCC {decimals(agreed['plcc'])}")
+    typer.echo(f"  RMSE {agreed['rmse']:.3g} on the rating scale of {low:.4g} to {high:.4g}")
     if (coverage := agreed.get("coverage")) is not None:
-        parts.append(f"{coverage:.0%} of the ratings within the predicted 90 % intervals")
-    typer.echo("  " + "\n  ".join(parts))
+        typer.echo(f"  {coverage:.0%} of the ratings lie within the predicted 90 % intervals")
 
 
 def _print_trials(found: dict[str, Any]) -> None:
