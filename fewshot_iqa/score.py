@@ -151,7 +151,7 @@ class Scorer:
         branches = [*(self.explained if explain else []), *matching]
         with torch.inference_mode():
             state, encoder = self.model.encode_prompts(), self.model.fingerprint()
-        remaining = iter(pictures)
+        cached, remaining = self.model.features_suffice(branches), iter(pictures)
         while chunk := list(islice(remaining, self.views.at_once)):
             opened = [(name, self._open(name, source, encoder)) for name, source in chunk]
             readable = [picture for _, picture in opened if isinstance(picture, _Picture)]
@@ -159,7 +159,7 @@ class Scorer:
             if readable:
                 own = [prompts.get(os.path.basename(p.name)) for p in readable] if prompts is not None else ()
                 with torch.inference_mode():
-                    inputs = self._encode(readable) if not self.model.dense else self._stack(readable)
+                    inputs = self._encode(readable) if cached else self._stack(readable)
                     prediction = self.model(inputs, state, branches, own).clamped()
                 scores = self._scores(readable, prediction, explain)
             for name, picture in opened:

@@ -123,6 +123,11 @@ class QualityModel(Encoder):
         """Whether it predicts nothing before it has learned from shots."""
         return not (self.head.is_fitted or self.head.zero_shot)
 
+    def features_suffice(self, branches: Iterable[str]) -> bool:
+        """Whether quality and `branches` are predicted from what `encode` returns by default, so that it may be cached:
+        pooled features through the visual set `main`."""
+        return not self.dense and all(self._set(name) == self.main for name in branches)
+
     def has_frozen_features(self, globs: Iterable[str]) -> bool:
         """Whether a picture's features stay the same while `trainable(globs)` learn, so that it is encoded once. Not
         with visual prompts where anything is trained, since training draws dropout; nor with tokens, which are large.

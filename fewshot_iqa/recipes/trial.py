@@ -49,9 +49,10 @@ class Method:
 
     def has_frozen_features(self, model: QualityModel) -> bool:
         """Whether a picture is encoded once for all that this method learns."""
-        adapt = self.settings.adapt
+        adapt, evaluated = self.settings.adapt, [*self.settings.label_branches.values(), *self.settings.model.alignment]
         specs = [adapt, *adapt.candidates()] if adapt else []
-        return model.has_frozen_features(glob for spec in specs for glob in spec.trainable)
+        frozen = model.has_frozen_features(glob for spec in specs for glob in spec.trainable)
+        return frozen and model.features_suffice(evaluated)
 
 
 @dataclass(frozen=True)
