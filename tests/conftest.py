@@ -91,6 +91,20 @@ def rated(table):
     return table([{"image": f"photo{i}.png", "score": 10 * i + 5} for i in range(6)])
 
 
+@pytest.fixture
+def eight(table, tmp_path):
+    """Eight rated pictures in two subsets."""
+    for i in (6, 7):
+        photograph(i).save(tmp_path / f"photo{i}.png")
+    return table([{"image": f"photo{i}.png", "score": 10 * i, "group": i, "subset": "ab"[i % 2]} for i in range(8)])
+
+
+@pytest.fixture
+def quick(miniature):
+    """Options that make every method fit the miniature CLIP."""
+    return sets([f"clip={miniature}", "views={short_side: null, crop: 32, count: 1}"])
+
+
 class Outcome:
     """What a command left: `.code`, `.stdout`, its `.output` with white space folded, and stderr as `.error`."""
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from scipy.io import savemat
 
+import fewshot_iqa
 from fewshot_iqa import rng
 from fewshot_iqa.config import SourceSpec, ViewSpec, load_config, load_task, with_overrides
 from fewshot_iqa.data.loading import Loader
@@ -43,7 +44,7 @@ def model(overrides):
         return build(load_config("clip_agiqa", overrides))
 
 
-def test_what_is_learned(model):
+def test_trainable_parameters_are_the_contexts_the_visual_prompts_and_their_links(model):
     layers, width, vision = 12, model.clip.text_width, model.clip.vision_width
     shapes = {name: tuple(value.shape) for name, value in model.trainable(["text.*", "visual.*"]).items()}
     expected = {}
@@ -57,7 +58,7 @@ def test_what_is_learned(model):
     assert shapes == expected
 
 
-def test_quality_looks_through_what_alignment_guides(model):
+def test_visual_prompts_of_quality_depend_on_those_of_alignment_only_one_way(model):
     images = seeded(2, 3, 32, 32)
     with torch.no_grad():
         before = model(images, branches=["alignment"])
@@ -105,7 +106,7 @@ def test_prompts_behind_the_patches_against_a_plain_walk(model):
     torch.testing.assert_close(patches, x[:, 1:-8])
 
 
-def test_what_has_no_rating_of_alignment_teaches_quality_only(model, overrides):
+def test_pictures_without_a_rating_of_alignment_train_quality_only(model, overrides):
     loss = WeightedSum(load_config("clip_agiqa", overrides).loss)
     params = model.train_only(["text.*", "visual.*"])
     images, quality = seeded(3, 3, 32, 32), seeded(3)
@@ -121,23 +122,41 @@ def test_what_has_no_rating_of_alignment_teaches_quality_only(model, overrides):
     one, moved = gradient([nan, 0.9, nan])
     assert moved.any()
     with torch.no_grad():
-        told = model(images[1:2], branches=["alignment"]).logits["alignment"].softmax(-1)[0, 0].item()
-    assert one - none == pytest.approx(0.1 * (told - 0.9) ** 2, rel=1e-3)
+        predicted = model(images[1:2], branches=["alignment"]).logits["alignment"].softmax(-1)[0, 0].item()
+    assert one - none == pytest.approx(0.1 * (predicted - 0.9) ** 2, rel=1e-3)
 
 
-def test_it_learns_and_leaves_the_towers_alone(miniature, model, overrides):
+def test_a_head_on_frozen_features_leaves_alignment_to_its_own_prompts(fsiqa, overrides, table, tmp_path):
+    """Quality is predicted from cached features, alignment through visual prompts that these were not encoded with."""
+    rows = [{"image": f"photo{i}.png", "score": i, "alignment": 5 - i, "prompt": f"a {i // 2}"} for i in range(6)]
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    method = [text for text in overrides if not text.startswith("adapt")] + ["adapt=null", "head={kind: gp}"]
+    command = ("adapt", "--config", "clip_agiqa", "--labels", table(rows), "--shots", 2, "--test", 0.5, "--out", out)
+    result = fsiqa(*command, "--json", report, "--set", "task.alignment_range=[0, 5]", *sets(method))
+    assert result.code == 0, result.error
+    assert json.loads(report.read_text())["trials"][0]["alignment_srcc"] is not None
+    (tmp_path / "prompts.csv").write_text("image,prompt\nphoto0.png,a cat\n")
+    files = ("--json", tmp_path / "scores.json", "--prompts", tmp_path / "prompts.csv")
+    for _ in range(2):
+        assert fsiqa("score", out, tmp_path / "photo0.png", "--cache", tmp_path / "cache", *files).code == 0
+        (score,) = json.loads((tmp_path / "scores.json").read_text())["scores"]
+        assert score["quality"] == pytest.approx(fewshot_iqa.load(out).score(tmp_path / "photo0.png"), abs=1e-4)
+        assert 0 <= score["alignment"] <= 1
+
+
+def test_training_lowers_the_loss_and_leaves_the_towers_alone(miniature, model, overrides):
     settings = load_config("clip_agiqa", overrides)
     images = seeded(6, 3, 32, 32) * seeded(6, 3, 1, 1)
     batch = Batch(images, {"quality": torch.linspace(0.2, 0.8, 6), "alignment": torch.linspace(0.7, 0.3, 6)})
-    told, spec = [], settings.adapt.model_copy(update={"steps": 150, "lr": 5e-3})
+    losses, spec = [], settings.adapt.model_copy(update={"steps": 150, "lr": 5e-3})
     params, loss = model.train_only(spec.trainable), WeightedSum(settings.loss)
-    finetune(model, params, [batch] * spec.steps, loss, spec, log=lambda one: told.append(one["loss"]))
-    assert told[-1] < told[0] / 5
+    finetune(model, params, [batch] * spec.steps, loss, spec, log=lambda one: losses.append(one["loss"]))
+    assert losses[-1] < losses[0] / 5
     after = model.clip.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in load_clip(miniature).state_dict().items())
 
 
-def test_the_commands(fsiqa, overrides, table, tmp_path):
+def test_adapt_and_score(fsiqa, overrides, table, tmp_path):
     rows = [{"image": f"photo{i}.png", "score": i, "alignment": 5 - i, "prompt": f"a {i // 2}"} for i in range(6)]
     out, labels = tmp_path / "out", table(rows)
     command = ("adapt", "--config", "clip_agiqa", "--task", "csv", "--labels", labels, "--shots", 3, "--out", out)
@@ -162,12 +181,12 @@ def matching(overrides):
         return build(load_config("clip_agiqa_prompt", overrides))
 
 
-def test_a_picture_meets_its_own_prompt(matching):
+def test_the_logit_of_a_picture_and_its_own_prompt_is_their_scaled_cosine(matching):
     images, prompts = seeded(3, 2, 3, 32, 32), ["a cat on a mat", None, "word " * 200]
     with torch.no_grad():
         output = matching(images, branches=["alignment", "match"], prompts=prompts)
         alone = matching(images[:1], branches=["match"], prompts=prompts[:1])
-        image = F.normalize(matching.look(images[:1], "align", matching.encode_prompts())[0], dim=-1)
+        image = matching.encode(images[:1], matching.encode_prompts(), ["align"]).embedding("align")[0]
         learned = matching.text["match"]
         tokens = matching.clip.tokenize(prompts[:1], 8)
         text = F.normalize(matching.clip.encode_text(tokens, learned.context, learned.deeper), dim=-1)
@@ -177,12 +196,13 @@ def test_a_picture_meets_its_own_prompt(matching):
     torch.testing.assert_close(output.logits["match"][0], expected)
     assert output.logits["match"][1].isnan().all()
     assert output.logits["match"][2].isfinite().all()  # cut to what the text tower reads
-    both = output.logits["alignment"][1].softmax(-1)[0]
-    assert output.alignment[1].item() == pytest.approx(both.item(), abs=1e-3)  # the other branch alone
+    with torch.no_grad():
+        views = [matching(images[1:2, i], branches=["alignment"]).alignment for i in range(2)]
+    torch.testing.assert_close(output.alignment[1:2], torch.stack(views).mean(dim=0))  # the other branch alone
     assert output.alignment.isfinite().all()
 
 
-def test_prompts_learn_where_there_are_some(matching, overrides):
+def test_gradients_reach_the_context_of_prompts_where_there_are_some(matching, overrides):
     loss = WeightedSum(load_config("clip_agiqa_prompt", overrides).loss)
     params = matching.train_only(["text.*", "visual.*", "clip.logit_scale"])
     images, alignment = seeded(3, 3, 32, 32), torch.tensor([0.9, 0.1, 0.5])
@@ -249,19 +269,19 @@ def test_ratings_of_alignment(table):
         load_task("agiqa3k", ["alignment_range=[5, 5]"])
 
 
-def test_figures_of_alignment():
-    told = torch.tensor([0.9, 0.2, 0.6, float("nan"), 0.1])
-    output = Prediction(torch.zeros(5), alignment=told)
+def test_metrics_of_alignment():
+    predicted = torch.tensor([0.9, 0.2, 0.6, float("nan"), 0.1])
+    output = Prediction(torch.zeros(5), alignment=predicted)
 
-    def figures(*rated):
+    def of(*rated):
         return compare(output, [0.0] * 5, alignment=rated).metrics
 
     nan = float("nan")
-    assert figures(1.0, 0.0, 0.0, 1.0, nan)["alignment_auc"] == 1
-    assert figures(0.0, 0.0, 1.0, 1.0, 0.0)["alignment_auc"] == pytest.approx(2 / 3)
-    assert figures(0.8, 0.3, 0.5, 0.9, nan)["alignment_srcc"] == 1
-    assert figures(0.1, 0.5, 0.3, 0.9, nan)["alignment_srcc"] == -1
-    assert not {"alignment_auc", "alignment_srcc"} & set(figures(*[nan] * 5))
+    assert of(1.0, 0.0, 0.0, 1.0, nan)["alignment_auc"] == 1
+    assert of(0.0, 0.0, 1.0, 1.0, 0.0)["alignment_auc"] == pytest.approx(2 / 3)
+    assert of(0.8, 0.3, 0.5, 0.9, nan)["alignment_srcc"] == 1
+    assert of(0.1, 0.5, 0.3, 0.9, nan)["alignment_srcc"] == -1
+    assert not {"alignment_auc", "alignment_srcc"} & set(of(*[nan] * 5))
 
 
 @pytest.mark.parametrize(
@@ -275,7 +295,7 @@ def test_figures_of_alignment():
         ("loss=[{kind: cross_entropy, branch: alignment, target: alignment}]", "needs a target of classes"),
     ],
 )
-def test_wrong_settings(overrides, override, message):
+def test_settings_that_do_not_go_together(overrides, override, message):
     with pytest.raises(InputError, match=message):
         load_config("clip_agiqa", [*overrides, override])
 

@@ -16,6 +16,7 @@ from .stem import ConvStem, has_stem
 from .weights import read_weights, require_names
 
 
+@torch.random.fork_rng(devices=[])  # the weights drawn first are replaced: nobody's random numbers depend on them
 def load_clip(name: str) -> Backbone:
     """Build a CLIP and load its weights, in evaluation mode and frozen.
 

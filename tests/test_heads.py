@@ -1,0 +1,126 @@
+"""Heads on a miniature CLIP: few shots and ties, predicted deviations, the prompt mean, and windows of large pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fewshot_iqa.config import ViewSpec, load_config
+from fewshot_iqa.images import fixed_views, read_image
+from fewshot_iqa.model import checkpoint
+from fewshot_iqa.model.encoder import VIEWS_AT_ONCE
+from fewshot_iqa.score import Scorer
+from tests.conftest import photograph, sets
+
+
+@pytest.mark.parametrize("method", ["ridge", "gp", "clip_iqa"])
+@pytest.mark.parametrize("scores", [[10, 20, 30, 40, 50, 60], [1, 1, 1, 5, 5, 5], [5, 5, 5, 5, 5, 6]])
+def test_two_shots_and_ties_are_enough(fsiqa, table, quick, method, scores, tmp_path):
+    labels = table([{"image": f"photo{i}.png", "score": score} for i, score in enumerate(scores)])
+    result = fsiqa(
+        "adapt", "--task", "csv", "--labels", labels, "--config", method, "--shots", 2, "--seeds", 3,
+        "--range", "0,100", "--out", tmp_path / "out", "--json", tmp_path / "out.json", *quick,
+    )  # fmt: skip
+    assert result.code == 0, result.error
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert all(np.isfinite(trial["rmse"]) for trial in found["trials"])
+    assert (found["median"].get("coverage") is None) == (method != "gp")
+    assert fsiqa("score", tmp_path / "out", labels.parent).code == 0
+
+
+def test_a_score_has_its_predicted_standard_deviation(fsiqa, rated, quick, tmp_path):
+    task = ("--task", "csv", "--labels", rated, "--config", "gp", "--shots", 3, "--out", tmp_path / "out", *quick)
+    assert fsiqa("adapt", *task).code == 0
+    result = fsiqa("score", tmp_path / "out", rated.parent, "--csv", tmp_path / "scores.csv")
+    assert "±" in result.output
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    low, high = checkpoint.provenance(tmp_path / "out")["scale"]
+    assert (scores["quality_std"] > 0).all()
+    np.testing.assert_allclose(scores["rating_std"], (high - low) * scores["quality_std"], atol=0.02)
+
+
+def test_crops_cover_a_picture_from_edge_to_edge():
+    image = torch.arange(3 * 50 * 70).view(3, 50, 70) % 251
+    views = ViewSpec(crop=32, stride=16)
+    crops = fixed_views(image.byte(), views)
+    assert crops.shape == (3 * 4, 3, 32, 32)  # 18 and 38 pixels beyond the crop
+    assert torch.equal(crops[0], image[:, :32, :32].byte())
+    assert torch.equal(crops[-1], image[:, -32:, -32:].byte())
+    assert fixed_views(image[:, :32, :33].byte(), views).shape[0] == 2
+    assert fixed_views(image[:, :32, :32].byte(), views).shape[0] == 1
+
+
+def test_many_crops_of_pictures_of_any_size(small, tmp_path):
+    """Scored together, alone, and crop by crop: the same."""
+    model, paths = checkpoint.build(load_config("grmp", small)), []
+    for i, size in enumerate([(200, 300), (40, 50), (33, 400)]):
+        paths.append(tmp_path / f"large{i}.png")
+        photograph(i, *size).save(paths[-1])
+    views = ViewSpec(crop=32, stride=16)
+    together = Scorer(model, views).score(paths)
+    assert fixed_views(read_image(paths[0]), views).shape[0] > 2 * VIEWS_AT_ONCE
+    for path, quality in zip(paths[::-1], together[::-1], strict=True):
+        assert Scorer(model, views).score(path) == pytest.approx(quality, abs=1e-6)
+        with torch.inference_mode():
+            each = [model(crop[None] / 255).mean[0] for crop in fixed_views(read_image(path), views)]
+        assert quality == pytest.approx(float(torch.stack(each).mean()), abs=1e-5)
+
+
+def test_a_gaussian_process_adds_what_the_prompts_leave_of_the_ratings(fsiqa, eight, quick, tmp_path):
+    """Before shots quality is what the phrases predict; then, through the tower as it is trained by then, half of that
+    and the posterior mean of the rest."""
+    steps = sets(["adapt.trainable=[text.quality.*, clip.visual.ln_post.*]", "adapt.steps=3", "adapt.lr=1e-2"])
+    files = ("--out", tmp_path / "out", "--json", tmp_path / "out.json", "--csv", tmp_path / "out.csv")
+    task = ("--task", "csv", "--labels", eight, "--test", "0.25", "--shots", 5)
+    result = fsiqa("adapt", *task, "--config", "grmp_gp", "--from", "none", *quick, *files, *steps)
+    assert result.code == 0, result.error
+    (trial,) = json.loads((tmp_path / "out.json").read_text())["trials"]
+    assert -1 <= trial["cosine"] <= 1
+    assert 0 <= trial["coverage"] <= 1
+    assert "coverage" not in trial["zero_shot"]
+    model = checkpoint.load(tmp_path / "out")[0]
+    assert model.tuned == {"clip.visual.ln_post.weight", "clip.visual.ln_post.bias"}
+    table = pd.read_csv(tmp_path / "out.csv")
+    views = torch.stack([fixed_views(read_image(Path(image)), ViewSpec(crop=32, count=1)) for image in table.image])
+    shots = torch.tensor((table.part == "shot").to_numpy())
+    quality = torch.tensor(table.quality, dtype=torch.float32)
+    with torch.inference_mode():
+        state = model.encode_prompts()
+        predicted, features = model(views, state), model.encode(views, state)
+        reported = torch.tensor(table.predicted_quality[~shots.numpy()].to_numpy()).float()
+        torch.testing.assert_close(predicted.clamped().mean[~shots], reported, atol=1e-4, rtol=1e-4)
+        assert predicted.std.min() > 0
+        torch.testing.assert_close(model(features, state).mean, predicted.mean)
+        known, rest = model.head.train_x.clone(), model.head.train_y.clone()
+        process = model(features, state).mean
+        model.head.reset()
+        phrases = model(views, state)
+    assert phrases.std is None
+    torch.testing.assert_close(phrases.mean, phrases.logits["quality"].softmax(-1)[:, 0])
+    torch.testing.assert_close(rest, quality[shots] - 0.5 * phrases.mean[shots], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(process, 0.5 * phrases.mean, atol=1e-3)
+    pixels = (views[:, 0] / 255 - model.mean) / model.std
+    prompted = model.clip.encode_image(pixels, state.visual["main"], model.visual["main"].end_norm)[0]
+    torch.testing.assert_close(known[:, : model.clip.visual.output_dim], F.normalize(prompted, dim=-1)[shots])
+
+
+def test_a_gaussian_process_takes_over_the_prompts_of_grmp(fsiqa, eight, quick, tmp_path):
+    """And predicts what they predict before its first shot."""
+    task = ("--task", "csv", "--labels", eight, "--test", "0.25", "--shots", 3, *quick, "--set", "adapt.steps=1")
+    found = {}
+    fsiqa("adapt", *task, "--config", "grmp", "--from", "none", "--out", tmp_path / "start")
+    for method in ("grmp", "grmp_gp"):
+        files = ("--out", tmp_path / method, "--json", tmp_path / "out.json")
+        result = fsiqa("adapt", *task, "--config", method, "--from", tmp_path / "start", *files)
+        assert result.code == 0, result.error
+        found[method] = json.loads((tmp_path / "out.json").read_text())["trials"][0]
+    assert found["grmp"]["zero_shot"] == found["grmp_gp"]["zero_shot"]
+    assert found["grmp"]["rmse"] != found["grmp_gp"]["rmse"]
+    again = ("--config", tmp_path / "grmp_gp", "--from", tmp_path / "grmp_gp", "--out", tmp_path / "again")
+    result = fsiqa("adapt", *task, *again, "--set", "adapt.lr=1e-3")
+    assert result.code == 0, result.error  # from a process with other shots, which it does not keep
+    assert len(checkpoint.load(tmp_path / "again")[0].head.train_y) == 3
