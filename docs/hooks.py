@@ -83,7 +83,7 @@ def configuration_page() -> str:
         for name, field in spec.model_fields.items():
             for each in _choices(field):
                 kind = _type(each.model_fields["kind"].annotation)
-                lines += ["", f"### {name}: {{kind: {kind}}}", "", _first(each.__doc__), "", *_table(each, f"{name}.")]
+                lines += ["", f"### {name} of kind `{kind}`", "", _first(each.__doc__), "", *_table(each, f"{name}.")]
     return "\n".join(lines) + "\n"
 
 
