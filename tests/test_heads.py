@@ -1,4 +1,4 @@
-"""Heads on a miniature CLIP: few shots and ties, predicted deviations, the prompt mean, and windows of large pictures."""
+"""Heads on a miniature CLIP: few shots and ties, predicted deviations, the prompt mean, windows of large pictures."""
 
 import json
 from pathlib import Path

@@ -207,7 +207,7 @@ def test_the_rate_rises_and_falls(settings, model):
                 return type("O", (), {"quality": params["w"] + images.mean(dim=(1, 2, 3)), "logits": {}})
 
         quality = load_config("coop").loss
-        fit(One(), params, [batch(2)] * 10, WeightedSum(quality), spec)
+        finetune(One(), params, [batch(2)] * 10, WeightedSum(quality), spec)
     finally:
         torch.optim.Adam = original
     cosine = [(1 + math.cos(math.pi * i / 7)) / 2 for i in range(7)]
