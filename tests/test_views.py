@@ -1,0 +1,47 @@
+"""Crops of a picture: where they lie, what they cover, and how maps of them are assembled."""
+
+import torch
+
+from fewshot_iqa import rng
+from fewshot_iqa.config import ViewSpec
+from fewshot_iqa.data.loading import Loader
+from fewshot_iqa.images import assemble, fixed_views
+from fewshot_iqa.types import Record, Scale
+
+
+def test_crops_cover_a_picture_from_edge_to_edge():
+    image = torch.arange(3 * 50 * 70).view(3, 50, 70) % 251
+    views = ViewSpec(crop=32, stride=16)
+    crops = fixed_views(image.byte(), views)
+    assert crops.shape == (3 * 4, 3, 32, 32)  # 18 and 38 pixels beyond the crop
+    assert torch.equal(crops[0], image[:, :32, :32].byte())
+    assert torch.equal(crops[-1], image[:, -32:, -32:].byte())
+    assert fixed_views(image[:, :32, :33].byte(), views).shape[0] == 2
+    assert fixed_views(image[:, :32, :32].byte(), views).shape[0] == 1
+
+
+def test_maps_cover_the_picture():
+    views = ViewSpec(crop=32, stride=32)
+    image = torch.zeros(3, 48, 32, dtype=torch.uint8)
+    count = len(fixed_views(image, views))
+    maps = torch.arange(count * 4.0).view(count, 2, 2)
+    whole = assemble(maps, image, views)
+    assert whole.shape == (48, 32)
+    assert whole[0, 0] == 0
+    assert whole[47, 31] == 7
+    assert whole[20, 0] == (2 + 4) / 2  # the second row of the first view, the first of the second
+
+
+def test_eight_views_are_eight_places():
+    image = torch.arange(64 * 96, dtype=torch.int32).view(1, 64, 96).expand(3, -1, -1)
+    views = fixed_views(image, ViewSpec(crop=32, count=8))
+    corners = {divmod(int(view[0, 0, 0]), 96) for view in views}
+    assert corners == {(y, x) for y in (0, 16, 32) for x in (0, 32, 64)} - {(16, 32)}
+
+
+def test_training_takes_several_views_of_a_picture(photographs):
+    records = [Record(photographs / f"photo{i}.png", i, f"{i}") for i in range(2)]
+    batch = Loader(ViewSpec(crop=32, random=3), Scale(0, 1)).random_batch(records, rng.generator(0))
+    assert batch.inputs.shape == (6, 3, 32, 32)
+    assert batch.targets["quality"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert not torch.equal(batch.inputs[0], batch.inputs[1])
