@@ -1,4 +1,4 @@
-"""What the shipped prompts say of six photographs that come with the dependencies.
+"""The scores of the shipped prompts for six photographs that come with the dependencies.
 
 The values are printed by
 
@@ -12,7 +12,6 @@ from PIL import Image
 
 import fewshot_iqa
 from fewshot_iqa.data.synthetic import wheel_photograph
-from fewshot_iqa.images import list_pictures, to_picture, write_png
 
 GOLDEN = {
     "astronaut": 0.76053,
@@ -29,27 +28,13 @@ def scorer():
     return fewshot_iqa.load(device="cpu")
 
 
-@pytest.fixture
-def score(scorer, tmp_path):
-    """The scores of what is given in any form: each written, without loss, as the file that is scored."""
-
-    def score(source):
-        pictures, single = list_pictures(source)
-        files = [tmp_path / f"{i}.png" for i in range(len(pictures))]
-        for file, (name, picture) in zip(files, pictures, strict=True):
-            write_png(file, to_picture(picture, name), {})
-        return scorer.score(files[0] if single else files)
-
-    return score
-
-
 def test_the_shipped_prompts_score_as_they_did(scorer):
     scores = scorer.score([wheel_photograph(name) for name in GOLDEN])
     assert dict(zip(GOLDEN, scores, strict=True)) == pytest.approx(GOLDEN, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["chelsea", "rocket"])
-def test_a_picture_scores_the_same_whatever_it_comes_in(scorer, score, name):
+def test_a_picture_scores_the_same_whatever_it_comes_in(scorer, name):
     path = wheel_photograph(name)
     expected = pytest.approx(scorer.score(path), abs=1e-5)
     with Image.open(path) as image:
@@ -57,10 +42,10 @@ def test_a_picture_scores_the_same_whatever_it_comes_in(scorer, score, name):
         tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
         singles = (path, str(path), image, array, array / 255, array.astype(np.uint16) * 257, tensor, tensor / 255)
         for source in singles:
-            assert score(source) == expected
-        several = score([path, image, array, tensor])
+            assert scorer.score(source) == expected
+        several = scorer.score([path, image, array, tensor])
         assert several == [expected] * 4
-        assert score(torch.stack([tensor, tensor]) / 255) == [expected] * 2
+        assert scorer.score(torch.stack([tensor, tensor]) / 255) == [expected] * 2
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Who may import whom, what the package says of itself, and that it starts quickly."""
 
 import ast
+import os
 import subprocess
 import sys
 import time
@@ -148,4 +149,6 @@ def test_the_wheel_works_anywhere(tmp_path):
         "assert resources.asset('tiny_clip.json').is_file() and resources.asset('tiny_clip.safetensors').is_file()"
     )
     site = tmp_path / "site"
-    subprocess.run([sys.executable, "-c", code, str(site)], cwd=tmp_path, env={"PYTHONPATH": str(site)}, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code, str(site)], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, check=True
+    )

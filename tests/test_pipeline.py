@@ -293,7 +293,7 @@ def test_score_marks_what_it_cannot_read_and_scores_the_rest(fsiqa, start, tmp_p
     result = fsiqa("score", start, folder, "--json", report)
     assert result.code == 0
     assert "3 of 5 images could not be scored" in result.error
-    rows = {row["image"].split("/")[-1]: row for row in json.loads(report.read_text())["scores"]}
+    rows = {Path(row["image"]).name: row for row in json.loads(report.read_text())["scores"]}
     assert rows["good.png"]["quality"] is not None
     assert rows["good.png"]["note"] == ""
     assert "smaller than the 32 pixel crop" in rows["small.png"]["note"]

@@ -52,7 +52,6 @@ def mapped_files() -> set[str]:
 on_linux = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
 
 
-@pytest.mark.xfail(strict=True, reason="recipes/protocol.py imports resource: take fewshot_iqa.memory there")
 def test_every_module_does_without_what_windows_lacks():
     run(
         WITHOUT + "import importlib, pkgutil, fewshot_iqa\n"
@@ -175,9 +174,6 @@ def test_a_run_that_goes_on_holds_its_file_no_more(tmp_path):
 
 
 @on_linux
-@pytest.mark.xfail(
-    strict=True, reason="model/checkpoint.py maps the file: read its bytes there (safetensors.torch.load)"
-)
 def test_a_loaded_checkpoint_can_be_replaced(fsiqa, rated, miniature, tmp_path):
     out = tmp_path / "out"
     views = "views={short_side: 48, crop: 32, count: 5}"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import rng
@@ -169,7 +170,7 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        return load_bytes(path.read_bytes())  # a mapped file could not be replaced on Windows
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not readable ({error})") from None
 
