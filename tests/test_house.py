@@ -1,4 +1,4 @@
-"""Who may import whom, what the package says of itself, and that it starts quickly."""
+"""Which module imports which, the public names and what is listed, and that the command line starts quickly."""
 
 import ast
 import subprocess
@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "evaluation": LOOP,
     "score": LOOP,
     "recipes": RECIPE,
+    "estimator": RECIPE | {"recipes"},
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},
     "cli": {"errors", "types", "config", "resources", "files", "progress", "printing", "data", "recipes"}
@@ -81,12 +82,12 @@ def test_imports_point_downward(path, room):
         assert allowed is None or target is None or target == room or target in allowed, f"{path.name} -> {target}"
 
 
-def test_one_module_knows_open_clip():
+def test_open_clip_is_imported_by_the_backbone_and_its_loader_alone():
     users = [path.relative_to(PACKAGE) for path, _ in rooms() if "open_clip" in {top for top, _ in imports(path)}]
-    assert users == [Path("model/backbone.py")]
+    assert users == [Path("model/backbone.py"), Path("model/clip.py")]
 
 
-def test_no_file_outgrows_the_house():
+def test_no_file_is_longer_than_300_lines():
     assert [path for path, _ in rooms() if len(path.read_text().splitlines()) > 300] == []
 
 
@@ -123,7 +124,7 @@ def test_tasks_and_configs_are_listed(fsiqa):
     assert "grmp_vitb16" in fsiqa("configs").output
 
 
-def test_what_is_shown_of_a_method_is_that_method(fsiqa, tmp_path):
+def test_a_method_that_is_shown_reads_back_to_the_same(fsiqa, tmp_path):
     shown = tmp_path / "shown.yaml"
     shown.write_text(fsiqa("configs", "grmp_gp", "--set", "adapt.lr=1e-5").stdout)
     assert load_config(str(shown)) == load_config("grmp_gp", ["adapt.lr=1e-5"])
