@@ -239,13 +239,22 @@ def _python_problems(body: str) -> list[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             function = getattr(fewshot_iqa, node.func.attr, None)
             if callable(function) and isinstance(node.func.value, ast.Name) and node.func.value.id == "fsiqa":
-                known = inspect.signature(function).parameters
+                known = _parameters(function)
                 found += [
                     f"fsiqa.{node.func.attr} has no parameter {keyword.arg}"
                     for keyword in node.keywords
                     if keyword.arg and keyword.arg not in known
                 ]
     return found
+
+
+def _parameters(function: Any) -> set[str]:
+    """The names of a function's parameters, with those of an options dictionary behind `**`."""
+    known = set(inspect.signature(function).parameters)
+    for hint in getattr(function, "__annotations__", {}).values():
+        if match := re.fullmatch(r"Unpack\[(\w+)\]", str(hint)):
+            known |= set(function.__globals__[match[1]].__annotations__)
+    return known
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ def peak_memory_mb(device: str) -> int | None:
     """The most memory in MB that the process has held so far, on a GPU that PyTorch has; None where it is not known."""
     if device.startswith("cuda"):
         return round(torch.cuda.max_memory_allocated(device) / 2**20)
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return None
+    import resource
+
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(most / (2**20 if sys.platform == "darwin" else 2**10))

@@ -20,7 +20,7 @@ from fewshot_iqa.config import (
     with_overrides,
 )
 from fewshot_iqa.data.episodes import meta_tasks, sample_episodes
-from fewshot_iqa.data.loading import Loader
+from fewshot_iqa.data.loading import Loader, PictureCache
 from fewshot_iqa.data.readers import read_table
 from fewshot_iqa.data.splits import draw_shots, split_by_group
 from fewshot_iqa.data.synthetic import KADID_SCALE, kadid_mos, synthetic_records
@@ -188,10 +188,23 @@ def test_batches(task, loader):
 
 
 def test_the_cache_forgets_but_never_changes_a_picture(task):
-    roomy, tight = (Loader(ViewSpec(crop=32), KADID_SCALE, source_side=40, cache_bytes=n) for n in (1 << 30, 1))
+    roomy, tight = (
+        Loader(ViewSpec(crop=32), KADID_SCALE, source_side=40, pictures=PictureCache(limit)) for limit in (1 << 30, 1)
+    )
     for record in [*synthetic_records(task)[:6]] * 2:
         assert torch.equal(roomy.picture(record), tight.picture(record))
-    assert len(tight._cache) == 1
+
+
+def test_a_cache_of_pictures_is_bounded_and_keeps_those_used_last():
+    cache, pictures = PictureCache(limit=3 * 12), [torch.full((3, 2, 2), i, dtype=torch.uint8) for i in range(4)]
+    for i in (0, 1, 2):
+        cache.put(i, pictures[i])
+    assert torch.equal(cache.get(0), pictures[0])
+    cache.put(3, pictures[3])
+    assert [i for i in range(4) if cache.get(i) is not None] == [0, 2, 3]
+    cache.put("large", torch.zeros(3, 9, 9, dtype=torch.uint8))
+    assert cache.get("large") is None
+    assert cache.get(3) is not None
 
 
 def test_scale_is_its_own_inverse():

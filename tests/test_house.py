@@ -1,4 +1,4 @@
-"""Who may import whom, what the package says of itself, and that it starts quickly."""
+"""Which module imports which, the public names and what is listed, and that the command line starts quickly."""
 
 import ast
 import os
@@ -88,7 +88,7 @@ def test_two_modules_know_open_clip():
     assert users == [Path("model/backbone.py"), Path("model/clip.py")]
 
 
-def test_no_file_outgrows_the_house():
+def test_no_file_is_longer_than_300_lines():
     assert [path for path, _ in rooms() if len(path.read_text().splitlines()) > 300] == []
 
 
@@ -125,7 +125,7 @@ def test_tasks_and_configs_are_listed(fsiqa):
     assert "grmp_vitb16" in fsiqa("configs").output
 
 
-def test_what_is_shown_of_a_method_is_that_method(fsiqa, tmp_path):
+def test_a_method_that_is_shown_reads_back_to_the_same(fsiqa, tmp_path):
     shown = tmp_path / "shown.yaml"
     shown.write_text(fsiqa("configs", "grmp_gp", "--set", "adapt.lr=1e-5").stdout)
     assert load_config(str(shown)) == load_config("grmp_gp", ["adapt.lr=1e-5"])

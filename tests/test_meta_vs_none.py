@@ -19,6 +19,7 @@ from fewshot_iqa.config import (
 from fewshot_iqa.pretraining.captions import is_held_out
 from fewshot_iqa.studies import meta_vs_none
 from fewshot_iqa.studies.meta_vs_none_data import draw_split, held_types
+from fewshot_iqa.types import Features
 from tests.conftest import photograph, sets
 
 ARMS = "arms={random: null, joint: {algorithm: joint}, maml: {algorithm: maml}}"
@@ -44,30 +45,23 @@ def command(request, small, photographs, tmp_path):
     return ["experiment", "meta-vs-none", "--images", photographs, "--out", tmp_path / "cells", *sets(plan)]
 
 
-def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monkeypatch):
+def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path):
     report, figure = tmp_path / "result.json", tmp_path / "figure.png"
-    arms, real = iter(range(4)), meta_vs_none._arm
-
-    def dying(*arguments):
-        if next(arms, None) is None:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(meta_vs_none, "_arm", dying)
-        assert fsiqa(*command).code != 0
+    assert fsiqa(*command).code == 0
     files = [tmp_path / "cells" / f"choice0-seed{seed}.json" for seed in (0, 1)]
-    before = [json.loads(file.read_text()) for file in files]
-    assert [len(run) for run in before] == [3, 1]
+    before, since = [json.loads(file.read_text()) for file in files], files[0].stat().st_mtime_ns
+    assert [list(run) for run in before] == [["random", "joint", "maml"]] * 2
+    files[1].write_text(json.dumps({"random": before[1]["random"]}))  # as if it had been stopped there
     result = fsiqa(*command, "--json", report, "--figure", figure)
     assert result.code == 0, result.error
     after = [json.loads(file.read_text()) for file in files]
-    assert after[0] == before[0]
+    assert files[0].stat().st_mtime_ns == since
+    assert after == before
     assert figure.stat().st_size > 5000
-    told = json.loads(report.read_text())
-    table = told["table"]
+    found = json.loads(report.read_text())
+    table = found["table"]
     read_once = (tmp_path / "cells" / meta_vs_none.FEATURES).exists()
-    assert ("linear" in told) == ("ridge regression" in result.output) == read_once
+    assert ("linear" in found) == ("ridge regression" in result.output) == read_once
     assert list(table) == ["random", "joint", "maml"]
     assert list(table["maml"]) == ["1", "2"]
     assert list(table["maml"]["2"]) == ["0", "2", "4"]
@@ -79,22 +73,23 @@ def test_the_experiment_goes_on_where_it_stopped(fsiqa, command, tmp_path, monke
     assert "another 'maml'" in fsiqa(*command, "--set", "arms.maml.inner_lr=1e-2").error
 
 
-def test_the_linear_read_out(photographs):
-    """It finds quality where the features tell it, and only as far as what it learns from shows it."""
+def test_ridge_regression_on_embeddings(photographs):
+    """It predicts quality where the features hold it, and the pictures that it learns from show where."""
     spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"], kind=MetaVsNoneSpec)
     source = with_overrides(load_task("synthetic"), root=photographs, hold_out=[])
     pictures = draw_split(spec, source, 0, 0, pretrained=False)
     noise = torch.Generator().manual_seed(0)
-    seen = {}
-    for place, part in enumerate((pictures.training, pictures.pool + pictures.test)):
+    features = {}
+    for column, part in enumerate((pictures.training, pictures.pool + pictures.test)):
         for record in part:
-            seen[record] = torch.randn(1, 24, generator=noise)
-            seen[record][0, place] = 9 * (record.rating - 3)  # where training and the others tell it
-    assert meta_vs_none.ridge_srcc(seen, pictures.pool, pictures.test) > 0.9
-    assert abs(meta_vs_none.ridge_srcc(seen, pictures.training, pictures.test)) < 0.5
+            embedding = torch.randn(1, 1, 24, generator=noise)
+            embedding[..., column] = 9 * (record.rating - 3)  # quality, of training pictures in another column
+            features[record] = Features(24, {"": embedding})
+    assert meta_vs_none.ridge_srcc(features, pictures.pool, pictures.test) > 0.9
+    assert abs(meta_vs_none.ridge_srcc(features, pictures.training, pictures.test)) < 0.5
 
 
-def test_training_shots_and_test_are_strangers(photographs):
+def test_training_shots_and_test_share_no_photograph_and_no_distortion(photographs):
     spec = load_experiment("experiments/meta_vs_none", ["held_photographs=0.7"], kind=MetaVsNoneSpec)
     source = with_overrides(load_task("synthetic"), root=photographs, hold_out=[])
     drawn = [draw_split(spec, source, 1, seed, pretrained=False) for seed in range(4)]

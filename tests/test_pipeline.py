@@ -47,10 +47,10 @@ def test_three_commands(fsiqa, small, start, rated, tmp_path):
     )  # fmt: skip
     assert adapted.code == 0, adapted.error or adapted.output
     assert "before adaptation" in adapted.output
-    (facts,) = json.loads(report.read_text())["trials"]
-    assert facts["shots"] == 3
-    assert facts["pool"] + facts["test"] == 6
-    assert {"srcc", "plcc", "plcc_logistic", "krcc", "rmse"} < set(facts)
+    (trial,) = json.loads(report.read_text())["trials"]
+    assert trial["shots"] == 3
+    assert trial["pool"] + trial["test"] == 6
+    assert {"srcc", "plcc", "plcc_logistic", "krcc", "rmse"} < set(trial)
 
     scored = fsiqa("score", out, rated.parent, "--csv", scores)
     assert scored.code == 0
@@ -75,7 +75,7 @@ def test_ridge_is_a_method_like_the_others(fsiqa, miniature, rated, tmp_path):
     table = ["--task", "csv", "--root", rated.parent, "--labels", rated, "--shots", 4, "--test", "0.34"]
     result = fsiqa("adapt", "--config", "ridge", *table, "--out", out, *overrides)
     assert result.code == 0, result.error
-    assert "started from the CLIP alone" in result.output
+    assert "the CLIP alone" in result.output
     assert set(load_file(out / "weights.safetensors")) == {"head.weight", "head.bias"}
     model = fsiqa_package.load(out)
     scores = model.score([str(path) for path in sorted(rated.parent.glob("photo*.png"))])
@@ -83,7 +83,7 @@ def test_ridge_is_a_method_like_the_others(fsiqa, miniature, rated, tmp_path):
     assert all(0 <= score <= 1 for score in scores)
 
 
-def test_what_ships_scores_and_is_adapted_where_nothing_else_is_given(fsiqa, rated, tmp_path, monkeypatch):
+def test_the_shipped_prompts_are_scored_with_and_adapted_by_default(fsiqa, rated, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no runs/metatrain here
     picture = str(rated.parent / "photo0.png")
     result = fsiqa("score", picture, "--json", tmp_path / "scores.json")
@@ -94,9 +94,9 @@ def test_what_ships_scores_and_is_adapted_where_nothing_else_is_given(fsiqa, rat
     assert score["rating"] is None
 
     table = ["--task", "csv", "--root", rated.parent, "--labels", rated, "--shots", 2, "--test", "0.34"]
-    quick = sets(["adapt.steps=1", "adapt.batch=2", "views.count=1"])
-    result = fsiqa("adapt", *table, "--out", tmp_path / "adapted", *quick)
-    assert f"started from {SHIPPED}" in result.output
+    result = fsiqa("adapt", *table, "--out", tmp_path / "adapted", "--set", "views.count=1")
+    assert "csv, gp_prompts: 2 shots of 4, tested on 2 pictures" in result.output
+    assert f"prompts from {SHIPPED}" in result.output
     assert checkpoint.provenance(SHIPPED)["base"] == checkpoint.provenance(tmp_path / "adapted")["base"]
     assert "name the images" in fsiqa("score", tmp_path / "adapted").error
 
@@ -111,10 +111,10 @@ def test_scores_do_not_depend_on_order_or_company(start, photographs):
 def test_metatrain_changes_only_prompts(start):
     weights = load_file(start / "weights.safetensors")
     assert {name.split(".")[0] for name in weights} == {"text", "visual"}
-    facts = checkpoint.provenance(start)
+    chosen = checkpoint.provenance(start)
     history = checkpoint.provenance(start.with_name("meta-last"))["history"]
     assert [entry["step"] for entry in history] == [0, 1, 2]
-    assert facts["step"] == max(history, key=lambda entry: entry["srcc"] + entry["plcc"] - entry["rmse"])["step"]
+    assert chosen["step"] == max(history, key=lambda entry: entry["srcc"] + entry["plcc"] - entry["rmse"])["step"]
 
 
 def test_an_interrupted_run_leaves_the_finished_one(fsiqa, small, start, photographs, monkeypatch):
@@ -126,7 +126,7 @@ def test_an_interrupted_run_leaves_the_finished_one(fsiqa, small, start, photogr
     assert checkpoint.provenance(start) == before
 
 
-def test_what_is_held_out_may_be_named_by_its_number(fsiqa, small, photographs, tmp_path):
+def test_held_out_types_may_be_given_by_number(fsiqa, small, photographs, tmp_path):
     names = [
         "task.distortions=[jpeg, white_noise]",
         "task.hold_out=['10']",
@@ -153,20 +153,23 @@ def adapt_weights(fsiqa, start, labels, out, *more):
     return load_file(out / "weights.safetensors"), checkpoint.provenance(out)
 
 
-def test_the_same_seed_gives_the_same_weights_and_test_ratings_none_at_all(fsiqa, start, table, tmp_path):
+@pytest.mark.parametrize("by_gradients", [True, False])
+def test_weights_depend_on_the_seed_and_the_shots_and_on_no_test_rating(fsiqa, start, table, by_gradients, tmp_path):
     rows = [{"image": f"photo{i}.png", "score": 10 * i + 5} for i in range(6)]
-    one, facts = adapt_weights(fsiqa, start, table(rows), tmp_path / "one")
-    two, _ = adapt_weights(fsiqa, start, table(rows), tmp_path / "two")
+    method = ("--config", start) if by_gradients else ()
+    one, learned = adapt_weights(fsiqa, start, table(rows), tmp_path / "one", *method)
+    two, _ = adapt_weights(fsiqa, start, table(rows), tmp_path / "two", *method)
+    assert ("head.train_y" in one) != by_gradients
     assert all(torch.equal(one[name], two[name]) for name in one)
 
     source = load_task("csv", [f"labels={tmp_path / 'ratings.csv'}", "test=0.4"])
     _, unseen = split_by_group(read_table(source), 0.4, seed=0)
     for record in unseen:
         rows[int(record.path.stem[-1])]["score"] = 1000 - record.rating
-    three, changed = adapt_weights(fsiqa, start, table(rows), tmp_path / "three")
+    three, changed = adapt_weights(fsiqa, start, table(rows), tmp_path / "three", *method)
     assert all(torch.equal(one[name], three[name]) for name in one)
-    assert changed["rmse"] != facts["rmse"]
-    four, _ = adapt_weights(fsiqa, start, table(rows), tmp_path / "four", "--seed", 5)
+    assert changed["rmse"] != learned["rmse"]
+    four, _ = adapt_weights(fsiqa, start, table(rows), tmp_path / "four", "--seed", 5, *method)
     assert not all(torch.equal(one[name], four[name]) for name in one)
 
 
@@ -250,12 +253,18 @@ def test_adapt_trains_what_the_globs_name(fsiqa, small, start, rated, tmp_path):
     only = "adapt.trainable=[clip.visual.ln_post.*]"
     result = fsiqa(
         "adapt", "--task", "csv", "--root", rated.parent, "--labels", rated, "--shots", 3,
-        "--from", start, "--out", tmp_path / "a", "--set", only,
+        "--config", start, "--from", start, "--out", tmp_path / "a", "--set", only,
     )  # fmt: skip
     assert result.code == 0, result.error
     before, after = load_file(start / "weights.safetensors"), load_file(tmp_path / "a" / "weights.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert set(after) - set(before) == {"clip.visual.ln_post.weight", "clip.visual.ln_post.bias"}
+
+
+def test_where_the_default_learns_in_closed_form_there_is_nothing_to_set_of_gradients(fsiqa, start, rated):
+    result = fsiqa("adapt", "--labels", rated, "--from", start, "--set", "adapt.lr=1e-3")
+    assert result.code == 2
+    assert "--set adapt.lr=1e-3: this method has no section adapt (it learns in closed form" in result.error
 
 
 def test_lower_is_better_turns_the_scale(fsiqa, small, start, rated, tmp_path):
@@ -327,9 +336,9 @@ def test_adaptation_helps_on_real_photographs(fsiqa, tmp_path):
     result = fsiqa(
         "adapt", "--task", "csv", "--root", Path(os.environ["FSIQA_DATA"]) / "biq2021", "--from", "none",
         "--labels", "Train (Images and MOS).csv", "--image-column", "Image Name", "--score-column", "MOS",
-        "--shots", 200, "--test", 0.1, "--out", tmp_path / "biq", "--set", "task.images=Images",
+        "--config", "grmp", "--shots", 200, "--test", 0.1, "--out", tmp_path / "biq", "--set", "task.images=Images",
         "--set", "views.count=1",
     )  # fmt: skip
     assert result.code == 0, result.error
-    facts = checkpoint.provenance(tmp_path / "biq")
-    assert facts["srcc"] > facts["zero_shot"]["srcc"] + 0.05
+    found = checkpoint.provenance(tmp_path / "biq")
+    assert found["srcc"] > found["zero_shot"]["srcc"] + 0.05

@@ -1,13 +1,11 @@
 """What Windows and macOS lack or do otherwise, as far as it can be seen on another system."""
 
 import ast
-import ctypes
 import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -73,26 +71,6 @@ def test_the_peak_of_memory_grows_by_what_is_held():
     after = peak_memory_mb("cpu")
     assert before < after < 3 * before + 128
     del held
-
-
-@pytest.mark.skipif(sys.maxsize < 1 << 32, reason="the sizes are those of 64 bit")
-def test_what_windows_tells_of_memory(monkeypatch):
-    """PROCESS_MEMORY_COUNTERS, 72 bytes, the peak at the eighth."""
-
-    class GetProcessMemoryInfo:
-        def __call__(self, process, pointer, size):
-            counters = pointer._obj
-            assert (process, size, ctypes.sizeof(counters), counters.cb) == (7, 72, 72, 72)
-            ctypes.c_size_t.from_address(ctypes.addressof(counters) + 8).value = 5 << 20
-
-    class GetCurrentProcess:
-        def __call__(self):
-            return 7
-
-    kernel = SimpleNamespace(K32GetProcessMemoryInfo=GetProcessMemoryInfo(), GetCurrentProcess=GetCurrentProcess())
-    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert peak_memory_mb("cpu") == 5
 
 
 def test_text_files_name_their_encoding():

@@ -158,13 +158,14 @@ def split_overrides(overrides: Iterable[str]) -> tuple[list[str], list[str]]:
 def _validate(kind: Any, data: Any, overrides: Iterable[str], source: str) -> Any:
     if not isinstance(data, dict):
         raise InputError(f"{source}: expected keys and values")
-    overrides = list(overrides)
-    sections = {_section(override) for override in overrides if "." in override.partition("=")[0]}
-    absent = {section for section in sections if data.get(section) is None}
+    overrides, absent = list(overrides), set()
     for override in overrides:
         key = override.partition("=")[0].strip()
         if present := renamed(key):
             raise InputError(f"--set {override}: {key} is now called {present}")
+        section, *keys = key.split(".")
+        if keys and data.get(section) is None:
+            absent.add(section)
         _override(data, override)
     try:
         return TypeAdapter(kind).validate_python(data)
@@ -178,10 +179,6 @@ def _concerns(override: str, key: str, message: str) -> bool:
     """Whether the key that was overridden is at fault, above it or below it, or named by the message."""
     above_or_below = bool(key) and (f"{key}.".startswith(f"{override}.") or f"{override}.".startswith(f"{key}."))
     return above_or_below or f" {override}" in f" {message}"
-
-
-def _section(override: str) -> str:
-    return re.split(r"[.=]", override)[0].strip()
 
 
 def _override(data: dict[str, Any], override: str) -> None:
