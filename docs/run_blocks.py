@@ -203,7 +203,7 @@ def _command_problem(words: list[str]) -> str | None:
             if arguments[0] not in command.commands:
                 return f"there is no command {arguments[0]}"
             command, arguments = command.commands[arguments[0]], arguments[1:]
-        _check_names(command.make_context(words[1], arguments).params)
+        _check_names(words[1], command.make_context(words[1], arguments).params)
     except typer.BadParameter.__base__ as error:  # of all errors of usage
         return error.format_message()
     except InputError as error:
@@ -211,7 +211,7 @@ def _command_problem(words: list[str]) -> str | None:
     return None
 
 
-def _check_names(options: Mapping[str, Any]) -> None:
+def _check_names(command: str, options: Mapping[str, Any]) -> None:
     """InputError where a method, a task or a key that is overridden does not exist; files of the reader's may."""
     from fewshot_iqa.config import load_config, load_task
 
@@ -221,7 +221,7 @@ def _check_names(options: Mapping[str, Any]) -> None:
         for name in options["methods"].split(","):
             if not name.endswith(".yaml"):
                 load_config(name)
-    elif options.get("task") and not method.endswith(".yaml"):
+    elif command in ("adapt", "metatrain") and not method.endswith(".yaml"):
         load_config(method, [text for text in overrides if not text.startswith("task.")])
     if task := options.get("task"):
         load_task(task, [text.removeprefix("task.") for text in overrides if text.startswith("task.")])
