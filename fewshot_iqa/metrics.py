@@ -68,6 +68,7 @@ def plcc_logistic(predicted: ArrayLike, rated: ArrayLike) -> float:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optimize.OptimizeWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)  # overflow on the way to a fit
             best, _ = optimize.curve_fit(_logistic, x, y, start, maxfev=20_000)
     except RuntimeError:
         return float("nan")

@@ -5,6 +5,7 @@ from pathlib import Path
 from .errors import InputError, nearest
 
 PACKAGE = Path(__file__).parent
+ADAPTED = Path("runs/adapt")  # where adapt writes
 METATRAINED = Path("runs/metatrain")  # where metatrain writes, and methods look for prompts first
 CHECKPOINT_FILES = ("config.yaml", "weights.safetensors", "provenance.json")
 NEITHER_TASK_NOR_METHOD = {"kadid_levels", "pretrain"}  # files beside them that a command of their own reads

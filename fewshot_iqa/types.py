@@ -220,7 +220,9 @@ class Shots:
         count = self.count if self.share is None else round(self.share * n)
         assert count is not None
         if count > n:
-            raise InputError(f"--shots {self.text}: the training pool holds only {n} pictures")
+            raise InputError(
+                f"--shots {self.text}: the training pool holds only {n} pictures; others are the test (--test, --folds)"
+            )
         if count < 2:
             raise InputError(f"--shots {self.text} of {n} pictures is {count}; at least two are needed")
         return count

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from ..errors import InputError
 from ..files import require_room
 from ..printing import nearby
 from ..resources import CHECKPOINT_FILES
@@ -37,14 +38,15 @@ def check_run(
     if source.kind == "table":
         rated = read_rated(source)
         for count in wanted:
-            count.of(len(rated.records))
+            if count.count is not None and count.count > len(rated.records):
+                raise InputError(f"--shots {count.text}: the table has only {len(rated.records)} pictures")
 
 
 def check_folder(out: Path, *, resume: bool = False) -> None:
     """Of the folder of a checkpoint: that it can be written. Prints a line on the one that will be replaced."""
     require_room(out)
     if not resume and (replaced := describe(out)):
-        typer.echo(f"replacing {nearby(out)} ({replaced})", err=True)
+        typer.echo(f"will replace {nearby(out)} ({replaced})", err=True)
 
 
 def describe(folder: Path) -> str | None:

@@ -91,7 +91,7 @@ def adapt(
         option(
             METHOD,
             "NAME",
-            "A name from `fsiqa configs`, or a .yaml file. Default: that of --from or runs/metatrain, else grmp.",
+            "A name from `fsiqa configs`, or a .yaml file. Default: gp_prompts on a table of ratings, else grmp.",
         ),
     ] = None,
     start: START = None,
@@ -165,7 +165,7 @@ def _print_trials(found: dict[str, Any]) -> None:
     """Of one draw or several, by the protocol of the studies."""
     first, count = found["trials"][0], len(found["trials"])
     title = f"{found['task']}, {found['method']}: {first['shots']} shots of {first['pool']}, "
-    title += f"tested on {first['test']} pictures"
+    title += f"tested on {first['test']} pictures; rmse of quality in [0, 1]"
     title += f"; median of {count} trials (interquartile range)" if count > 1 else ""
     print_metrics(title, _stages(found["median"]), _stages(found["iqr"]) if count > 1 else None)
     if (coverage := found["median"].get("coverage")) is not None:
@@ -195,7 +195,10 @@ def curve(
     clip: CLIP = None,
     overrides: SET = None,
     device: DEVICE = None,
-    shots: Annotated[str, option(PROTOCOL, "LIST", "Numbers or shares, between commas.")] = "10,20,50,20%",
+    shots: Annotated[
+        str | None,
+        option(PROTOCOL, "LIST", "Numbers or shares, between commas. Default: 10,20,50,20%, if there are so many."),
+    ] = None,
     seeds: Annotated[int, option(PROTOCOL, "N", "Draws of shots.", min=1)] = 10,
     seed: Annotated[int, option(PROTOCOL, "N", "First random seed.", min=0)] = 0,
     workers: WORKERS = 1,
@@ -207,11 +210,12 @@ def curve(
 ) -> None:
     """Compare methods over the number of shots, on the same draws and test images."""
     sections = [text for text in overrides or () if text.startswith("task.")]  # others may be for some methods only
-    check_run(words(methods), sections, shots=words(shots), start=start, task=task, table=table)
+    counts = None if shots is None else words(shots)
+    check_run(words(methods), sections, shots=counts or (), start=start, task=task, table=table)
     from ..recipes.curve import curve as run
 
     result = run(
-        words(methods), task=task, shots=words(shots), seeds=seeds, seed=seed, start=start, clip=clip, out=out,
+        words(methods), task=task, shots=counts, seeds=seeds, seed=seed, start=start, clip=clip, out=out,
         workers=workers, device=device, cache=cache, overrides=overrides or (), **table,
     )  # fmt: skip
     found = result.table
@@ -221,7 +225,7 @@ def curve(
     shown = ["srcc", "plcc", "rmse", *coverage, *within]
     columns = ("method", "shots", *(name.removeprefix("srcc_") for name in shown))
     rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in found.to_dict("records")]
-    title = f"{result['task']}: medians of {found['trials'].iloc[0]} trials"
+    title = f"{result['task']}: medians of {found['trials'].iloc[0]} tests; rmse of quality in [0, 1]"
     title += "; coverage of 90 % intervals" if coverage else ""
     title += "; SRCC within each subset" if within else ""
     print_table(title, columns, rows)

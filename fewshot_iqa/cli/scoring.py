@@ -67,11 +67,13 @@ def score(
     from ..progress import track
     from ..recipes.adaptation import load
     from ..recipes.figures import draw_attention
-    from ..resources import SHIPPED
+    from ..resources import ADAPTED, SHIPPED, is_checkpoint
 
     scorer = load(checkpoint or SHIPPED, device=device, cache=cache)
     if not checkpoint:
         typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
+        if is_checkpoint(ADAPTED):
+            typer.echo(f"{ADAPTED} holds a model of yours: fsiqa score {ADAPTED} IMAGES")
     if map_file:
         draw_attention(scorer.attention(files[0]), map_file)
     branches = scorer.explained if explain else []
@@ -119,12 +121,13 @@ def _checkpoint_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
 
     given = is_checkpoint(paths[0])
     if not given and not paths[0].exists() and paths[0].suffix.lower() not in SUFFIXES:
-        raise InputError(f"{paths[0]}: neither a checkpoint nor an image")
+        raise InputError(f"{paths[0]}: no such file or folder (`fsiqa adapt` makes a model, in runs/adapt)")
     for path in paths[given:]:
         if is_checkpoint(path) or (path.suffix.lower() not in SUFFIXES and is_checkpoint(path.parent)):
-            raise InputError(f"{path}: of a checkpoint; name one, by its folder, before the images")
+            folder = path if path.is_dir() else path.parent
+            raise InputError(f"{path}: is a checkpoint, no image: name its folder first, `fsiqa score {folder} IMAGES`")
     if not paths[given:]:
-        raise InputError(f"{paths[0]}: a checkpoint; name the images to score as well")
+        raise InputError(f"{paths[0]}: is a checkpoint; name the images to score as well")
     files = find_images(paths[given:])
     if not any(path.exists() for path in files):
         raise InputError(f"{files[0]}: no such file")

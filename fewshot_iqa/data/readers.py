@@ -1,5 +1,6 @@
 """Tables of rated pictures -> records."""
 
+import csv
 import math
 import re
 import warnings
@@ -96,8 +97,11 @@ def _names(where: str, column: "pd.Series[str]", folder: Path) -> list[str]:
     missing = names[[not (folder / name).is_file() for name in names]]
     if missing.size:
         first = folder / missing.iloc[0]
-        count = "" if missing.size == 1 else f" ({missing.size} of {names.size} pictures are missing)"
-        hint = nearest(first.name, _names_in(first.parent)) or " Name the folder of the pictures with --root FOLDER"
+        count = f" ({missing.size} of {names.size} pictures are missing)"
+        remedy = "Name the folder of the pictures with --root FOLDER"
+        if missing.size < names.size:
+            remedy = "Restore the file or delete the row"
+        hint = nearest(first.name, _names_in(first.parent)) or f" {remedy}"
         raise InputError(f"{where}, row {missing.index[0]}: {first} does not exist{count}.{hint}")
     return list(names)
 
@@ -202,6 +206,12 @@ def _read_text(path: Path) -> pd.DataFrame:
     if "\0" in text:
         raise ValueError("it is not text: save it as .csv or .xlsx")
     separator = max(",;\t", key=text.partition("\n")[0].count)
+    width = 0
+    for number, cells in enumerate(csv.reader(StringIO(text), delimiter=separator), start=1):
+        width = width or len(cells)
+        if any(cell.strip() for cell in cells[width:]):
+            hint = " (for decimal commas, separate columns by semicolons)" if separator == "," else ""
+            raise ValueError(f"row {number} has {len(cells)} values, the header {width} columns{hint}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a comma at the end of each row
         table = pd.read_csv(
@@ -220,7 +230,9 @@ def _ratings(where: str, column: "pd.Series[str]", span: tuple[float, float] | N
             shown = f"'{column[row]}'" if column[row] else "empty"
             raise InputError(f"{where}, row {row}: the score is {shown}, not a number")
         if not low <= number <= high:
-            raise InputError(f"{where}, row {row}: the score {number:g} lies outside of the range {low:g} to {high:g}")
+            raise InputError(
+                f"{where}, row {row}: the score {number:g} lies outside of the range {low:g} to {high:g}: widen --range"
+            )
     if len(numbers) > 1 and len(set(numbers.values())) == 1:
         raise InputError(f"{where}: every score equals {column.iloc[0]}: there is nothing to learn from")
     return numbers

@@ -21,7 +21,7 @@ from ..types import Scale, Shots
 from .common import Result, choose_device, count_labels
 from .draws import Draw, draw_all, draw_trials
 from .results import agreement, by_picture, summarize
-from .sources import TableOptions, read_source, source_name, warn_guessed_scale
+from .sources import TableOptions, read_source, source_name, warn_few, warn_guessed_scale
 from .starts import describe_start, find_method, find_start, read_settings
 from .trial import Memory, Method, read_pictures, run_trial
 
@@ -96,6 +96,7 @@ def adapt(
     kept = drawn[-1 if wanted is None else 0]
     if rated.source.kind == "table" and rated.source.range is None:
         warn_guessed_scale(kept.scale, len(kept.shots))
+    warn_few(len(kept.shots), [len(draw.test) for draw in drawn] if wanted else [])
     memory = Memory(FeatureCache(cache))
     read_pictures(method, drawn, memory)
     provenance = {

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
+SHOTS = ("10", "20", "50", "20%")
 METHODS = ("gp_prompts", "grmp", "coop", "ridge", "clip_iqa")
 
 
@@ -80,7 +81,7 @@ def curve(
     methods: Sequence[str] | Mapping[str, tuple[str, Sequence[str]]] = METHODS,
     *,
     task: str | None = None,
-    shots: Sequence[str | int] = ("10", "20", "50", "20%"),
+    shots: Sequence[str | int] | None = None,
     seeds: int = 10,
     seed: int = 0,
     start: str | Path | None = None,
@@ -92,8 +93,10 @@ def curve(
     overrides: Iterable[str] = (),
     **table: Unpack[TableOptions],
 ) -> Curve:
-    """Adapt by each of `methods` with each number of `shots`, with `seeds` seeds from `seed` on; `table` is as for
-    `TableOptions`. Methods are configurations, or {label: (configuration, overrides of its own)}.
+    """Adapt by each of `methods` with each number of `shots`, with `seeds` seeds from `seed` on.
+
+    Methods are configurations, or {label: (configuration, overrides of its own)}. Without `shots`: 10, 20, 50 and 20 %,
+    if there are so many. `table` is as for `TableOptions`.
 
     Each cell is a file in `out`, and what is there already is not computed again. A method with a meta stage begins
     from `start`, by default as `adapt` does; the others from fresh prompts. `overrides` of the sections meta and adapt,
@@ -104,12 +107,13 @@ def curve(
         >>> found.plot("curve.png")  # doctest: +SKIP
     """
     folder, place, overrides = Path(out), choose_device(device), list(overrides)
-    wanted, order = [Shots.parse(count) for count in shots], range(seed, seed + seeds)
+    order = range(seed, seed + seeds)
     settings, for_task = _read_methods(methods, clip, overrides)
     if start not in (None, "none") and not any(some.meta for some in settings.values()):
         raise InputError(f"--from {start}: none of these methods begins from meta-trained prompts")
     task, folds, rated = source_name(task, **table), table.get("folds"), read_source(task, for_task, **table)
     arms = {label: Method(some, _start(some, start), place) for label, some in settings.items()}
+    wanted = [Shots.parse(count) for count in shots] if shots is not None else _default_shots(rated, folds)
     drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in order}
     every = [draw for some in drawn.values() for draw in some]
     count_labels(settings.values(), {record for draw in every for record in draw.shots})
@@ -137,6 +141,14 @@ def curve(
         raise InputError(f"{failed[0]} ({len(failed)} trials failed; {folder} keeps the others)")
     found = {label: {c.text: _found(folder, label, c.text, order) for c in wanted} for label in arms}
     return Curve(task=task, curve=found, plan=plan, methods=about, versions=checkpoint.versions())
+
+
+def _default_shots(rated: Rated, folds: int | None) -> list[Shots]:
+    """Those of the usual numbers that the training pool can give."""
+    pool = min(draw.pool for draw in draw_trials(rated, Shots.parse(2), [0], folds))
+    return [
+        shots for shots in map(Shots.parse, SHOTS) if 2 <= (shots.count or round((shots.share or 0) * pool)) <= pool
+    ]
 
 
 def _read_methods(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
 
+FEWEST, FEWEST_TESTED = 10, 30  # ratings to learn from; pictures of a test
 FEW = 100  # ratings of which the lowest and the highest hardly are those of the scale
 
 
@@ -118,6 +119,16 @@ def warn_guessed_scale(scale: Scale, ratings: int) -> None:
             InputWarning,
             stacklevel=2,
         )
+
+
+def warn_few(shots: int, tests: Sequence[int]) -> None:
+    """Warn where there are too few ratings to learn from, or too few pictures in a test to rank anything."""
+    if shots < FEWEST:
+        message = f"{shots} ratings are few to learn from: {FEWEST} are the least that was measured"
+        warnings.warn(message, InputWarning, stacklevel=3)
+    if tests and min(tests) < FEWEST_TESTED:
+        message = f"a test of {min(tests)} pictures is small: its SRCC moves by .1 and more with the draw"
+        warnings.warn(f"{message}; --folds 5 tests on all, as adapt does without --shots", InputWarning, stacklevel=3)
 
 
 def _overrides(table: TableOptions) -> list[tuple[str, str]]:
