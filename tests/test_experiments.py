@@ -13,7 +13,7 @@ from fewshot_iqa.data.synthetic import kadid_mos
 from fewshot_iqa.distortions import DISTORTIONS, LEVELS, distort
 from fewshot_iqa.images import read_image, to_float, to_uint8
 from fewshot_iqa.metrics import srcc
-from fewshot_iqa.model.backbone import load_clip
+from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.pretraining.captions import KINDS, is_held_out
 from fewshot_iqa.rng import generator
 from tests.conftest import photograph

@@ -81,7 +81,7 @@ def test_sheet_shows_every_cell(fsiqa, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--type", "jpeg", "--level", "3"], "say what to make"),
+        (["--type", "jpeg", "--level", "3"], "give -o FILE"),
         (["--type", "jpeg", "-o", "out.png"], "give --type and --level"),
         (
             ["--type", "jpeg", "--type", "darken", "--level", "1", "--level", "2", "--level", "3", "-o", "o.png"],
