@@ -324,4 +324,6 @@ def test_the_mean_over_views_keeps_what_a_head_predicts(miniature):
     features = model.compare(features_of(model, seeded(4, 3, 3, 32, 32)), state, ["quality"])
     with torch.no_grad():
         model.head.fit(features, seeded(4))
-        torch.testing.assert_close(model.head.predict(features.mean_over_views()).mean, model.head.predict(features).mean)
+        torch.testing.assert_close(
+            model.head.predict(features.mean_over_views()).mean, model.head.predict(features).mean
+        )
