@@ -62,6 +62,8 @@ class FeatureCache:
             self._write(key, features)
 
     def _keep(self, key: str, features: Features) -> None:
+        if key in self._kept:
+            self._room += _bytes(self._kept.pop(key))
         self._kept[key] = features
         self._room -= _bytes(features)
         while self._room < 0 and len(self._kept) > 1:
