@@ -99,6 +99,7 @@ def score(
     failed = sum(row[1] is None for row in rows)
     order = _order(rows, sort, worst)
     title = "quality from 0 to 1, higher is better" + (f"; the {len(order)} worst of {len(rows)}" if worst else "")
+    title += "; ± one standard deviation" if any(row[2] is not None for row in rows) else ""
     print_table(title, ("image", "quality", "rating", *more, "note"), [shown[i] for i in order])
     scores = [dict(zip(head, rows[i], strict=True)) for i in order]
     write_json(json_file, {"checkpoint": str(checkpoint or SHIPPED), "scores": scores})

@@ -95,7 +95,10 @@ def read_config(data: Any, overrides: Iterable[str], source: str) -> Config:
 
 def load_task(name: str, overrides: Iterable[str] = ()) -> TableTask | SyntheticTask:
     """A source of records, overridden likewise."""
-    task: TableTask | SyntheticTask = _load("tasks", name, Task, overrides)
+    try:
+        task: TableTask | SyntheticTask = _load("tasks", name, Task, overrides)
+    except InputError as error:  # on the command line its keys stand behind task.
+        raise InputError(str(error).replace("--set ", "--set task.", 1)) from None
     return task
 
 
