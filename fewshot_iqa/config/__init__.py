@@ -15,10 +15,11 @@ from .experiment import AblationSpec, MetaVsNoneSpec
 from .heads import AntonymSpec, CustomSpec, FusionSpec, GaussianProcessSpec, HeadSpec, LinearSpec, RidgeSpec
 from .labels import CLASSES
 from .messages import explain
-from .method import AdaptSpec, BranchSpec, Config, LossTerm, MetaSpec, ModelSpec, ViewSpec, VisualSpec
+from .method import BranchSpec, Config, LossTerm, ModelSpec, ViewSpec, VisualSpec
 from .pretrain import PretrainSpec, SourceSpec
 from .renamed import renamed
 from .spec import Spec, deep_merge
+from .stages import AdaptSpec, MetaSpec
 from .task import KADID_SIDE, EpisodeSpec, SyntheticTask, TableTask, Task
 
 __all__ = [

@@ -10,8 +10,6 @@ from .labels import CLASSES
 from .spec import Spec
 from .stages import AdaptSpec, MetaSpec
 
-__all__ = ["AdaptSpec", "BranchSpec", "Config", "LossTerm", "MetaSpec", "ModelSpec", "ViewSpec", "VisualSpec"]
-
 
 class VisualSpec(Spec):
     """A set of deep visual prompts, learned tokens at each layer of the image tower (VPT; MP-IQE's equation 7)."""
