@@ -115,7 +115,7 @@ def warn_guessed_scale(scale: Scale, ratings: int) -> None:
         low, high = sorted((scale.worst, scale.best))
         warnings.warn(
             f"the rating scale was taken from the {ratings} ratings ({low:g} to {high:g}); predictions cannot "
-            "leave it: state it with --range, such as --range 1,5",
+            "leave it: state the true one with --range LOW,HIGH (range= in Python)",
             InputWarning,
             stacklevel=2,
         )
