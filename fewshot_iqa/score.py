@@ -76,7 +76,7 @@ class Scorer:
     batch (B, 3, H, W). The same pixels have the same score however they come in.
     """
 
-    model: "QualityModel"
+    model: "QualityModel" = field(repr=False)
     views: "ViewSpec"
     scale: Scale | None = None
     explained: Sequence[str] = ()

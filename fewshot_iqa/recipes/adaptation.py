@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,8 @@ class Adapted(Result):
     """
 
     model: Scorer
-    metrics: dict[str, Any]
-    pictures: pd.DataFrame
+    metrics: dict[str, Any] = field(repr=False)
+    pictures: pd.DataFrame = field(repr=False)
 
 
 def adapt(
@@ -80,6 +80,8 @@ def adapt(
         >>> result = adapt(labels="ratings.csv", root="photos")  # doctest: +SKIP
         >>> result.model.score("photo.jpg")  # doctest: +SKIP
     """
+    if seeds < 1:
+        raise InputError(f"--seeds {seeds}: at least one")
     wanted, task = None if shots is None else Shots.parse(shots), source_name(task, **table)
     label, source, changes = find_method(config, start, task)
     settings, for_task = read_settings(source, clip, seed, [*changes, *overrides])
