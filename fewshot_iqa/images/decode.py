@@ -29,8 +29,8 @@ def to_picture(source: Source, name: str = "image") -> Tensor:
     """A picture as uint8 RGB (3, H, W): the same for the same pixels, whatever they come in.
 
     `source` is a path; an open file; a PIL image of any mode; a numpy array (H, W) or (H, W, C), bool, uint8, uint16,
-    or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with alpha, 3 for RGB, 4
-    for RGBA. EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper eight are kept.
+    or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with alpha, 3 for RGB,
+    4 for RGBA. EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper eight are kept.
 
     InputError, one line that begins with `name` (or with the path), where it is missing, empty, truncated, no picture,
     or a strip of more than 20:1.
