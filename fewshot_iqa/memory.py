@@ -17,7 +17,9 @@ def peak_memory_mb(device: str) -> int | None:
         return round(torch.cuda.max_memory_allocated(device) / 2**20)
     if sys.platform == "win32":
         return None
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(most / (2**20 if sys.platform == "darwin" else 2**10))

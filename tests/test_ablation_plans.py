@@ -28,7 +28,7 @@ def learned(settings):
     targets |= {name: F.one_hot(torch.arange(2), len(of)).float() for name, of in CLASSES.items()}
     batch = Batch(seeded(2, 3, 64, 64), targets, ["a cat", "a dog"])
     params = model.train_only(settings.adapt.trainable)
-    output = model(batch.images, branches=loss.branches, prompts=batch.prompts)
+    output = model(batch.inputs, branches=loss.branches, prompts=batch.prompts)
     moved = gradients_by_name(loss(output, batch.targets), params)
     prompts = {name: value for name, value in moved.items() if name.endswith((".context", ".tokens"))}
     return {".".join(name.split(".")[:2]): tuple(params[name].shape) for name in prompts}

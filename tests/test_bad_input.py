@@ -48,7 +48,8 @@ def test_shots_that_make_no_sense(refused, shots):
 
 
 def test_more_shots_than_pictures(adapting, rated):
-    assert "the training pool holds only 5" in adapting(rated, "--shots", 50)
+    assert "--shots 50: the table has only 6 pictures" in adapting(rated, "--shots", 50)
+    assert "the training pool holds only 5" in adapting(rated, "--shots", 6)
 
 
 def test_columns_that_are_named_are_there(adapting, rated):
@@ -150,7 +151,7 @@ def test_checkpoints_that_do_not_fit(refused, fsiqa, small, photographs, tmp_pat
     task = ["task.distortions=[jpeg]", "task.hold_out=[]", "meta.steps=1"]
     assert fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task)).code == 0
     for wrong in ("runs/adpat", "runs/lr0.1"):
-        assert f"{wrong}: neither a checkpoint nor an image" in refused("score", wrong, photographs)
+        assert f"{wrong}: no such file or folder" in refused("score", wrong, photographs)
     for order in ((photographs, out), (out / "weights.safetensors", photographs)):
         assert "name one, by its folder, before the images" in refused("score", *order)
     assert "has no unfinished run" in refused("metatrain", "--resume", "--out", tmp_path / "nothing")

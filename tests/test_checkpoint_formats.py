@@ -125,9 +125,9 @@ def test_what_is_no_format_is_refused_by_the_name_of_its_file(adapted, tmp_path)
         ("grmp", "model.head=linear", "model.head is now called head.kind"),
         ("grmp", "model.prior=0.5", "model.prior is now called head.prompt_mean_weight"),
         ("mp_iqe", "model.fusion.heads=2", "model.fusion is now called head"),
-        ("ridge", "ridge.penalties=[1]", "ridge is now called head"),
-        ("gp", "gp.length=2", "gp is now called head"),
-        ("gp", "gp={}", "gp is now called head"),
+        ("ridge", "ridge.penalties=[1]", "ridge.penalties is now called head.penalties"),
+        ("gp", "gp.length=2", "gp.length is now called head.lengthscale"),
+        ("gp", "gp={}", "gp.length is now called head.lengthscale"),
     ],
 )
 def test_an_old_key_is_answered_with_the_new_one(fsiqa, tmp_path, name, old, message):

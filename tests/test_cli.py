@@ -45,7 +45,7 @@ finally:
         ("metatrain --images nowhere", "no such folder of photographs"),
         ("metatrain --config ridge", "no meta stage"),
         ("metatrain --set meta.stepz=1", "Did you mean 'meta.steps'?"),
-        ("score runs/adpat .", "neither a checkpoint nor an image"),
+        ("score runs/adpat .", "runs/adpat: no such file or folder"),
         ("score nowhere.png", "nowhere.png: no such file"),
         ("score photo0.png --csv no/such/x.csv", "the folder no/such does not exist"),
     ],
@@ -146,14 +146,15 @@ def test_a_checkpoint_is_not_replaced_without_a_word(adapted):
     first = adapted()
     assert first.code == 0, first.error
     assert "replacing" not in first.error
-    assert "replacing runs/adapt (gp, 3 ratings, made 20" in adapted().error
+    assert "will replace runs/adapt (gp, 3 ratings, made 20" in adapted().error
 
 
 def test_labels_imply_a_table_and_notes_are_plain_lines(adapted, rated):
     rated.write_text(rated.read_text().replace("image,score", "filename,mos"))
     result = adapted("--range", "0,100", "--json", "results/new.json")
     notes = [line for line in result.error.splitlines() if line.startswith("fsiqa: note: ")]
-    assert notes == ["fsiqa: note: reading images from column 'filename', ratings from 'mos'"]
+    assert notes[0] == "fsiqa: note: reading images from column 'filename', ratings from 'mos'"
+    assert [note.split(" are ")[0] for note in notes[1:2]] == ["fsiqa: note: 3 ratings"]
     assert json.loads((rated.parent / "results" / "new.json").read_text())["task"] == "csv"
     assert json.loads((rated.parent / "runs/adapt/provenance.json").read_text())["scale"] == [0, 100]
 
