@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from scipy.io import savemat
 
 import fewshot_iqa
-from fewshot_iqa import rng
 from fewshot_iqa.config import SourceSpec, ViewSpec, load_config, load_task, with_overrides
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.readers import read_table
@@ -40,8 +39,7 @@ def overrides(miniature):
 
 @pytest.fixture
 def model(overrides):
-    with rng.scoped(0, "model"):
-        return build(load_config("clip_agiqa", overrides))
+    return build(load_config("clip_agiqa", overrides))
 
 
 def test_trainable_parameters_are_the_contexts_the_visual_prompts_and_their_links(model):
@@ -177,8 +175,7 @@ def test_adapt_and_score(fsiqa, overrides, table, tmp_path):
 
 @pytest.fixture
 def matching(overrides):
-    with rng.scoped(0, "model"):
-        return build(load_config("clip_agiqa_prompt", overrides))
+    return build(load_config("clip_agiqa_prompt", overrides))
 
 
 def test_the_logit_of_a_picture_and_its_own_prompt_is_their_scaled_cosine(matching):

@@ -18,7 +18,8 @@ def refused(fsiqa):
     def run(*arguments):
         result = fsiqa(*arguments)
         assert result.code == 2, result.output
-        errors = [line for line in result.error.splitlines() if line.startswith("fsiqa: ")]
+        lines = [line for line in result.error.splitlines() if line.startswith("fsiqa: ")]
+        errors = [line for line in lines if not line.startswith("fsiqa: note: ")]
         assert len(errors) == 1, result.error
         assert "Traceback" not in result.error
         return errors[0]
@@ -48,7 +49,8 @@ def test_shots_that_make_no_sense(refused, shots):
 
 
 def test_more_shots_than_pictures(adapting, rated):
-    assert "the training pool holds only 5" in adapting(rated, "--shots", 50)
+    assert "only 6 pictures" in adapting(rated, "--shots", 50)
+    assert "the training pool holds only 5" in adapting(rated, "--shots", 6)
 
 
 def test_columns_that_are_named_are_there(adapting, rated):
@@ -150,7 +152,7 @@ def test_checkpoints_that_do_not_fit(refused, fsiqa, small, photographs, tmp_pat
     task = ["task.distortions=[jpeg]", "task.hold_out=[]", "meta.steps=1"]
     assert fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task)).code == 0
     for wrong in ("runs/adpat", "runs/lr0.1"):
-        assert f"{wrong}: neither a checkpoint nor an image" in refused("score", wrong, photographs)
+        assert f"{wrong}: no such file or folder" in refused("score", wrong, photographs)
     for order in ((photographs, out), (out / "weights.safetensors", photographs)):
         assert "name one, by its folder, before the images" in refused("score", *order)
     assert "has no unfinished run" in refused("metatrain", "--resume", "--out", tmp_path / "nothing")
