@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .recipes.curve import curve
     from .recipes.evaluating import evaluate
     from .recipes.metatraining import metatrain
+    from .recipes.sources import TableOptions
     from .regularize import project_gradient
     from .score import Scorer
     from .types import Features, Prediction
@@ -32,6 +33,7 @@ _HOMES = {
     "Prediction": "types",
     "QualityRegressor": "estimator",
     "Scorer": "score",
+    "TableOptions": "recipes.sources",
     "adapt": "recipes.adaptation",
     "compose": "distortions",
     "create_model": "recipes.common",
@@ -60,6 +62,7 @@ __all__ = [
     "Prediction",
     "QualityRegressor",
     "Scorer",
+    "TableOptions",
     "adapt",
     "compose",
     "create_model",

@@ -18,6 +18,7 @@ from .images import list_pictures
 from .model import checkpoint
 from .recipes.common import choose_device
 from .recipes.draws import draw_of
+from .recipes.sources import find_source, warn_few, warn_guessed_scale
 from .recipes.starts import find_start, read_settings
 from .recipes.trial import Memory, Method, run_trial
 from .score import Scorer
@@ -70,7 +71,7 @@ class QualityRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         """Learn from pictures and their ratings `y` (N,); `groups` are what cross-validation inside keeps together."""
         pictures, single = list_pictures(X, "X")
         ratings = np.asarray(y, dtype=np.float64)
-        if single or ratings.shape != (len(pictures),):
+        if single or not pictures or ratings.shape != (len(pictures),):
             raise InputError(f"X and y: {len(pictures)} pictures, and ratings of shape {ratings.shape}")
         if not np.isfinite(ratings).all():
             raise InputError("y: holds NaN or infinity")
@@ -84,9 +85,18 @@ class QualityRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
             Record(path, rating, group=str(path if groups is None else groups[i]))
             for i, (path, rating) in enumerate(zip(sources, ratings.tolist(), strict=True))
         ]
-        source = TableTask(kind="table", description="", range=self.range, lower_is_better=self.lower_is_better)
+        source = find_source("csv", range=self.range, lower_is_better=self.lower_is_better)
+        if isinstance(source, TableTask) and source.range:
+            low, high = source.range
+            if ratings.min() < low or ratings.max() > high:
+                raise InputError(
+                    f"y: ratings from {ratings.min():g} to {ratings.max():g} leave the range {low:g} to {high:g}"
+                )
         memory = Memory(FeatureCache(self.cache))
         draw = draw_of(source, self.seed, records, [], sources=sources)
+        warn_few(len(records), [])
+        if self.range is None:
+            warn_guessed_scale(draw.scale, len(records))
         trial = run_trial(method, draw, memory)
         self.model_ = Scorer(trial.model, settings.views, draw.scale, cache=memory.features)
         return self

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, InputWarning
 from .types import Features
 
 T = TypeVar("T")
@@ -58,7 +60,7 @@ class FeatureCache:
         """Keep the pooled features of one picture."""
         features = Features(features.dim, {name: value.cpu() for name, value in features.pooled.items()})
         self._keep(key, features)
-        if self.folder is not None:
+        if self.folder is not None and self._limit:
             self._write(key, features)
 
     def _keep(self, key: str, features: Features) -> None:
@@ -79,9 +81,10 @@ class FeatureCache:
             with safe_open(path, framework="pt") as file:
                 dim = int((file.metadata() or {})["dim"])
                 pooled = {name.removeprefix("pooled."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            os.utime(path)
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
+        with suppress(OSError):  # a folder that can be read only
+            os.utime(path)
         return Features(dim, pooled)
 
     def _write(self, key: str, features: Features) -> None:
@@ -93,7 +96,10 @@ class FeatureCache:
             save_file(tensors, part, {"dim": str(features.dim)})
             part.replace(path)
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: cannot be written ({error})") from None
+            part.unlink(missing_ok=True)
+            warnings.warn(f"{self.folder}: nothing more is kept there ({error})", InputWarning, stacklevel=2)
+            self._limit = 0
+            return
         self._written += _bytes(features)
         if self._written > self._limit:
             self._shrink()

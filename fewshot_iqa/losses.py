@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .errors import InputError
 from .types import Params, Prediction
 
 if TYPE_CHECKING:
@@ -55,7 +56,11 @@ class FunctionLoss:
     branches: Sequence[str] = ()
 
     def __call__(self, prediction: Prediction, targets: Mapping[str, Tensor]) -> Tensor:
-        return self.function(prediction, targets)
+        value = self.function(prediction, targets)
+        if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
+            name = getattr(self.function, "__name__", "the function")
+            raise InputError(f"loss: {name} has to return a tensor of one number that depends on the prediction")
+        return value
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from collections import defaultdict
 
 import torch
 
+from .errors import InputError
 from .types import Params
 
 
-def project_gradient(quality: Params, semantic: Params, strength: float, scope: str = "tensor") -> Params:
+def project_gradient(quality: Params, semantic: Params, strength: float = 1.0, scope: str = "tensor") -> Params:
     """The gradient of the quality loss without its component along the semantic gradient, where the two agree.
 
     With g_q = `quality`, g_s = `semantic` and λ = `strength`, the result is
@@ -25,6 +26,8 @@ def project_gradient(quality: Params, semantic: Params, strength: float, scope: 
     >>> project_gradient({"w": torch.tensor([2.0, 1.0])}, {"w": torch.tensor([3.0, 0.0])}, strength=1.0)
     {'w': tensor([0., 1.])}
     """
+    if scope not in ("tensor", "layer", "global"):
+        raise InputError(f"scope {scope}: expected tensor, layer or global")
     parts: dict[str, list[str]] = defaultdict(list)
     for name in quality:
         if name in semantic:

@@ -76,7 +76,7 @@ class Scorer:
     batch (B, 3, H, W). The same pixels have the same score however they come in.
     """
 
-    model: "QualityModel"
+    model: "QualityModel" = field(repr=False)
     views: "ViewSpec"
     scale: Scale | None = None
     explained: Sequence[str] = ()
@@ -95,7 +95,8 @@ class Scorer:
 
         Examples:
             >>> import fewshot_iqa, numpy as np
-            >>> fewshot_iqa.load().score(np.zeros((64, 64, 3), dtype=np.uint8)) < 0.5
+            >>> noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+            >>> fewshot_iqa.load().score(noise) < 0.5
             True
         """
         listed, single = list_pictures(pictures)

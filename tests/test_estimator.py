@@ -10,6 +10,8 @@ from sklearn.utils import estimator_checks
 from fewshot_iqa import InputError, QualityRegressor
 from tests.conftest import photograph
 
+pytestmark = pytest.mark.filterwarnings("ignore::fewshot_iqa.InputWarning")
+
 # The checks of scikit-learn's own suite that do not give a table of numbers as X.
 CHECKS = (
     "check_estimator_cloneable",

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fewshot_iqa import rng
-from fewshot_iqa.config import CLASSES, FusionSpec, ModelSpec, load_config
+from fewshot_iqa.config import CLASSES, ModelSpec, load_config
+from fewshot_iqa.config.heads import FusionSpec
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.finetune import finetune
 from fewshot_iqa.losses import FunctionLoss, WeightedSum, label_cross_entropy

@@ -52,7 +52,7 @@ def method_card(method: "Config") -> tuple[str, str, str]:
     """(time to learn, whether it predicts a standard deviation, ratings needed); nothing was measured below 10."""
     learns = bool(method.learns)
     time = "minutes" if method.adapt else "seconds" if learns else "none"
-    return time, "yes" if method.head.kind == "gp" else "no", "10+" if learns else "0"
+    return time, "yes" if method.head.predicts_std else "no", "10+" if learns else "0"
 
 
 def _show_version(wanted: bool) -> None:

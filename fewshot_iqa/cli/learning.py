@@ -137,7 +137,7 @@ def adapt(
     elif found["trials"]:
         _print_trials(found)
     else:
-        typer.echo(f"{found['method']}: all images are of one group, so none is left to test the model on")
+        typer.echo(f"{found['method']}: no fold can be tested: all images are of one group, or ratings hardly differ")
     several = len(found["trials"]) > 1 and not found["agreement"]
     start = "the package" if Path(found["start"]) == SHIPPED else nearby(found["start"])
     typer.echo(f"prompts from {start}; {'the first model' if several else 'the model'} saved in {nearby(result.out)}")

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from .. import resources
 from ..errors import InputError
 from .experiment import AblationSpec, MetaVsNoneSpec
-from .heads import AntonymSpec, CustomSpec, FusionSpec, GaussianProcessSpec, HeadSpec, LinearSpec, RidgeSpec
+from .heads import AntonymSpec, HeadSpec
 from .labels import CLASSES
 from .messages import explain
 from .method import BranchSpec, Config, LossTerm, ModelSpec, ViewSpec, VisualSpec
@@ -30,18 +30,13 @@ __all__ = [
     "AntonymSpec",
     "BranchSpec",
     "Config",
-    "CustomSpec",
     "EpisodeSpec",
-    "FusionSpec",
-    "GaussianProcessSpec",
     "HeadSpec",
-    "LinearSpec",
     "LossTerm",
     "MetaSpec",
     "MetaVsNoneSpec",
     "ModelSpec",
     "PretrainSpec",
-    "RidgeSpec",
     "SourceSpec",
     "SyntheticTask",
     "TableTask",

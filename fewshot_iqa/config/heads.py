@@ -12,6 +12,7 @@ class HeadBase(Spec):
 
     closed_form: ClassVar[bool] = False  # fitted in closed form, after gradients if there are any
     needs_gradients: ClassVar[bool] = False  # learned by gradients or not at all
+    predicts_std: ClassVar[bool] = False
 
     def branches_read(self, quality: str) -> list[str]:
         """The text branches that it reads, of a model whose quality branch has the name `quality`."""
@@ -66,6 +67,7 @@ class GaussianProcessSpec(HeadBase):
     those behind that branch's visual prompts."""
 
     closed_form: ClassVar[bool] = True
+    predicts_std: ClassVar[bool] = True
 
     def branches_read(self, quality: str) -> list[str]:
         return [quality] if self.prompt_mean_weight else []

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -22,15 +22,15 @@ ACCEPTED = "a path, a PIL image, a numpy array (H, W, 3) or a torch tensor (3, H
 
 _URL = re.compile(r"[A-Za-z][\w+.-]+://")  # two letters or more: one is a drive
 
-Source: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+Source: TypeAlias = str | os.PathLike[str] | BinaryIO | Image.Image | NDArray[Any] | Tensor
 
 
 def to_picture(source: Source, name: str = "image") -> Tensor:
     """A picture as uint8 RGB (3, H, W): the same for the same pixels, whatever they come in.
 
-    `source` is a path; a PIL image of any mode; a numpy array (H, W) or (H, W, C), bool, uint8, uint16, or float in
-    [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with alpha, 3 for RGB, 4 for RGBA.
-    EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper eight are kept.
+    `source` is a path; an open file; a PIL image of any mode; a numpy array (H, W) or (H, W, C), bool, uint8, uint16,
+    or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with alpha, 3 for RGB,
+    4 for RGBA. EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper eight are kept.
 
     InputError, one line that begins with `name` (or with the path), where it is missing, empty, truncated, no picture,
     or a strip of more than 20:1.
@@ -41,6 +41,11 @@ def to_picture(source: Source, name: str = "image") -> Tensor:
     """
     if isinstance(source, str | os.PathLike):
         return read_image(source)
+    if hasattr(source, "read"):
+        try:
+            source = Image.open(cast("BinaryIO", source))
+        except UnidentifiedImageError:
+            raise InputError(f"{name}: not an image") from None
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
     elif isinstance(source, Tensor):
@@ -84,7 +89,8 @@ def content_hash(source: Source, name: str = "image") -> str:
         state = os.stat(source)
         return _file_hash(os.fspath(source), state.st_mtime_ns, state.st_size)
     except FileNotFoundError:
-        raise InputError(f"{source}: no such file") from None
+        read_image(source)  # says what is wrong
+        raise
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from None
 
@@ -111,7 +117,7 @@ def list_pictures(source: Any, name: str = "images") -> tuple[list[tuple[str, So
         if not os.path.isdir(source):
             return [(os.fspath(source), source)], True
         source = [source]
-    if isinstance(source, Image.Image | bytes) or (_is_numeric(source) and source.ndim != 4):
+    if isinstance(source, Image.Image | bytes) or hasattr(source, "read") or (_is_numeric(source) and source.ndim != 4):
         return [("image", source)], True
     if isinstance(source, Mapping) or hasattr(source, "columns"):
         raise InputError(f"{name}: of type {type(source).__name__}; give one column of it, such as table['image']")

@@ -78,6 +78,9 @@ class Encoder(nn.Module):
         The tower runs once for each of the visual `sets` (default: `main`), with the prompts of `state`; of `tokens`,
         sets among them, it keeps the tokens as well.
         """
+        if views.shape[-2:] != (self.clip.image_size, self.clip.image_size):
+            given, size = "x".join(map(str, views.shape[-2:])), self.clip.image_size
+            raise InputError(f"images of {given} pixels: this CLIP reads {size}x{size}; a Scorer takes any size")
         flat, count = views.flatten(0, -4), views.shape[1] if views.ndim == 5 else 1
         pieces = (flat,) if torch.is_grad_enabled() else flat.split(VIEWS_AT_ONCE)  # a large picture has many views
         pooled: dict[str, Tensor] = {}

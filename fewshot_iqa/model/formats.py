@@ -58,6 +58,10 @@ def upgrade_provenance(provenance: dict[str, Any]) -> dict[str, Any]:
     """Format 1 has no `format`; its episodes counted their tasks by `count`, and `zero_step` were the metrics before
     any shot."""
     if "format" in provenance:
+        if provenance["format"] != VERSION:
+            raise InputError(
+                f"checkpoint of format {provenance['format']}: this version reads up to {VERSION}; update it"
+            )
         return provenance
     found = dict(provenance)
     if "zero_step" in found:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..config import Config, CustomSpec
+from ..config import Config, with_overrides
+from ..errors import InputError
 from ..features import FeatureCache
 from ..files import require_room
 from ..losses import FunctionLoss
 from ..model import checkpoint
+from ..model.formats import read_checkpoint_config
 from ..progress import say
 from ..resources import METATRAINED, SHIPPED
 from ..score import SCORED, Scorer
@@ -39,8 +42,8 @@ class Adapted(Result):
     """
 
     model: Scorer
-    metrics: dict[str, Any]
-    pictures: pd.DataFrame
+    metrics: dict[str, Any] = field(repr=False)
+    pictures: pd.DataFrame = field(repr=False)
 
 
 def adapt(
@@ -77,11 +80,16 @@ def adapt(
         >>> result = adapt(labels="ratings.csv", root="photos")  # doctest: +SKIP
         >>> result.model.score("photo.jpg")  # doctest: +SKIP
     """
+    if seeds < 1:
+        raise InputError(f"--seeds {seeds}: at least one")
     wanted, task = None if shots is None else Shots.parse(shots), source_name(task, **table)
     label, source, changes = find_method(config, start, task)
     settings, for_task = read_settings(source, clip, seed, [*changes, *overrides])
     if head is not None:
-        settings = settings.model_copy(update={"head": CustomSpec(kind="custom", name=type(head).__name__)})
+        label = f"{label}, head {type(head).__name__}"
+        settings = with_overrides(settings, head={"kind": "custom", "name": type(head).__name__})
+    if loss is not None and settings.adapt is None:
+        raise InputError(f"loss: {label} learns in closed form; a loss is for a method with gradients, such as grmp")
     rated, folder = read_source(task, for_task, **table), Path(out).resolve()
     require_room(folder)
     parent = find_start(start) if start is not None else checkpoint.default_start(settings)
@@ -111,6 +119,7 @@ def adapt(
         if settings.model.has_prompts
         else "the CLIP alone",
         "scale": [kept.scale.worst, kept.scale.best],
+        "loss": getattr(loss, "__name__", None) if loss else None,
     }
 
     entries, rows = [], []
@@ -162,7 +171,9 @@ def load(
         True
     """
     place = choose_device(device)
-    model, settings, provenance = checkpoint.load(Path(folder), place, head)
+    if head is not None and read_checkpoint_config(Path(folder)).head.kind != "custom":
+        raise InputError(f"{folder}: was not fitted with a head from Python; load it without head=")
+    model, settings, provenance = checkpoint.load(Path(folder), place, copy.deepcopy(head))
     scale = Scale(*provenance["scale"]) if "scale" in provenance else None
     learned = provenance.get("labels", {})
     explained = [branch for target, branch in settings.label_branches.items() if learned.get(target)]

@@ -1,7 +1,7 @@
 """What the recipes have in common: device, model, one reading of every picture, one honest test."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Result:
     """A training command's checkpoint folder, and its provenance with all metrics."""
 
     out: Path
-    provenance: dict[str, Any]
+    provenance: dict[str, Any] = field(repr=False)
 
 
 def choose_device(name: str | None) -> str:

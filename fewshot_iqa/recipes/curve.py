@@ -26,7 +26,7 @@ from .common import choose_device, count_labels
 from .draws import Draw, draw_trials
 from .figures import new_figure, save_figure
 from .results import summarize
-from .sources import Rated, TableOptions, read_source, source_name
+from .sources import Rated, TableOptions, read_source, source_name, warn_guessed_scale
 from .starts import find_start, read_settings
 from .trial import Memory, Method, read_pictures, run_trial
 
@@ -41,6 +41,9 @@ METHODS = ("gp_prompts", "grmp", "coop", "ridge", "clip_iqa")
 class Curve(dict[str, Any]):
     """The result of `curve`, as JSON has it: `curve` is {method: {shots: {"count", "trials", "median", "iqr"}}}."""
 
+    def __repr__(self) -> str:
+        return f"Curve of {', '.join(self['curve'])} on {self['task']}; its table:\n{self.table}"
+
     @property
     def table(self) -> pd.DataFrame:
         """A row for each method and number of shots: medians, interquartile ranges, and the SRCC within each subset."""
@@ -49,7 +52,7 @@ class Curve(dict[str, Any]):
             for cell in found.values():
                 row = {"method": method, "shots": cell["count"], "trials": len(cell["trials"])}
                 for name, value in cell["median"].items():
-                    if not isinstance(value, dict):
+                    if name not in ("within", "zero_shot"):
                         row |= {name: value, f"{name}_iqr": cell["iqr"][name]}
                 row |= {f"srcc_{subset}": of["srcc"] for subset, of in cell["median"]["within"].items()}
                 rows.append(row)
@@ -78,10 +81,10 @@ class Curve(dict[str, Any]):
 
 
 def curve(
-    methods: Sequence[str] | Mapping[str, tuple[str, Sequence[str]]] = METHODS,
+    methods: str | Sequence[str] | Mapping[str, tuple[str, Sequence[str]]] = METHODS,
     *,
     task: str | None = None,
-    shots: Sequence[str | int] | None = None,
+    shots: str | int | Sequence[str | int] | None = None,
     seeds: int = 10,
     seed: int = 0,
     start: str | Path | None = None,
@@ -107,15 +110,21 @@ def curve(
         >>> found.plot("curve.png")  # doctest: +SKIP
     """
     folder, place, overrides = Path(out), choose_device(device), list(overrides)
+    methods = [methods] if isinstance(methods, str) else methods
+    if seeds < 1:
+        raise InputError(f"--seeds {seeds}: at least one")
     order = range(seed, seed + seeds)
     settings, for_task = _read_methods(methods, clip, overrides)
     if start not in (None, "none") and not any(some.meta for some in settings.values()):
         raise InputError(f"--from {start}: none of these methods begins from meta-trained prompts")
     task, folds, rated = source_name(task, **table), table.get("folds"), read_source(task, for_task, **table)
     arms = {label: Method(some, _start(some, start), place) for label, some in settings.items()}
-    wanted = [Shots.parse(count) for count in shots] if shots is not None else _default_shots(rated, folds)
+    wanted = _wanted(shots, rated, folds)
     drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in order}
     every = [draw for some in drawn.values() for draw in some]
+    if rated.source.kind == "table" and rated.source.range is None:
+        few = min(every, key=lambda draw: len(draw.shots))
+        warn_guessed_scale(few.scale, len(few.shots))
     count_labels(settings.values(), {record for draw in every for record in draw.shots})
     plan = {"task": task, "source": rated.source.model_dump(mode="json"), "folds": folds, "ratings": _hash(rated)}
     about = {label: _identity(method) for label, method in arms.items()}
@@ -143,8 +152,10 @@ def curve(
     return Curve(task=task, curve=found, plan=plan, methods=about, versions=checkpoint.versions())
 
 
-def _default_shots(rated: Rated, folds: int | None) -> list[Shots]:
-    """Those of the usual numbers that the training pool can give."""
+def _wanted(shots: str | int | Sequence[str | int] | None, rated: Rated, folds: int | None) -> list[Shots]:
+    """The numbers of shots that were given, or those of the usual ones that the training pool can give."""
+    if shots is not None:
+        return [Shots.parse(count) for count in ([shots] if isinstance(shots, str | int) else shots)]
     pool = min(draw.pool for draw in draw_trials(rated, Shots.parse(2), [0], folds))
     return [
         shots for shots in map(Shots.parse, SHOTS) if 2 <= (shots.count or round((shots.share or 0) * pool)) <= pool

@@ -78,12 +78,19 @@ def draw_all(rated: Rated, seed: int, folds: int | None = None) -> list[Draw]:
     """Draws that learn from all ratings: first those that predict every picture out of fold, last the one to keep.
 
     The folds are of whole groups: `folds`, by default five, or each group in turn below 25 pictures. Where the task has
-    test rows of its own, or all pictures are of one group, there are none.
+    test rows of its own, or no fold can be learned from (one group; ratings that hardly differ), there are none.
     """
-    records, drawn = rated.records, []
+    records: list[Record] = rated.records
+    drawn: list[Draw] = []
     groups = len({record.group for record in records})
     if rated.test is None and groups > 1:
         count = folds or (groups if len(records) < LEAVE_ONE_OUT else min(FOLDS, groups))
-        for fold, (pool, test) in enumerate(folds_by_group(records, count, seed=seed)):
-            drawn.append(draw_of(rated.source, seed, pool, test, fold=fold))
+        splits = list(enumerate(folds_by_group(records, count, seed=seed)))
+        if rated.source.kind == "synthetic" or rated.source.range or all(_differ(pool) for _, (pool, _) in splits):
+            drawn = [draw_of(rated.source, seed, pool, test, fold=fold) for fold, (pool, test) in splits]
     return [*drawn, draw_of(rated.source, seed, records, rated.test or [])]
+
+
+def _differ(records: list[Record]) -> bool:
+    """Whether the ratings span a scale."""
+    return len({record.rating for record in records}) > 1

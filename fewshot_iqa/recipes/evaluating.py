@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from ..config import SyntheticTask
-from ..errors import InputError
+from ..errors import InputError, InputWarning
+from ..evaluation import NINETY
 from ..metrics import report
 from ..score import Scorer
 from ..types import Scale
@@ -24,43 +25,61 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """`metrics` over all pictures (srcc, plcc, plcc_logistic, krcc, rmse), and `pictures`, the table of predictions
-    beside ratings."""
+    """`metrics` over the `pictures` that could be read: their number, srcc, plcc, plcc_logistic, krcc, rmse, and the
+    `coverage` of the predicted 90 % intervals, where the model has such. `pictures` has their ratings and predictions.
+    """
 
-    metrics: dict[str, float | None]
-    pictures: pd.DataFrame
+    metrics: dict[str, Any]
+    pictures: pd.DataFrame = field(repr=False)
 
 
 def evaluate(
     model: Scorer | str | Path,
     *,
     task: str | None = None,
+    cache: str | Path | None = None,
     overrides: Iterable[str] = (),
     **table: Unpack[TableOptions],
 ) -> Evaluated:
     """Compare a model's predictions with ratings that it did not learn from.
 
-    `model` is a `Scorer`, or the folder of a checkpoint; `table` as for `TableOptions`. Errors are on the scale of the
-    ratings: the model's own, or the `range` of the table; without either, `rmse` is None.
+    `model` is a `Scorer`, or the folder of a checkpoint; `table` as for `TableOptions`. Predictions are on the scale of
+    the ratings: the `range` of the table where it is given, else the model's own; without either, `rmse` is None.
 
     Examples:
         >>> evaluate("runs/adapt", labels="others.csv").metrics["srcc"]  # doctest: +SKIP
     """
-    scorer = model if isinstance(model, Scorer) else load(model)
+    scorer = model if isinstance(model, Scorer) else load(model, cache=cache)
     rated = read_source(source_name(task, **table), overrides, **table)
-    source = rated.source
+    source, records = rated.source, rated.test or rated.records
     if isinstance(source, SyntheticTask):
-        raise InputError(f"task {task}: give a table of ratings")
-    records = rated.test or rated.records
-    pictures = scorer.predict([record.path for record in records])
-    pictures.insert(1, "rated", [record.rating for record in records])
-    predicted = pictures["quality"]
+        raise InputError("evaluate: give a table of ratings, labels=")
     scale = scorer.scale
-    if scale is None and source.range is not None:
+    if source.range is not None:
         scale = Scale(*(source.range[::-1] if source.lower_is_better else source.range))
+    elif scale is not None and source.lower_is_better != (scale.best < scale.worst):
+        raise InputError("evaluate: the model's ratings run the other way; state the scale of these with range=")
+    scored = scorer.predict([record.path for record in records])
+    pictures = pd.DataFrame({"image": scored["image"], "rating": [record.rating for record in records]})
     if scale is not None:
-        predicted = pictures["rating"] = pictures["quality"].map(scale.rating)
-    known = np.isfinite(predicted)
-    rates = pictures["rated"] * (-1 if scale is None and source.lower_is_better else 1)
-    metrics: dict[str, Any] = report(predicted[known], rates[known])
-    return Evaluated(metrics | ({} if scale is not None else {"rmse": None}), pictures)
+        pictures["predicted_rating"] = scored["quality"].map(scale.rating)
+        pictures["predicted_rating_std"] = scored["quality_std"] * abs(scale.best - scale.worst)
+    pictures["predicted_quality"], pictures["predicted_quality_std"] = scored["quality"], scored["quality_std"]
+    pictures["note"] = scored["note"]
+    known = pictures[scored["quality"].notna()]
+    if len(known) < len(pictures):
+        warnings.warn(f"{len(pictures) - len(known)} of {len(pictures)} pictures cannot be read", InputWarning, 2)
+    if known.empty:
+        raise InputError(f"{pictures['image'][0]}: {pictures['note'][0]} (and no other picture can be read)")
+    return Evaluated({"pictures": len(known)} | _agreement(known, scale, source.lower_is_better), pictures)
+
+
+def _agreement(known: pd.DataFrame, scale: Scale | None, lower_is_better: bool) -> dict[str, Any]:
+    if scale is None:
+        ratings = known["rating"] * (-1 if lower_is_better else 1)
+        return report(known["predicted_quality"], ratings) | {"rmse": None}
+    found: dict[str, Any] = report(known["predicted_rating"], known["rating"])
+    std = known["predicted_rating_std"]
+    if std.notna().all():
+        found["coverage"] = float(((known["predicted_rating"] - known["rating"]).abs() <= NINETY * std).mean())
+    return found

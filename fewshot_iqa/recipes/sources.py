@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
 from ..data.readers import read_table
-from ..errors import InputError, InputWarning
+from ..errors import InputError, InputWarning, nearest
 from ..types import Record, Scale
 
 if TYPE_CHECKING:
@@ -71,6 +71,13 @@ def find_source(
     task: str | None, overrides: Iterable[str] = (), **table: Unpack[TableOptions]
 ) -> TableTask | SyntheticTask:
     """The task of `read_source` before anything is read but its own file."""
+    for name in table:
+        if name not in TableOptions.__annotations__:
+            raise InputError(
+                f"there is no option {name}.{nearest(name, TableOptions.__annotations__)}".removesuffix(".")
+            )
+    if (parts := table.get("folds")) is not None and parts < 2:
+        raise InputError(f"--folds {parts}: at least two")
     task = source_name(task, **table)
     labels, root, test, folds = (table.get(name) for name in ("labels", "root", "test", "folds"))
     if not _is_path(root):
@@ -115,7 +122,7 @@ def warn_guessed_scale(scale: Scale, ratings: int) -> None:
         low, high = sorted((scale.worst, scale.best))
         warnings.warn(
             f"the rating scale was taken from the {ratings} ratings ({low:g} to {high:g}); predictions cannot "
-            "leave it: state it with --range, such as --range 1,5",
+            "leave it: state the true one with --range LOW,HIGH (range= in Python)",
             InputWarning,
             stacklevel=2,
         )

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ...config import HeadSpec, ModelSpec
+from ...config import ModelSpec
+from ...config.heads import HeadSpec
 from ...errors import InputError
 from .antonym import AntonymHead, antonym_quality
 from .base import Head
@@ -39,5 +40,6 @@ def make_head(spec: HeadSpec, model: ModelSpec, clip: Any, given: Any = None) ->
     if given is None and spec.kind == "custom":
         raise InputError(f"head: this model was fitted with the head {spec.name}; give it, as head={spec.name}()")
     if given is not None:
-        return given if isinstance(given, Head) else CustomHead(given)
+        branch = model.branches.get(model.quality)
+        return CustomHead(given, branch.visual or "" if branch else "", clip.visual.output_dim)
     return HEADS[spec.kind](spec, model, clip)

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ...config import AntonymSpec, ModelSpec
+from ...config import ModelSpec
+from ...config.heads import AntonymSpec
 from ...types import Features, Prediction
 from .base import Head
 

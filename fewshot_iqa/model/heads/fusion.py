@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...config import FusionSpec, ModelSpec
+from ...config import ModelSpec
+from ...config.heads import FusionSpec
 from ...errors import InputError
 from ...types import Features, Prediction
 from .base import Head

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...config import GaussianProcessSpec, ModelSpec
+from ...config import ModelSpec
+from ...config.heads import GaussianProcessSpec
 from ...types import Features, Prediction
 from .antonym import antonym_quality
 from .base import Head

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...config import LinearSpec, ModelSpec, RidgeSpec
+from ...config import ModelSpec
+from ...config.heads import LinearSpec, RidgeSpec
 from ...types import Features, Prediction
 from .base import Head
 
