@@ -3,31 +3,20 @@
 import csv
 import json
 import os
-import shutil
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.io import savemat
 
 import fewshot_iqa
-from fewshot_iqa import rng
-from fewshot_iqa.config import SourceSpec, ViewSpec, load_config, load_task, with_overrides
-from fewshot_iqa.data.loading import Loader
-from fewshot_iqa.data.readers import read_table
-from fewshot_iqa.data.splits import split_by_group
+from fewshot_iqa.config import load_config
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.evaluation import compare
 from fewshot_iqa.finetune import finetune
 from fewshot_iqa.losses import WeightedSum
 from fewshot_iqa.model.checkpoint import build
 from fewshot_iqa.model.clip import load_clip
-from fewshot_iqa.pretraining.captions import is_held_out
-from fewshot_iqa.studies.standin import split_photographs, standin_rows
-from fewshot_iqa.types import Batch, Prediction, Scale
+from fewshot_iqa.types import Batch, Prediction
 from tests.conftest import photograph, seeded, sets
 
 DATA = os.environ.get("FSIQA_DATA")
@@ -40,8 +29,7 @@ def overrides(miniature):
 
 @pytest.fixture
 def model(overrides):
-    with rng.scoped(0, "model"):
-        return build(load_config("clip_agiqa", overrides))
+    return build(load_config("clip_agiqa", overrides))
 
 
 def test_trainable_parameters_are_the_contexts_the_visual_prompts_and_their_links(model):
@@ -177,8 +165,7 @@ def test_adapt_and_score(fsiqa, overrides, table, tmp_path):
 
 @pytest.fixture
 def matching(overrides):
-    with rng.scoped(0, "model"):
-        return build(load_config("clip_agiqa_prompt", overrides))
+    return build(load_config("clip_agiqa_prompt", overrides))
 
 
 def test_the_logit_of_a_picture_and_its_own_prompt_is_their_scaled_cosine(matching):
@@ -253,22 +240,6 @@ def test_scores_with_prompts(fsiqa, overrides, table, tmp_path):
     assert "prompts.csv" in result.error
 
 
-def test_ratings_of_alignment(table):
-    labels = table(
-        [{"image": "photo0.png", "score": 1, "alignment": 4}, {"image": "photo1.png", "score": 2, "alignment": ""}]
-    )
-    task = with_overrides(load_task("csv"), labels=labels, alignment_range=[0, 5])
-    records = read_table(task)
-    assert [record.alignment for record in records] == [0.8, None]
-    targets = next(iter(Loader(ViewSpec(crop=32), Scale(0, 2)).fixed_batches(records))).targets["alignment"]
-    assert targets[0] == pytest.approx(0.8)
-    assert targets[1].isnan()
-    with pytest.raises(InputError, match="row 2: the alignment '4' is not a number from 0 to 3"):
-        read_table(with_overrides(task, alignment_range=[0, 3]))
-    with pytest.raises(InputError, match=r"alignment_range.*the lowest and the highest are needed"):
-        load_task("agiqa3k", ["alignment_range=[5, 5]"])
-
-
 def test_metrics_of_alignment():
     predicted = torch.tensor([0.9, 0.2, 0.6, float("nan"), 0.1])
     output = Prediction(torch.zeros(5), alignment=predicted)
@@ -300,70 +271,6 @@ def test_settings_that_do_not_go_together(overrides, override, message):
         load_config("clip_agiqa", [*overrides, override])
 
 
-def test_a_table_of_excel(tmp_path):
-    for i in range(2):
-        photograph(i).save(tmp_path / f"{i}.png")
-    frame = pd.DataFrame({"image": ["0.png", "1.png"], "score": [1.5, 2.25]})
-    frame.to_excel(tmp_path / "t.xlsx", index=False)
-    records = read_table(with_overrides(load_task("csv"), labels=tmp_path / "t.xlsx"))
-    assert [record.rating for record in records] == [1.5, 2.25]
-    (tmp_path / "t.xlsx").write_text("image,score\n")
-    with pytest.raises(InputError, match=r"t\.xlsx: not readable as a table"):
-        read_table(with_overrides(load_task("csv"), labels=tmp_path / "t.xlsx"))
-
-
-@pytest.mark.skipif(not DATA, reason="FSIQA_DATA names no folder of label files")
-@pytest.mark.parametrize(
-    ("name", "file", "column", "count", "prompts"),
-    [
-        ("agiqa3k", "agiqa3k_data.csv", "name", 2982, 300),
-        ("agiqa1k", "agiqa1k_AIGC_MOS_Zscore.xlsx", "Image", 1080, 720),
-    ],
-)
-def test_released_tables(tmp_path, name, file, column, count, prompts):
-    task, source = load_task(name), Path(DATA) / "labels" / file
-    shutil.copy(source, tmp_path / task.labels)
-    frame = pd.read_csv(source) if source.suffix == ".csv" else pd.read_excel(source)
-    photograph(0).save(tmp_path / "one.png")
-    for picture in set(frame[column]):
-        os.link(tmp_path / "one.png", tmp_path / picture)
-    records = read_table(with_overrides(task, root=tmp_path))
-    assert len(records) == count
-    assert len({record.group for record in records}) == prompts
-    pool, test = split_by_group(records, task.test, seed=0)
-    assert not {record.prompt for record in pool} & {record.prompt for record in test}
-    rated = [record.alignment for record in records if record.alignment is not None]
-    assert len(rated) == (count if name == "agiqa3k" else 0)
-    assert all(0 <= value <= 1 for value in rated)
-
-
-def test_aigciqa2023(tmp_path):
-    (tmp_path / "DATA" / "MOS").mkdir(parents=True)
-    (tmp_path / "Image" / "allimg").mkdir(parents=True)
-    photograph(0).save(tmp_path / "one.png")
-    for i in range(2400):
-        os.link(tmp_path / "one.png", tmp_path / "Image" / "allimg" / f"{i}.png")
-    for which, offset in ((1, 0.0), (3, 1.0)):
-        values = np.linspace(20, 80, 2400)[:, None] + offset
-        savemat(tmp_path / "DATA" / "MOS" / f"mosz{which}.mat", {"MOSz": values})
-    task = with_overrides(load_task("aigciqa2023"), root=tmp_path)
-    records = read_table(task)
-    assert len(records) == 2400
-    assert records[0].rating == pytest.approx(20)
-    assert records[-1].alignment == pytest.approx(0.81)
-    assert len({record.group for record in records}) == 100
-    assert records[5].group == records[405].group != records[8].group
-    frame = pd.DataFrame({"a": range(100), "b": "x", "c": [f"prompt {i}" for i in range(100)]})
-    frame.to_excel(tmp_path / "AIGCIQA2023_Prompts.xlsx", index=False)
-    records = read_table(task)
-    assert records[5].prompt == records[405].prompt == "prompt 1"
-    by_model = read_table(with_overrides(task, columns={"group": "model"}))
-    assert [len({record.group for record in by_model[i : i + 400]}) for i in range(0, 2400, 400)] == [1] * 6
-    savemat(tmp_path / "DATA" / "MOS" / "mosz1.mat", {"MOSz": values[:9]})
-    with pytest.raises(InputError, match=r"mosz1\.mat: not readable as a table \(9 scores, not the 2400"):
-        read_table(task)
-
-
 def test_unseen_generators(fsiqa, overrides, tmp_path):
     names = [f"{model}_{i}.jpg" for model in ("glide", "sd1.5", "xl2.2") for i in range(3)]
     for i, name in enumerate(names):
@@ -380,62 +287,3 @@ def test_unseen_generators(fsiqa, overrides, tmp_path):
     result = fsiqa(*command, "--out", tmp_path / "other", "--group", "maker", *quick)
     assert "no column 'maker'" in result.error
     assert "--group COLUMN" in result.error
-
-
-@pytest.fixture
-def captioned_photographs(tmp_path):
-    """Photographs of which some test, each with captions of its own."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    names = [f"photo{i}.png" for i in range(200)]
-    test = [name for name in names if is_held_out(Path(name))][:3]
-    training = [name for name in names if not is_held_out(Path(name))][:5]
-    for i, name in enumerate(test + training):
-        photograph(i).save(folder / name)
-    rows = [f"{name},{words} {name}" for name in test + training for words in ("a view of", "some")]
-    (tmp_path / "captions.txt").write_text("image,caption\n" + "\n".join(rows) + "\n")
-    return tmp_path
-
-
-def test_the_stand_in_pairs_pictures_with_captions(captioned_photographs):
-    source = SourceSpec(images="photos", captions="captions.txt")
-    training, test = split_photographs(captioned_photographs, source, 5)
-    assert (len(training), len(test)) == (5, 3)
-    rows = list(standin_rows(training, captioned_photographs))
-    assert [row["alignment"] for row in rows] == [1, 0, 0, 1, 1, 0, 0, 1, 1, 0]
-    for row in rows:
-        assert (f"{row['group']}.png" in row["prompt"]) == bool(row["alignment"])
-        assert 1 <= row["score"] <= 5
-    assert list(standin_rows(training, captioned_photographs)) == rows
-    assert all(is_held_out(path) for path, _ in test)
-    with pytest.raises(InputError, match="too few"):
-        split_photographs(captioned_photographs, source, 6)
-    with pytest.raises(InputError, match=r"none\.txt: not a table with the columns image and caption"):
-        split_photographs(captioned_photographs, source.model_copy(update={"captions": "none.txt"}), 5)
-    again = training[0][0].with_suffix(".bmp")
-    photograph(9).save(again)
-    with (captioned_photographs / "captions.txt").open("a") as file:
-        file.write(f"{again.name},the same name\n")
-    with pytest.raises(InputError, match=f"two photographs are named {again.stem}"):
-        split_photographs(captioned_photographs, source, 5)
-
-
-def test_the_stand_in_experiment(fsiqa, miniature, captioned_photographs, tmp_path):
-    report, out = tmp_path / "report.json", tmp_path / "out"
-    quick = sets([f"clip={miniature}", "views={crop: 32, count: 1}", "adapt.steps=2", "adapt.batch=4"])
-    command = (
-        "experiment", "agiqa-standin", "--root", captioned_photographs, "--images", "photos", "--captions",
-        "captions.txt", "--training", 5, "--seeds", 2, "--out", out, "--json", report, *quick,
-    )  # fmt: skip
-    result = fsiqa(*command)
-    assert result.code == 0, result.error
-    arms = json.loads(report.read_text())["tables"]["branches"]
-    assert len(arms) == 4
-    for name, arm in arms.items():
-        auc = arm["median"].get("alignment_auc")
-        assert auc is None if name == "none" else 0 <= auc <= 1
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
-    assert len(before) == 2 * (5 + 3)
-    again = fsiqa(*command)
-    assert again.output == result.output
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before

@@ -120,20 +120,20 @@ def test_what_is_no_format_is_refused_by_the_name_of_its_file(adapted, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "message"),
+    ("name", "old", "given", "in_file"),
     [
-        ("grmp", "model.head=linear", "model.head is now called head.kind"),
-        ("grmp", "model.prior=0.5", "model.prior is now called head.prompt_mean_weight"),
-        ("mp_iqe", "model.fusion.heads=2", "model.fusion is now called head"),
-        ("ridge", "ridge.penalties=[1]", "ridge.penalties is now called head.penalties"),
-        ("gp", "gp.length=2", "gp.length is now called head.lengthscale"),
-        ("gp", "gp={}", "gp.length is now called head.lengthscale"),
+        ("grmp", "model.head=linear", "model.head is now called head.kind", None),
+        ("grmp", "model.prior=0.5", "model.prior is now called head.prompt_mean_weight", None),
+        ("mp_iqe", "model.fusion.heads=2", "model.fusion is now called head", None),
+        ("ridge", "ridge.penalties=[1]", "ridge.penalties is now called head.penalties", "ridge is now called head"),
+        ("gp", "gp.length=2", "gp.length is now called head.lengthscale", "gp is now called head"),
+        ("gp", "gp={}", "gp is now called head", None),
     ],
 )
-def test_an_old_key_is_answered_with_the_new_one(fsiqa, tmp_path, name, old, message):
+def test_an_old_key_is_answered_with_the_new_one(fsiqa, tmp_path, name, old, given, in_file):
     with pytest.raises(InputError) as refused:
         load_config(name, [old])
-    assert str(refused.value) == f"--set {old}: {message}"
+    assert str(refused.value) == f"--set {old}: {given}"
     key, _, value = old.partition("=")
     content = yaml.safe_load(value)
     for part in reversed(key.split(".")):
@@ -142,7 +142,7 @@ def test_an_old_key_is_answered_with_the_new_one(fsiqa, tmp_path, name, old, mes
     own.write_text(yaml.safe_dump({"base": name, "description": "of an earlier version", **content}))
     result = fsiqa("configs", own)
     assert result.code == 2
-    assert result.error == f"fsiqa: {own}: {message}\n"
+    assert result.error == f"fsiqa: {own}: {in_file or given}\n"
 
 
 def test_an_old_key_of_a_task_is_answered_with_the_new_one(fsiqa):

@@ -66,6 +66,7 @@ def test_the_table_and_the_figure_hold_medians_over_the_trials(curve, coop, tmp_
     assert table["srcc_a"][1] == pytest.approx(last, abs=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::fewshot_iqa.InputWarning")
 def test_from_python_a_curve_has_a_table_and_a_figure(eight, quick, tmp_path):
     found = fewshot_iqa.curve(
         ["ridge", "clip_iqa"], labels=eight, test=0.5, shots=[2, 4], seeds=2, out=tmp_path / "curve",

@@ -14,6 +14,7 @@ from fewshot_iqa.config import ViewSpec, load_config
 from fewshot_iqa.images import to_picture
 from tests.conftest import photograph
 
+pytestmark = pytest.mark.filterwarnings("ignore::fewshot_iqa.InputWarning")
 SAME = {"atol": 1e-5, "rtol": 0}
 
 

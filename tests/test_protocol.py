@@ -141,7 +141,7 @@ def test_folds_of_all_ratings_keep_groups_whole(fsiqa, table, quick, tmp_path):
     files = ("--json", tmp_path / "out.json", "--csv", tmp_path / "out.csv")
     result = fsiqa(*task, *files)
     assert result.code == 0, result.error
-    assert "each fold of 5" in result.output
+    assert "5 folds" in result.output
     assert [trial["test"] for trial in trials(tmp_path / "out.json")] == [10, 5, 5, 5, 5]
     assert pd.read_csv(tmp_path / "out.csv").groupby("group").fold.nunique().max() == 1
     assert fsiqa(*task, *files, "--folds", 3).code == 0
@@ -153,7 +153,7 @@ def test_pictures_of_one_group_are_learned_from_without_a_test(fsiqa, table, qui
     task = ("adapt", "--labels", table(rows), "--config", "ridge", "--out", tmp_path / "out", *quick)
     result = fsiqa(*task, "--json", tmp_path / "out.json")
     assert result.code == 0, result.error
-    assert "all pictures are of one group" in result.output
+    assert "all images are of one group" in result.output
     assert json.loads((tmp_path / "out.json").read_text())["agreement"] is None
     assert checkpoint.provenance(tmp_path / "out")["shots"] == 6
 
@@ -233,7 +233,7 @@ def test_a_setting_is_chosen_inside_the_shots(fsiqa, brightness, quick, tmp_path
 
     assert fsiqa(*task, "--shots", 2, "--out", tmp_path / "few", "--set", choose).code == 0  # fewer groups than folds
     assert trials(report)[0]["chosen"] == {"lr": 1e-9}
-    assert "adapt.choose: rate" in fsiqa(*task, "--shots", 2, "--set", "adapt.choose=[{rate: 1}]").error
+    assert "adapt.choose: unknown key rate" in fsiqa(*task, "--shots", 2, "--set", "adapt.choose=[{rate: 1}]").error
 
 
 def test_methods_begin_from_what_fits_and_was_meta_trained(small, monkeypatch, tmp_path):
