@@ -46,8 +46,8 @@ def test_batches_depend_on_their_step_alone(photographs, spec):
     assert one.captions == again.captions
     assert not torch.equal(one.images, other.images)
     assert one.images.shape == (6, 3, 16, 16)
-    assert len(one.captions) == len(one.mean) == len(one.kind) == 3
-    assert 0 <= one.mean.min() <= one.mean.max() <= 1
+    assert len(one.captions) == len(one.quality) == len(one.kind) == 3
+    assert 0 <= one.quality.min() <= one.quality.max() <= 1
     assert one.kind.max() < len(KINDS)
 
 
@@ -101,7 +101,7 @@ def test_a_stem_is_trained_around_but_not_itself(fsiqa, photographs, spec, tmp_p
     fresh.load_imagenet(seeded(2, 3, 32, 32))
     for name, value in fresh.network.state_dict().items():
         assert torch.equal(clip.stem.network.state_dict()[name], value.half().float())
-    assert clip.summarize(seeded(2, 3, 32, 32)).shape == (2, clip.summary_width)
+    assert clip.encode(seeded(2, 3, 32, 32))[0].shape == (2, clip.pooled_width)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_small_photographs_show_content_alone(photographs, spec, monkeypatch):
     )
     batch = stage[0]
     assert sides == [300] * 6
-    assert batch.inputs.shape == (6, 3, 16, 16)
+    assert batch.images.shape == (6, 3, 16, 16)
     assert batch.captions == ["a photo of a photo"] * 3
     assert batch.contents == ["a photo"] * 3
     assert batch.quality.isnan().all()
@@ -162,7 +162,7 @@ def test_language_teaches_both_towers(miniature, photographs, spec, tmp_path):
     assert 2 < terms[0] < 6  # cosines near 0, of texts and pictures, times the weight
     assert terms[-1] < 0.5 * terms[0]
     with torch.no_grad():
-        features = pretrainer.clip.encode_image(pretrainer.pixels(batch.inputs))[0]
+        features = pretrainer.clip.encode_image(pretrainer.pixels(batch.images))[0]
         said = pretrainer.language_head(torch.nn.functional.normalize(features, dim=-1))
     theirs = meant[[stage.texts.index(content) for content in batch.contents]]
     nearest = torch.nn.functional.cosine_similarity(said[:, None], theirs, dim=-1).argmax(dim=1)

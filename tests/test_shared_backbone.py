@@ -114,3 +114,12 @@ def test_a_clip_whose_file_changes_is_read_again(miniature, tmp_path):
     assert shared_clip(name).fingerprint == first.fingerprint == shared_clip(miniature).fingerprint
     save_file({key: 1.5 * value for key, value in content.items()}, tmp_path / "own.safetensors")
     assert shared_clip(name).fingerprint != first.fingerprint
+
+
+def test_converting_a_model_changes_no_other(settings, images):
+    one, two = checkpoint.build(settings), checkpoint.build(settings)
+    before = two(images).mean
+    one.double()
+    assert one(images.double()).mean.dtype == torch.float64
+    assert_close(two(images).mean, before, rtol=0, atol=0)
+    assert checkpoint.build(settings).clip.logit_scale.dtype == torch.float32

@@ -118,9 +118,9 @@ class Backbone(nn.Module):
         return end_norm(x) if end_norm is not None else x
 
     def share(self) -> "Backbone":
-        """A backbone on the same tensors, of which a model may replace some by its own."""
-        tensors = {id(value): value for value in [*self.parameters(), *self.buffers()]}
-        return copy.deepcopy(self, tensors)
+        """A backbone on the same memory; what is moved, converted or replaced in it stays as it is in this one."""
+        parameters = {id(value): nn.Parameter(value.detach(), value.requires_grad) for value in self.parameters()}
+        return copy.deepcopy(self, parameters | {id(value): value.detach() for value in self.buffers()})
 
     def _embed(self, images: Tensor, corner: tuple[int, int], features: Tensor | None) -> Tensor:
         tower = self.visual
