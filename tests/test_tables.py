@@ -109,7 +109,8 @@ def test_rows_of_one_file_stay_together(photographs):
 
 
 def test_a_name_of_another_case_and_how_many_are_missing(photographs, tmp_path):
-    with pytest.raises(InputError, match=r"row 3: .*PHOTO3\.png does not exist\. Did you mean 'photo3\.png'\?"):
+    missing = r"row 3: .*PHOTO3\.png does not exist \(1 of 6 pictures are missing\)\. Did you mean 'photo3\.png'\?"
+    with pytest.raises(InputError, match=missing):
         read_source(None, labels=frame().replace("photo3.png", "PHOTO3.png"), root=photographs)
     with pytest.raises(InputError, match=r"\(6 of 6 pictures are missing\)\. Name the folder .* with --root FOLDER"):
         read_source(None, labels=frame(), root=photographs.parent)
@@ -119,7 +120,7 @@ def test_a_name_of_another_case_and_how_many_are_missing(photographs, tmp_path):
 
 
 def test_a_scale_that_few_ratings_span_is_said():
-    with pytest.warns(InputWarning, match=r"taken from the 10 ratings \(1\.5 to 4\.5\).*--range 1,5"):
+    with pytest.warns(InputWarning, match=r"taken from the 10 ratings \(1\.5 to 4\.5\).*--range LOW,HIGH"):
         warn_guessed_scale(Scale(4.5, 1.5), 10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
