@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 
 import fewshot_iqa
 from fewshot_iqa.cli import app
-from fewshot_iqa.config import Config, CustomSpec, PretrainSpec, SyntheticTask, TableTask
+from fewshot_iqa.config import Config, PretrainSpec, SyntheticTask, TableTask
+from fewshot_iqa.config.heads import CustomSpec
 
 ROOT = Path(__file__).parent.parent
 COPIES = {
