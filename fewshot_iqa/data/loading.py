@@ -89,7 +89,7 @@ class Loader:
         return shrink(image, self.source_side) if self.source_side else image
 
     def key(self, record: Record) -> str:
-        """What tells apart the views of records: content, distortions and how they are drawn, size and crops."""
+        """A key of what the views of a record depend on: content, distortions and their draws, size and crops."""
         drawn = (record.apply, self.seed, record.path.name) if record.apply else ()
         return picture_key(
             content_hash(self.sources.get(record.path, record.path)), drawn, self.source_side, self.views.model_dump()

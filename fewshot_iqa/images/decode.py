@@ -160,7 +160,8 @@ def _to_rgb(image: Image.Image, name: str) -> Tensor:
 
 
 def _to_8_bit(values: NDArray[Any], mode: str, name: str) -> NDArray[Any]:
-    """Samples of Pillow's wide modes, whose range is told by the greatest alone."""
+    """8-bit samples from those of Pillow's 16-bit, 32-bit and float modes. Except in 16-bit modes, the greatest sample
+    decides the range: [0, 1], [0, 255] or [0, 65535]."""
     highest = values.max()
     if np.isnan(highest):
         raise InputError(f"{name}: holds NaN")

@@ -21,7 +21,8 @@ class Backbone(nn.Module):
     """The towers of an open_clip CLIP; parameter names are open_clip's (and OpenAI's) own, but for a stem's.
 
     `vision_width` Wv, `text_width` Wt, `vision_layers`, `image_size`, `mean`, `std`; `stem` where the image tower is
-    a hybrid; `pooled_width` S of the features that `encode` returns; `fingerprint` of the weights as they were built.
+    a hybrid; `pooled_width` S of the features that `encode` returns; `fingerprint`, a hash of the weights
+    before any tuning.
     """
 
     attn_mask: Tensor
