@@ -170,9 +170,10 @@ class Scorer:
         """A picture, or why it cannot be read; decoded where the cache lacks its features."""
         image = None
         try:
+            if not isinstance(source, str | os.PathLike):
+                source = image = to_picture(source, name)
             key = picture_key(content_hash(source, name), (), None, self.views.model_dump())
-            cached = isinstance(source, str | os.PathLike) and self.cache.get(picture_key(key, encoder)) is not None
-            if not cached or self.model.dense:
+            if image is None and (self.model.dense or self.cache.get(picture_key(key, encoder)) is None):
                 image = to_picture(source, name)
         except InputError as error:
             return str(error).removeprefix(f"{name}: ")
