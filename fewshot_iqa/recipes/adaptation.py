@@ -102,7 +102,7 @@ def adapt(
     else:
         drawn = draw_trials(rated, wanted, range(settings.seed, settings.seed + seeds), table.get("folds"))
     kept = drawn[-1 if wanted is None else 0]
-    if rated.source.kind == "table" and rated.source.range is None:
+    if rated.has_guessed_scale:
         warn_guessed_scale(kept.scale, len(kept.shots))
     warn_few(len(kept.shots), [len(draw.test) for draw in drawn] if wanted else [])
     memory = Memory(FeatureCache(cache))

@@ -122,7 +122,7 @@ def curve(
     wanted = _wanted(shots, rated, folds)
     drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in order}
     every = [draw for some in drawn.values() for draw in some]
-    if rated.source.kind == "table" and rated.source.range is None:
+    if rated.has_guessed_scale:
         few = min(every, key=lambda draw: len(draw.shots))
         warn_guessed_scale(few.scale, len(few.shots))
     count_labels(settings.values(), {record for draw in every for record in draw.shots})

@@ -86,7 +86,7 @@ def draw_all(rated: Rated, seed: int, folds: int | None = None) -> list[Draw]:
     if rated.test is None and groups > 1:
         count = folds or (groups if len(records) < LEAVE_ONE_OUT else min(FOLDS, groups))
         splits = list(enumerate(folds_by_group(records, count, seed=seed)))
-        if rated.source.kind == "synthetic" or rated.source.range or all(_differ(pool) for _, (pool, _) in splits):
+        if not rated.has_guessed_scale or all(_differ(pool) for _, (pool, _) in splits):
             drawn = [draw_of(rated.source, seed, pool, test, fold=fold) for fold, (pool, test) in splits]
     return [*drawn, draw_of(rated.source, seed, records, rated.test or [])]
 

@@ -51,6 +51,11 @@ class Rated:
     records: list[Record]
     test: list[Record] | None
 
+    @property
+    def has_guessed_scale(self) -> bool:
+        """Whether the ends of the rating scale are those of the ratings to learn from, as no range is stated."""
+        return isinstance(self.source, TableTask) and self.source.range is None
+
 
 def read_source(task: str | None, overrides: Iterable[str] = (), **table: Unpack[TableOptions]) -> Rated:
     """The rated pictures of a task; by default of csv where a table is given, else of demo.
