@@ -217,8 +217,7 @@ class Shots:
 
     def of(self, n: int) -> int:
         """The number of shots in a pool of `n`; InputError where the pool cannot give it."""
-        count = self.count if self.share is None else round(self.share * n)
-        assert count is not None
+        count = self._count(n)
         if count > n:
             raise InputError(
                 f"--shots {self.text}: the training pool holds only {n} pictures; others are the test (--test, --folds)"
@@ -226,3 +225,10 @@ class Shots:
         if count < 2:
             raise InputError(f"--shots {self.text} of {n} pictures is {count}; at least two are needed")
         return count
+
+    def fits(self, n: int) -> bool:
+        """Whether a pool of `n` can give them, and they are two or more."""
+        return 2 <= self._count(n) <= n
+
+    def _count(self, n: int) -> int:
+        return self.count if self.count is not None else round((self.share or 0) * n)

@@ -75,7 +75,7 @@ def test_ridge_is_a_method_like_the_others(fsiqa, miniature, rated, tmp_path):
     table = ["--task", "csv", "--root", rated.parent, "--labels", rated, "--shots", 4, "--test", "0.34"]
     result = fsiqa("adapt", "--config", "ridge", *table, "--out", out, *overrides)
     assert result.code == 0, result.error
-    assert "prompts from" not in result.output
+    assert "started from the CLIP alone" in result.output
     assert set(load_file(out / "weights.safetensors")) == {"head.weight", "head.bias"}
     model = fsiqa_package.load(out)
     scores = model.score([str(path) for path in sorted(rated.parent.glob("photo*.png"))])
@@ -96,7 +96,7 @@ def test_the_shipped_prompts_are_scored_with_and_adapted_by_default(fsiqa, rated
     table = ["--task", "csv", "--root", rated.parent, "--labels", rated, "--shots", 2, "--test", "0.34"]
     result = fsiqa("adapt", *table, "--out", tmp_path / "adapted", "--set", "views.count=1")
     assert "csv, gp_prompts: 2 shots of 4, tested on 2 pictures" in result.output
-    assert "prompts from the package" in result.output
+    assert "started from the shipped prompts" in result.output
     assert checkpoint.provenance(tmp_path / "adapted")["start"] == str(SHIPPED)
     assert checkpoint.provenance(SHIPPED)["base"] == checkpoint.provenance(tmp_path / "adapted")["base"]
     assert "name the images" in fsiqa("score", tmp_path / "adapted").error

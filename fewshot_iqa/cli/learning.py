@@ -139,11 +139,8 @@ def adapt(
     else:
         typer.echo(f"{found['method']}: no fold can be tested: all images are of one group, or ratings hardly differ")
     several = len(found["trials"]) > 1 and not found["agreement"]
-    start = "the package" if Path(found["start"]) == SHIPPED else nearby(found["start"])
-    prompts = (
-        "" if start == "the CLIP alone" else f"prompts from {start}; " if start != "fresh prompts" else f"{start}; "
-    )
-    typer.echo(f"{prompts}{'the first model' if several else 'the model'} saved in {nearby(result.out)}")
+    start = "the shipped prompts" if Path(found["start"]) == SHIPPED else nearby(found["start"])
+    typer.echo(f"started from {start}; {'the first model' if several else 'the model'} saved in {nearby(result.out)}")
     write_csv(csv_file, result.pictures)
     write_json(json_file, found)
 

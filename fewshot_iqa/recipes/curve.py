@@ -157,9 +157,7 @@ def _wanted(shots: str | int | Sequence[str | int] | None, rated: Rated, folds: 
     if shots is not None:
         return [Shots.parse(count) for count in ([shots] if isinstance(shots, str | int) else shots)]
     pool = min(draw.pool for draw in draw_trials(rated, Shots.parse(2), [0], folds))
-    return [
-        shots for shots in map(Shots.parse, SHOTS) if 2 <= (shots.count or round((shots.share or 0) * pool)) <= pool
-    ]
+    return [count for count in map(Shots.parse, SHOTS) if count.fits(pool)]
 
 
 def _read_methods(
