@@ -164,7 +164,7 @@ def test_engines_agree(model, params, loss, algorithm, steps, engine):
     with rng.scoped(0, "dropout"):
         found, theirs = meta_gradient(model, params, EPISODES, loss, spec.model_copy(update={"engine": engine}))
     assert theirs == pytest.approx(ours, abs=1e-12)
-    assert_close(found, expected, 1e-12)
+    assert_close(found, expected, 1e-11)
     assert max(value.abs().max() for value in expected.values()) > 1e-3
 
 

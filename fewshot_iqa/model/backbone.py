@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .stem import ConvStem
+from .tower import run_layer, run_layers
 
 PLACEHOLDER = "X"  # its token is replaced by a learned context vector
 
@@ -25,8 +26,6 @@ class Backbone(nn.Module):
     before any tuning.
     """
 
-    attn_mask: Tensor
-
     def __init__(self, clip: open_clip.CLIP, context_length: int) -> None:
         super().__init__()
         if not isinstance(clip, open_clip.CLIP) or not isinstance(clip.visual, VisionTransformer):
@@ -38,7 +37,6 @@ class Backbone(nn.Module):
         self.ln_final = clip.ln_final
         self.text_projection = clip.text_projection
         self.logit_scale = clip.logit_scale
-        self.register_buffer("attn_mask", clip.attn_mask, persistent=False)
         self.context_length = context_length
         self.patch_size: int = self.visual.patch_size[0]
         self.vision_width: int = self.visual.positional_embedding.shape[1]
@@ -49,6 +47,11 @@ class Backbone(nn.Module):
         self.std: tuple[float, ...] = tuple(self.visual.image_std or open_clip.OPENAI_DATASET_STD)
         self.pooled_width = self.visual.output_dim + self.vision_width + (self.stem.width if self.stem else 0)
         self.fingerprint = _fingerprint(self)
+
+    @property
+    def _pools_cls(self) -> bool:
+        """Whether the embedding is that of the first token, as in OpenAI's towers."""
+        return self.visual.attn_pool is None and self.visual.pool_type == "tok"
 
     @property
     def stem(self) -> ConvStem | None:
@@ -81,41 +84,34 @@ class Backbone(nn.Module):
         end_norm: nn.Module | None = None,
         at_end: bool = False,
         *,
+        pooled: bool = True,
         tokens: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Pooled features (B, S) of `images` (B, 3, H, W), with prompts as for `encode_image`: the L2-normalised
         embedding (D), the mean of the patch features, layer-normalised (Wv), and the mean of the stem's features.
 
-        With `tokens`, also CLS and the patches behind `ln_post` (B, 1 + patches, Wv).
+        Without `pooled` the embedding alone, for which the last layer computes no patches. With `tokens`, also CLS and
+        the patches behind `ln_post` (B, 1 + patches, Wv).
         """
         stem = self.stem.features(images) if self.stem else None
-        x = self._walk(self._embed(images, (0, 0), stem), prompts, end_norm, at_end)
-        embedding = self.visual._pool(x)[0] @ self.visual.proj
+        read = None if pooled or tokens or not self._pools_cls else 1
+        x = self._walk(self._embed(images, (0, 0), stem), prompts, end_norm, at_end, read=read)
+        embedding = F.normalize(self.visual._pool(x)[0] @ self.visual.proj, dim=-1)
+        if not pooled:
+            return embedding, self.visual.ln_post(x) if tokens else None
         mean = x[:, 1:].mean(dim=1)
-        parts = [F.normalize(embedding, dim=-1), F.layer_norm(mean, mean.shape[-1:])]
+        parts = [embedding, F.layer_norm(mean, mean.shape[-1:])]
         parts += [stem.mean(dim=(2, 3))] if stem is not None else []
         return torch.cat(parts, dim=-1), self.visual.ln_post(x) if tokens else None
 
-    def _walk(self, x: Tensor, prompts: Tensor | None, end_norm: nn.Module | None, at_end: bool) -> Tensor:
-        """CLS and the patches after the last layer, from the two before `ln_pre`."""
-        count = x.shape[1]
-        if prompts is None:
-            prompts = x.new_zeros(1, 0, x.shape[-1])
-        first = prompts[0].expand(len(x), -1, -1)
-        if at_end:
-            x = self.visual.ln_pre(torch.cat([x, first], dim=1))
-        else:
-            x = self.visual.ln_pre(x)
-            x = torch.cat([x[:, :1], first.to(x.dtype), x[:, 1:]], dim=1)
-        for i, block in enumerate(self.visual.transformer.resblocks):
-            if 0 < i < len(prompts):
-                if at_end:
-                    x = torch.cat([x[:, :count], prompts[i].expand(len(x), -1, -1).to(x.dtype)], dim=1)
-                else:
-                    x = _replaced(x, prompts[i])
-            x = block(x)
-        n = prompts.shape[1]
-        x = x[:, :count] if at_end else torch.cat([x[:, :1], x[:, 1 + n :]], dim=1)
+    def _walk(
+        self, x: Tensor, prompts: Tensor | None, end_norm: nn.Module | None, at_end: bool, read: int | None = None
+    ) -> Tensor:
+        """CLS and the patches after the last layer, or the first `read` of them, from the two before `ln_pre`."""
+        layers = [] if prompts is None else list(prompts)
+        if layers and at_end:
+            layers[0] = self.visual.ln_pre(layers[0])
+        x = run_layers(self.visual.transformer.resblocks, self.visual.ln_pre(x), layers, read=read)
         return end_norm(x) if end_norm is not None else x
 
     def share(self) -> "Backbone":
@@ -141,13 +137,11 @@ class Backbone(nn.Module):
         x = self.token_embedding(tokens)
         if context is not None:
             x = _replaced(x, context)
-        length = tokens.shape[1]
-        x = x + self.positional_embedding[:length]
-        mask = self.attn_mask[:length, :length]
+        x = x + self.positional_embedding[: tokens.shape[1]]
         for i, block in enumerate(self.transformer.resblocks):
             if deeper is not None and 0 < i <= len(deeper):
                 x = _replaced(x, deeper[i - 1])
-            x = block(x, attn_mask=mask)
+            x = run_layer(block, x, causal=True)
         x = self.ln_final(x)[torch.arange(len(x)), tokens.argmax(dim=-1)]
         return x @ self.text_projection
 

@@ -70,13 +70,19 @@ class Encoder(nn.Module):
         return prompts
 
     def encode(
-        self, views: Tensor, state: PromptState, sets: Iterable[str] | None = None, tokens: Iterable[str] = ()
+        self,
+        views: Tensor,
+        state: PromptState,
+        sets: Iterable[str] | None = None,
+        tokens: Iterable[str] = (),
+        *,
+        embedding_only: bool = False,
     ) -> Features:
         """The features of images (B, V, 3, H, W), or (B, 3, H, W) of one view each: uint8, or float in [0, 1]; H = W =
         the tower's size.
 
         The tower runs once for each of the visual `sets` (default: `main`), with the prompts of `state`; of `tokens`,
-        sets among them, it keeps the tokens as well.
+        sets among them, it keeps the tokens as well. `embedding_only` leaves out the rest of the pooled features.
         """
         if max(views.shape[-2:]) > self.clip.image_size:
             given, size = "x".join(map(str, views.shape[-2:])), self.clip.image_size
@@ -89,7 +95,12 @@ class Encoder(nn.Module):
             prompts, end_norm, at_end = self._prompted(name, state)
             parts = [
                 self.clip.encode(
-                    (_unit(piece) - self.mean) / self.std, prompts, end_norm, at_end, tokens=name in tokens
+                    (_unit(piece) - self.mean) / self.std,
+                    prompts,
+                    end_norm,
+                    at_end,
+                    pooled=not embedding_only,
+                    tokens=name in tokens,
                 )
                 for piece in pieces
             ]

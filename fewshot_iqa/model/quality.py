@@ -60,7 +60,7 @@ class QualityModel(Encoder):
         state = state or self.encode_prompts(names)
         if not isinstance(inputs, Features):
             sets = [*([self.main] if self.head.reads_pooled else []), *map(self._set, names)]
-            inputs = self.encode(inputs, state, sets, self.dense)
+            inputs = self.encode(inputs, state, sets, self.dense, embedding_only=not self.head.reads_pooled)
         features = self.compare(inputs, state, names, prompts)
         if self.head_spec.closed_form and self.lacks_zero_shot_score:
             predicted = Prediction(features.matrix()[:, 0] * math.nan)
