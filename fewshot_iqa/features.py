@@ -33,7 +33,7 @@ class FeatureCache:
     def __init__(self, folder: str | Path | None = None, *, memory: int = MEMORY, disk: int = DISK) -> None:
         self.folder = None if folder is None else Path(folder)
         self._kept: OrderedDict[str, Features] = OrderedDict()
-        self._room, self._limit = memory, disk
+        self.memory, self._room, self._limit = memory, memory, disk
         self._written = 0
         if self.folder is not None:
             try:
@@ -57,8 +57,9 @@ class FeatureCache:
         return found
 
     def put(self, key: str, features: Features) -> None:
-        """Keep the pooled features of one picture."""
-        features = Features(features.dim, {name: value.cpu() for name, value in features.pooled.items()})
+        """Keep the pooled features of one picture, or those of a trunk."""
+        tokens = features.tokens if features.layers is not None else {}
+        features = Features(features.dim, features.pooled, tokens, layers=features.layers).to("cpu")
         self._keep(key, features)
         if self.folder is not None and self._limit:
             self._write(key, features)
@@ -79,21 +80,27 @@ class FeatureCache:
         path = self._path(key)
         try:
             with safe_open(path, framework="pt") as file:
-                dim = int((file.metadata() or {})["dim"])
-                pooled = {name.removeprefix("pooled."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                about = file.metadata() or {}
+                parts: dict[str, dict[str, Tensor]] = {"pooled": {}, "tokens": {}}
+                for name in file.keys():  # noqa: SIM118
+                    part, _, visual = name.partition(".")
+                    parts[part][visual] = file.get_tensor(name)
+                found = Features(int(about["dim"]), **parts, layers=int(about["layers"]) if "layers" in about else None)
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
         with suppress(OSError):  # a folder that can be read only
             os.utime(path)
-        return Features(dim, pooled)
+        return found
 
     def _write(self, key: str, features: Features) -> None:
         path = self._path(key)
         part = path.with_suffix(f".{os.getpid()}.part")
+        about = {"dim": str(features.dim)} | ({} if features.layers is None else {"layers": str(features.layers)})
         tensors = {f"pooled.{name}": value.contiguous() for name, value in features.pooled.items()}
+        tensors |= {f"tokens.{name}": value.contiguous() for name, value in features.tokens.items()}
         try:
             path.parent.mkdir(exist_ok=True)
-            save_file(tensors, part, {"dim": str(features.dim)})
+            save_file(tensors, part, about)
             part.replace(path)
         except (OSError, SafetensorError) as error:
             part.unlink(missing_ok=True)
@@ -128,7 +135,7 @@ class FeatureCache:
 
 
 def _bytes(features: Features) -> int:
-    return sum(value.nbytes for value in features.pooled.values())
+    return sum(value.nbytes for part in (features.pooled, features.tokens) for value in part.values())
 
 
 def picture_key(content: str, *further: Any) -> str:
@@ -141,7 +148,7 @@ class Encodes(Protocol):
 
     def encode_prompts(self) -> Any: ...
 
-    def encode(self, views: Tensor, state: Any, /) -> Features: ...
+    def encode(self, views: Any, state: Any, /) -> Features: ...
 
     def fingerprint(self) -> str: ...
 
@@ -154,15 +161,15 @@ def encode_cached(
     model: Encodes,
     pictures: Sequence[T],
     key: Callable[[T], str],
-    views: Callable[[Sequence[T]], Iterable[Tensor]],
+    views: Callable[[Sequence[T]], Iterable[Tensor | Features]],
     cache: FeatureCache,
     *,
     log: Callable[[Mapping[str, float]], None] = lambda _: None,
 ) -> list[Features]:
     """The features of each picture, B = 1, on the CPU.
 
-    `key` is that of a picture, and `views` gives batches (B, V, 3, H, W) of those that the cache lacks, in order. `log`
-    is called once a picture that is encoded.
+    `key` is that of a picture, and `views` gives batches (B, V, 3, H, W) of those that the cache lacks, in order, or
+    their trunks. `log` is called once a picture that is encoded.
     """
     encoder = model.fingerprint()
     keys = [picture_key(key(picture), encoder) for picture in pictures]

@@ -29,8 +29,9 @@ def finetune(
     """Train `params` of `model` in place, one step per batch, with one optimiser from first to last.
 
     With `spec.regularizer`, the part of the quality gradient that follows the scene distribution of `teacher`, plain
-    CLIP, is projected away; both gradients are of one forward pass. `log` is called after each step with its `loss`
-    and, with a regularizer, the `cosine` of the angle between the two. `model` stays in evaluation mode outside;
+    CLIP, is projected away; both gradients are of one forward pass. The teacher is not asked where the targets of a
+    batch have its logits, as `teacher`. `log` is called after each step with its `loss` and, with a regularizer, the
+    `cosine` of the angle between the two. `model` stays in evaluation mode outside;
     dropout acts inside. InputError where the loss or a parameter becomes infinite.
     """
     optimizer = _optimizer(params, spec)
@@ -60,14 +61,17 @@ def _gradients(
     if regularizer is None or regularizer.strength == 0:
         value = loss(model(batch.inputs, branches=loss.branches, prompts=batch.prompts), batch.targets)
         return {"loss": value.item()}, gradients_by_name(value, params)
-    assert teacher is not None
     branch, temperature = regularizer.branch, regularizer.temperature
     output = model(batch.inputs, branches=[*loss.branches, branch], prompts=batch.prompts)
     value = loss(output, batch.targets)
     if not output.logits[branch].requires_grad:  # no trained parameter changes the scene distribution
         return {"loss": value.item()}, gradients_by_name(value, params)
-    with torch.no_grad():
-        target = (teacher(batch.inputs).logits[branch] / temperature).softmax(dim=-1)
+    seen = batch.targets.get("teacher")
+    if seen is None:
+        assert teacher is not None
+        with torch.no_grad():
+            seen = teacher(batch.inputs).logits[branch]
+    target = (seen / temperature).softmax(dim=-1)
     semantic_loss = distribution_cross_entropy(output.logits[branch], target, temperature)
     quality = gradients_by_name(value, params, retain_graph=True)
     semantic = gradients_by_name(semantic_loss, params)

@@ -74,6 +74,9 @@ class Features:
     patch features and of the stem's features; the set "" stands for the tower without visual prompts. `tokens` {visual
     set: (B, V, 1 + G, Wv)}: CLS and the patches, for branches and heads that compare phrases with parts of a picture.
     The text side adds `text` {branch: (P, D)}, L2-normalised, and `logits` {branch: (B, V, P)}.
+
+    With `layers`, they are those of a trunk: of the first `layers` layers of the tower, from which an encoder goes on.
+    `tokens` are then those between two layers, of no set before the first, and `pooled` the stem's features alone.
     """
 
     dim: int
@@ -81,9 +84,14 @@ class Features:
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
     text: Mapping[str, Tensor] = field(default_factory=dict)
     logits: Mapping[str, Tensor] = field(default_factory=dict)
+    layers: int | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.pooled.values())))
+
+    @property
+    def views(self) -> int:
+        return next(iter(self.pooled.values())).shape[1]
 
     def embedding(self, visual: str = "") -> Tensor:
         """(B, V, D), L2-normalised."""
@@ -112,6 +120,10 @@ class Features:
     def view(self, index: int) -> Features:
         """One of the views, V = 1."""
         return self.map(lambda value: value[:, index : index + 1])
+
+    def each_view(self) -> Features:
+        """Each view as a picture of its own, V = 1."""
+        return self.map(lambda value: value.flatten(0, 1)[:, None])
 
     def mean_over_views(self) -> Features:
         """Each picture as one view: the mean of its features, and of the probabilities that its logits give."""
@@ -143,6 +155,11 @@ class Batch:
     inputs: Tensor | Features
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     prompts: Sequence[str | None] = ()
+
+    def __getitem__(self, rows: Sequence[int]) -> Batch:
+        """Some of the pictures."""
+        targets = {name: value[rows] for name, value in self.targets.items()}
+        return Batch(self.inputs[rows], targets, [self.prompts[i] for i in rows] if self.prompts else ())
 
     def to(self, device: str) -> Batch:
         return Batch(self.inputs.to(device), {k: v.to(device) for k, v in self.targets.items()}, self.prompts)

@@ -4,16 +4,19 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from safetensors.torch import save_file
 
 from fewshot_iqa import rng
 from fewshot_iqa.cli import main
+from fewshot_iqa.model.backbone import Backbone
 from fewshot_iqa.model.clip import create_clip
 
 os.environ.setdefault("COLUMNS", "200")
@@ -69,6 +72,31 @@ def photographs(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory):
+    """A table of twelve rated pictures of several sizes, modes and orientations, with labels of every kind."""
+    folder, rows = tmp_path_factory.mktemp("gallery"), []
+    for i in range(12):
+        picture, name, options = photograph(i, 50 + 6 * i, 90 - 3 * i), f"{i}.png", {}
+        if i in (1, 7):
+            picture = picture.convert("L")
+        elif i in (2, 8):
+            picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        elif i in (3, 9):
+            options["exif"] = Image.Exif()
+            options["exif"][0x0112] = 6  # turned by a quarter
+            name = f"{i}.jpg"
+        elif i in (4, 10):
+            picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+        elif i in (5, 11):
+            picture = picture.resize((25, 28))  # smaller than the crop
+        picture.save(folder / name, **options)
+        labels = {"scene": "animal;night" if i % 2 else "plant", "distortion": "jpeg" if i % 3 else "gaussian_blur"}
+        rows.append({"image": name, "score": (5 * i) % 12, "prompt": f"a picture {i}", "alignment": i % 5} | labels)
+    pd.DataFrame(rows).to_csv(folder / "ratings.csv", index=False)
+    return folder / "ratings.csv"
+
+
 @pytest.fixture
 def table(tmp_path, photographs):
     """Write rows (dictionaries) as a table beside links to the photographs; returns its path."""
@@ -103,6 +131,26 @@ def eight(table, tmp_path):
 def quick(miniature):
     """Options that make every method fit the miniature CLIP."""
     return sets([f"clip={miniature}", "views={short_side: null, crop: 32, count: 1}"])
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """How many views the image towers have encoded since `.clear()`, in a Counter; and
+    under `decoded` which files were decoded."""
+    counted: Counter = Counter()
+    embed, load = Backbone.embed, ImageFile.ImageFile.load
+
+    def embedding(clip, images):
+        counted["views"] += len(images)
+        return embed(clip, images)
+
+    def loading(image, *arguments):
+        counted[f"decoded {os.path.basename(getattr(image, 'filename', ''))}"] += 1
+        return load(image, *arguments)
+
+    monkeypatch.setattr(Backbone, "embed", embedding)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", loading)
+    return counted
 
 
 class Outcome:

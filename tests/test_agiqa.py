@@ -66,13 +66,14 @@ def test_deeper_context_replaces_it_at_its_layer(model):
         whole = model.clip.encode_text(prompts.tokens, prompts.context, prompts.deeper)
         one = model.clip.encode_text(prompts.tokens, prompts.context, prompts.deeper[:1])
         x = model.clip.token_embedding(prompts.tokens)
-        length, mask = x.shape[1], model.clip.attn_mask
+        length = x.shape[1]
+        mask = torch.full((length, length), float("-inf")).triu(1)
         x[:, 1:9] = prompts.context
         x = x + model.clip.positional_embedding[:length]
         for i, block in enumerate(model.clip.transformer.resblocks):
             if i:
                 x[:, 1:9] = prompts.deeper[i - 1]
-            x = block(x, attn_mask=mask[:length, :length])
+            x = block(x, attn_mask=mask)
         x = model.clip.ln_final(x)[torch.arange(2), prompts.tokens.argmax(-1)] @ model.clip.text_projection
     torch.testing.assert_close(whole, x)
     assert not torch.allclose(whole, one)

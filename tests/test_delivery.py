@@ -12,35 +12,9 @@ import fewshot_iqa
 from fewshot_iqa import metrics, resources
 from fewshot_iqa.config import ViewSpec, load_config
 from fewshot_iqa.images import to_picture
-from tests.conftest import photograph
 
 pytestmark = pytest.mark.filterwarnings("ignore::fewshot_iqa.InputWarning")
 SAME = {"atol": 1e-5, "rtol": 0}
-
-
-@pytest.fixture(scope="module")
-def gallery(tmp_path_factory):
-    """A table of twelve rated pictures of several sizes, modes and orientations, with labels of every kind."""
-    folder, rows = tmp_path_factory.mktemp("gallery"), []
-    for i in range(12):
-        picture, name, options = photograph(i, 50 + 6 * i, 90 - 3 * i), f"{i}.png", {}
-        if i in (1, 7):
-            picture = picture.convert("L")
-        elif i in (2, 8):
-            picture.putalpha(Image.linear_gradient("L").resize(picture.size))
-        elif i in (3, 9):
-            options["exif"] = Image.Exif()
-            options["exif"][0x0112] = 6  # turned by a quarter
-            name = f"{i}.jpg"
-        elif i in (4, 10):
-            picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
-        elif i in (5, 11):
-            picture = picture.resize((25, 28))  # smaller than the crop
-        picture.save(folder / name, **options)
-        labels = {"scene": "animal;night" if i % 2 else "plant", "distortion": "jpeg" if i % 3 else "gaussian_blur"}
-        rows.append({"image": name, "score": (5 * i) % 12, "prompt": f"a picture {i}", "alignment": i % 5} | labels)
-    pd.DataFrame(rows).to_csv(folder / "ratings.csv", index=False)
-    return folder / "ratings.csv"
 
 
 def adapt(name, labels, miniature, out, *more):

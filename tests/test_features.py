@@ -3,13 +3,11 @@
 import json
 import multiprocessing
 import os
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import ImageFile
 
 import fewshot_iqa
 from fewshot_iqa import rng
@@ -18,7 +16,6 @@ from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.features import FeatureCache
 from fewshot_iqa.model import checkpoint
-from fewshot_iqa.model.backbone import Backbone
 from fewshot_iqa.types import Features, Record, Scale
 from tests.conftest import photograph, sets
 
@@ -177,26 +174,6 @@ def test_the_fingerprint_of_an_encoder_is_of_all_that_features_depend_on(small):
     others += [checkpoint.build(load_config("grmp", [*small, change])) for change in ("model.normalize=none", "seed=1")]
     found = [model.fingerprint() for model in (same[0], *others)]
     assert len(set(found)) == len(found)
-
-
-@pytest.fixture
-def encoded(monkeypatch):
-    """How many pictures (views, here of one each) the image towers have encoded since `.clear()`, in a Counter; and
-    under `decoded` which files were decoded."""
-    counted: Counter = Counter()
-    encode, load = Backbone.encode, ImageFile.ImageFile.load
-
-    def encoding(clip, images, *arguments, **options):
-        counted["views"] += len(images)
-        return encode(clip, images, *arguments, **options)
-
-    def loading(image, *arguments):
-        counted[f"decoded {os.path.basename(getattr(image, 'filename', ''))}"] += 1
-        return load(image, *arguments)
-
-    monkeypatch.setattr(Backbone, "encode", encoding)
-    monkeypatch.setattr(ImageFile.ImageFile, "load", loading)
-    return counted
 
 
 def adapt(fsiqa, labels, out, *more):

@@ -68,8 +68,8 @@ def test_an_embedding_needs_no_patches_of_the_last_layer():
     torch.manual_seed(0)
     clip = create_clip("ViT-B-32").eval().requires_grad_(False)
     images = torch.rand(1, 3, 224, 224)
-    whole, _ = clip.encode(images)
-    alone, none = clip.encode(images, pooled=False)
-    assert none is None
+    tokens, stem = clip.embed(images)
+    whole, alone = (clip.pool(clip.run_layers(tokens, read=read), stem) for read in (None, 1))
+    assert alone.shape == (1, clip.visual.output_dim)
     torch.testing.assert_close(alone, whole[:, : clip.visual.output_dim], atol=1e-6, rtol=0)
     torch.testing.assert_close(alone, nn.functional.normalize(clip.encode_image(images)[0], dim=-1), atol=1e-6, rtol=0)

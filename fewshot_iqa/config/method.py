@@ -172,6 +172,8 @@ class Config(Spec):
     """Adaptation by gradients, before a head with a closed form is fitted; null: none."""
     seed: int = 0
     """Seed of fresh prompts, splits, draws, batches and dropout."""
+    plain: bool = False
+    """Whether to compute every layer of every step in full, as the papers write it: slower, to compare with."""
 
     @property
     def learns(self) -> bool:

@@ -75,6 +75,8 @@ class AdaptSpec(Spec):
     """Number of passes over the shots."""
     batch: int = Field(32, gt=0)
     """Shots of a step, at most."""
+    crops: int | None = Field(None, gt=0)
+    """Number of random crops of a shot; they come again, so that frozen layers see each once. Null: always new ones."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """Optimiser."""
     lr: float = Field(gt=0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .stem import ConvStem
-from .tower import run_layer, run_layers
+from .tower import run_layer, run_layers, run_layers_plainly
 
 PLACEHOLDER = "X"  # its token is replaced by a learned context vector
 
@@ -23,8 +23,10 @@ class Backbone(nn.Module):
 
     `vision_width` Wv, `text_width` Wt, `vision_layers`, `image_size`, `mean`, `std`; `stem` where the image tower is
     a hybrid; `pooled_width` S of the features that `encode` returns; `fingerprint`, a hash of the weights
-    before any tuning.
+    before any tuning. `plain` ones run the layers as open_clip does.
     """
+
+    plain = False
 
     def __init__(self, clip: open_clip.CLIP, context_length: int) -> None:
         super().__init__()
@@ -49,7 +51,7 @@ class Backbone(nn.Module):
         self.fingerprint = _fingerprint(self)
 
     @property
-    def _pools_cls(self) -> bool:
+    def pools_cls(self) -> bool:
         """Whether the embedding is that of the first token, as in OpenAI's towers."""
         return self.visual.attn_pool is None and self.visual.pool_type == "tok"
 
@@ -68,51 +70,53 @@ class Backbone(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """CLS features (B, D) and patch features (B, patches, Wv), not normalised, of `images` (B, 3, H, W).
 
-        `prompts` (depth, N, Wv) enter after CLS, behind `ln_pre`, or `at_end`, after the patches and before it, and are
-        replaced at each of the first `depth` layers; `end_norm` acts on all tokens after the last, and patch features
-        are those behind it. Images smaller than the tower take their positional embeddings from a window of its grid,
-        whose upper left patch is `corner` (row, column). `features` are those of the stem, where they are known.
+        `prompts` are as for `run_layers`; `end_norm` acts on all tokens after the last layer. Images smaller than the
+        tower take their positional embeddings from a window of its grid, whose upper left patch is `corner` (row,
+        column). `features` are those of the stem, where they are known.
         """
-        x = self._walk(self._embed(images, corner, features), prompts, end_norm, at_end)
-        pooled, _ = self.visual._pool(x)
-        return pooled @ self.visual.proj, x[:, 1:]
+        x = self.run_layers(self._embed(images, corner, features), prompts, at_end)
+        x = end_norm(x) if end_norm is not None else x
+        return self.visual._pool(x)[0] @ self.visual.proj, x[:, 1:]
 
-    def encode(
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The tokens that enter the first layer, CLS and the patches (B, 1 + patches, Wv), of `images` (B, 3, H, W);
+        and the mean of the stem's features, where there is one."""
+        features = self.stem.features(images) if self.stem else None
+        tokens = self._embed(images, (0, 0), features)
+        return tokens, None if features is None else features.mean(dim=(2, 3))
+
+    def run_layers(
         self,
-        images: Tensor,
+        tokens: Tensor,
         prompts: Tensor | None = None,
-        end_norm: nn.Module | None = None,
         at_end: bool = False,
         *,
-        pooled: bool = True,
-        tokens: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Pooled features (B, S) of `images` (B, 3, H, W), with prompts as for `encode_image`: the L2-normalised
-        embedding (D), the mean of the patch features, layer-normalised (Wv), and the mean of the stem's features.
-
-        Without `pooled` the embedding alone, for which the last layer computes no patches. With `tokens`, also CLS and
-        the patches behind `ln_post` (B, 1 + patches, Wv).
-        """
-        stem = self.stem.features(images) if self.stem else None
-        read = None if pooled or tokens or not self._pools_cls else 1
-        x = self._walk(self._embed(images, (0, 0), stem), prompts, end_norm, at_end, read=read)
-        embedding = F.normalize(self.visual._pool(x)[0] @ self.visual.proj, dim=-1)
-        if not pooled:
-            return embedding, self.visual.ln_post(x) if tokens else None
-        mean = x[:, 1:].mean(dim=1)
-        parts = [embedding, F.layer_norm(mean, mean.shape[-1:])]
-        parts += [stem.mean(dim=(2, 3))] if stem is not None else []
-        return torch.cat(parts, dim=-1), self.visual.ln_post(x) if tokens else None
-
-    def _walk(
-        self, x: Tensor, prompts: Tensor | None, end_norm: nn.Module | None, at_end: bool, read: int | None = None
+        first: int = 0,
+        last: int | None = None,
+        read: int | None = None,
     ) -> Tensor:
-        """CLS and the patches after the last layer, or the first `read` of them, from the two before `ln_pre`."""
-        layers = [] if prompts is None else list(prompts)
-        if layers and at_end:
-            layers[0] = self.visual.ln_pre(layers[0])
-        x = run_layers(self.visual.transformer.resblocks, self.visual.ln_pre(x), layers, read=read)
-        return end_norm(x) if end_norm is not None else x
+        """`tokens` behind the layers from `first` on, up to `last`; the first `read` of them.
+
+        `prompts` (depth, N, Wv) enter beside them at each of the first `depth` layers, in the place of those of the
+        layer before; the first of them behind `ln_pre`, or `at_end`, before it.
+        """
+        entering = [] if prompts is None else list(prompts)
+        if entering and at_end:
+            entering[0] = self.visual.ln_pre(entering[0])
+        blocks = list(self.visual.transformer.resblocks)[first:last]
+        if self.plain and not first:
+            return run_layers_plainly(blocks, tokens, entering)[:, :read]
+        return run_layers(blocks, tokens, entering, first=first, read=read)
+
+    def pool(self, tokens: Tensor, stem: Tensor | None = None) -> Tensor:
+        """Pooled features (B, S) of the `tokens` behind the last layer: the L2-normalised embedding (D), the mean of
+        the patch features, layer-normalised (Wv), and `stem`; of CLS alone, the embedding alone."""
+        embedding = F.normalize(self.visual._pool(tokens)[0] @ self.visual.proj, dim=-1)
+        if tokens.shape[1] == 1:
+            return embedding
+        mean = tokens[:, 1:].mean(dim=1)
+        parts = [embedding, F.layer_norm(mean, mean.shape[-1:])]
+        return torch.cat([*parts, *([] if stem is None else [stem])], dim=-1)
 
     def share(self) -> "Backbone":
         """A backbone on the same memory; what is moved, converted or replaced in it stays as it is in this one."""
@@ -126,7 +130,7 @@ class Backbone(nn.Module):
         positions = tower.positional_embedding[1:].unflatten(0, tower.grid_size)
         window = positions[top : top + rows, left : left + columns].flatten(0, 1)
         cls = (tower.class_embedding + tower.positional_embedding[0]).expand(len(images), 1, -1)
-        return torch.cat([cls, patches.flatten(2).mT + window], dim=1)
+        return tower.ln_pre(torch.cat([cls, patches.flatten(2).mT + window], dim=1))
 
     def encode_text(self, tokens: Tensor, context: Tensor | None = None, deeper: Tensor | None = None) -> Tensor:
         """Features (P, D), not normalised, of `tokens` (P, length), read at each row's end-of-text token.

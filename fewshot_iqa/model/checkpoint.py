@@ -33,6 +33,7 @@ def build(config: Config, device: str = "cpu", head: Any = None) -> QualityModel
     do not fit the CLIP.
     """
     clip = shared_clip(config.clip, device)
+    clip.plain = config.plain
     if config.views.crop != clip.image_size:
         raise InputError(f"views.crop is {config.views.crop}, but {config.clip} reads {clip.image_size} pixels")
     with rng.scoped(config.seed, "init"):

@@ -12,9 +12,9 @@ from .backbone import Backbone
 class VisualPrompts(nn.Module):
     """Deep visual prompts (Jia et al., VPT, 2022): `tokens` (depth, N, Wv), replaced at every layer.
 
-    With `project`, one linear map shared by all layers, then dropout, is applied to the tokens; `end_norm` is a
-    LayerNorm for all tokens of the tower after its last layer (None without). With `link`, a layer's prompts are linear
-    in [its tokens ; those of another set], each layer by a map of its own (CLIP-AGIQA).
+    With `project`, one linear map shared by all layers is applied to the tokens; then, where they learn, dropout.
+    `end_norm` is a LayerNorm for all tokens of the tower after its last layer (None without). With `link`, a layer's
+    prompts are linear in [its tokens ; those of another set], each layer by a map of its own (CLIP-AGIQA).
     """
 
     def __init__(self, spec: VisualSpec, backbone: Backbone) -> None:
@@ -40,7 +40,7 @@ class VisualPrompts(nn.Module):
             tokens = torch.stack([linear(layer) for linear, layer in zip(self.link, both, strict=True)])
         if self.project is not None:
             tokens = self.project(tokens)
-        return self.dropout(tokens)
+        return self.dropout(tokens) if tokens.requires_grad else tokens
 
 
 class TextPrompts(nn.Module):

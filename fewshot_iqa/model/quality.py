@@ -14,7 +14,7 @@ from ..config import AntonymSpec, HeadSpec, ModelSpec
 from ..errors import InputError
 from ..types import Features, Params, Prediction
 from .backbone import Backbone
-from .encoder import PLAIN, Encoder, PromptState
+from .encoder import PLAIN, Encoder, PromptState, depth_of
 from .heads import antonym_quality, make_head
 from .prompts import TextPrompts
 
@@ -58,10 +58,9 @@ class QualityModel(Encoder):
         """
         names = list(dict.fromkeys([*self.quality_branches, *(branches or ())]))
         state = state or self.encode_prompts(names)
-        if not isinstance(inputs, Features):
-            sets = [*([self.main] if self.head.reads_pooled else []), *map(self._set, names)]
-            inputs = self.encode(inputs, state, sets, self.dense, embedding_only=not self.head.reads_pooled)
-        features = self.compare(inputs, state, names, prompts)
+        sets = [*([self.main] if self.head.reads_pooled else []), *map(self._set, names)]
+        encoded = self.encode(inputs, state, sets, self.dense, embedding_only=not self.head.reads_pooled)
+        features = self.compare(encoded, state, names, prompts)
         if self.head_spec.closed_form and self.lacks_zero_shot_score:
             predicted = Prediction(features.matrix()[:, 0] * math.nan)
         else:
@@ -119,6 +118,12 @@ class QualityModel(Encoder):
         return self.spec.branches[branch].visual or PLAIN
 
     @property
+    def sets(self) -> list[str]:
+        """The visual sets that its branches and its head look through."""
+        read = [self.main] if self.head.reads_pooled else []
+        return list(dict.fromkeys([*read, *map(self._set, self.spec.branches)]))
+
+    @property
     def lacks_zero_shot_score(self) -> bool:
         """Whether it predicts nothing before it has learned from shots."""
         return not (self.head.is_fitted or self.head.zero_shot)
@@ -130,11 +135,21 @@ class QualityModel(Encoder):
 
     def has_frozen_features(self, globs: Iterable[str]) -> bool:
         """Whether a picture's features stay the same while `trainable(globs)` learn, so that it is encoded once. Not
-        with visual prompts where anything is trained, since training draws dropout; nor with tokens, which are large.
-        """
-        chosen = self.trainable(globs)
-        tuned = any(name.startswith("clip.visual.") for name in chosen)
-        return not (self.dense or tuned or (self.visual and chosen))
+        those with tokens, which are large."""
+        return not self.dense and not any(
+            name.startswith(("clip.visual.", "visual.")) for name in self.trainable(globs)
+        )
+
+    def frozen_layers(self, globs: Iterable[str]) -> int | None:
+        """How many layers of the image tower, from the first on, stay the same while `trainable(globs)` learn, with
+        what stands before them; None where that saves nothing."""
+        names, count = self.trainable(globs), self.clip.vision_layers
+        depths: list[float] = [count, *(depth_of(name) for name in names if name.startswith("clip.visual."))]
+        depths += [0 for name in names if name.startswith("visual.")]
+        # prompts that enter at the first layers alone stay among the tokens behind these
+        depths += [len(prompts.tokens) - 1 for prompts in self.visual.values() if len(prompts.tokens) < count]
+        lowest = min(depths)
+        return int(lowest) if lowest > 0 or (lowest == 0 and self.clip.stem) else None
 
     def trainable(self, globs: Iterable[str]) -> Params:
         """The parameters whose names match any of `globs`; InputError for a glob that matches none."""

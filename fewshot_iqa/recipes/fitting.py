@@ -1,18 +1,20 @@
 """Learning from shots: a stage of gradients, then the head in closed form, or either alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from .. import rng
 from ..config import AdaptSpec, Config
-from ..data.loading import Loader
+from ..data.loading import FeatureLoader, Loader
 from ..finetune import finetune
 from ..losses import Loss, WeightedSum
 from ..model.clip import shared_clip
 from ..model.quality import QualityModel, zero_shot_teacher
 from ..progress import track
 from ..types import Batch, Features, Record
+from .trunk import Crops, Trunk
 
 
 def fit(
@@ -43,8 +45,7 @@ def _fit_head(model: QualityModel, loader: Loader, shots: Sequence[Record]) -> N
     """Fit the head on the shots' features, as the model encodes them by now."""
     state, parts, quality = model.encode_prompts(), [], []
     for batch in loader.fixed_batches(shots):
-        inputs = batch.inputs.to(model.device)
-        features = inputs if isinstance(inputs, Features) else model.encode(inputs, state)
+        features = model.encode(batch.inputs.to(model.device), state)
         parts.append(model.compare(features, state, model.quality_branches).mean_over_views())
         quality.append(batch.targets["quality"])
     model.head.fit(Features.cat(parts), torch.cat(quality).to(model.device), groups=[record.group for record in shots])
@@ -63,6 +64,22 @@ def _finetune(
     spec, params, teacher = spec.of_steps(steps), model.train_only(spec.trainable), None
     if spec.regularizer is not None and spec.regularizer.strength:
         teacher = zero_shot_teacher(model.spec, spec.regularizer.branch, shared_clip(settings.clip, str(device)))
+    plain = settings.plain or isinstance(loader, FeatureLoader)
+    layers = None if plain else model.frozen_layers(spec.trainable)
+    trunk = None if layers is None else Trunk(model, layers)
+
+    @torch.no_grad()
+    def encode(batch: Batch) -> Batch:
+        """What stays the same in all steps, of crops."""
+        batch, targets = batch.to(str(device)), {}
+        inputs = batch.inputs
+        if trunk is not None and not model.is_tuned_below(0):  # teacher and trunk begin alike
+            inputs = model.encode_trunk(inputs, 0)
+        if teacher is not None and spec.regularizer is not None:
+            targets = {"teacher": teacher(inputs).logits[spec.regularizer.branch]}
+        inputs = inputs if trunk is None else trunk.encode(inputs)
+        return replace(batch, inputs=inputs, targets={**batch.targets, **targets})
+
     history: list[Mapping[str, float]] = []
     with track("adapting", steps) as show, rng.scoped(seed, "dropout"):
 
@@ -70,15 +87,15 @@ def _finetune(
             history.append(logged)
             show(logged)
 
-        batches = (batch.to(str(device)) for batch in _shot_batches(loader, shots, steps, spec.batch, seed))
+        batches = _shot_batches(Crops(loader, spec.crops, encode), shots, steps, spec.batch, seed)
         finetune(model, params, batches, loss, spec, teacher=teacher, log=log)
     model.head.is_fitted = not settings.head.closed_form
     return history
 
 
-def _shot_batches(loader: Loader, shots: Sequence[Record], steps: int, size: int, seed: int) -> Iterator[Batch]:
+def _shot_batches(crops: Crops, shots: Sequence[Record], steps: int, size: int, seed: int) -> Iterator[Batch]:
     """`steps` batches of up to `size` shots, each drawn anew."""
     for step in range(steps):
         noise = rng.generator(seed, "adapt", step)
         order = torch.randperm(len(shots), generator=noise)[:size].tolist()
-        yield loader.random_batch([shots[i] for i in order], noise)
+        yield crops.batch([shots[i] for i in order], noise)

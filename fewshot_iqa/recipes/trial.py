@@ -25,6 +25,7 @@ from ..types import Features, Record
 from .common import evaluate_on, read_all
 from .draws import Draw
 from .fitting import fit
+from .trunk import Trunk, TrunkLoader
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,25 @@ class Method:
         return model
 
     def has_frozen_features(self, model: QualityModel) -> bool:
-        """Whether a picture is encoded once for all that this method learns."""
-        adapt, evaluated = self.settings.adapt, [*self.settings.label_branches.values(), *self.settings.model.alignment]
-        specs = [adapt, *adapt.candidates()] if adapt else []
-        frozen = model.has_frozen_features(glob for spec in specs for glob in spec.trainable)
-        return frozen and model.features_suffice(evaluated)
+        """Whether the pooled features of a picture, computed once, are enough for all that this method learns."""
+        evaluated = [*self.settings.label_branches.values(), *self.settings.model.alignment]
+        return self._has_frozen_encoder(model) and model.features_suffice(evaluated)
+
+    def frozen_layers(self, model: QualityModel) -> int | None:
+        """How many layers of the image tower stay as they are, as for `QualityModel.frozen_layers`."""
+        if self.settings.plain:
+            return None
+        return model.frozen_layers(glob for spec in self._specs() for glob in spec.trainable)
+
+    def _has_frozen_encoder(self, model: QualityModel) -> bool:
+        if any(spec.regularizer and spec.regularizer.strength for spec in self._specs()):
+            return False  # the teacher looks through other prompts
+        return model.has_frozen_features(glob for spec in self._specs() for glob in spec.trainable)
+
+    def _specs(self) -> list[AdaptSpec]:
+        """The ways to adapt that it chooses from."""
+        adapt = self.settings.adapt
+        return [adapt, *adapt.candidates()] if adapt else []
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,7 @@ def read_pictures(method: Method, drawn: Sequence[Draw], memory: Memory) -> None
             continue
         read_all(loader, every)
         if tested:
+            loader = with_trunk(method, model, loader, own[0], memory)
             encoded(model, loader, list(dict.fromkeys(r for draw in own for r in draw.test)), memory.features)
 
 
@@ -101,8 +117,10 @@ def run_trial(method: Method, draw: Draw, memory: Memory) -> Trial:
     frozen = method.has_frozen_features(model)
     if frozen:
         pictures = zero_shot_pictures = encoded(model, pictures, draw.pictures, memory.features)
-    elif draw.test and not (model.lacks_zero_shot_score or model.dense):
-        zero_shot_pictures = encoded(model, pictures, draw.test, memory.features)
+    else:
+        pictures = zero_shot_pictures = with_trunk(method, model, pictures, draw, memory)
+        if draw.test and not (model.lacks_zero_shot_score or model.dense):
+            zero_shot_pictures = encoded(model, pictures, draw.test, memory.features)
 
     entry: dict[str, Any] = {"seed": draw.seed} | ({} if draw.fold is None else {"fold": draw.fold})
     before = None
@@ -141,13 +159,21 @@ def loader_of(method: Method, draw: Draw, memory: Memory) -> Loader:
     )
 
 
+def with_trunk(method: Method, model: QualityModel, loader: Loader, draw: Draw, memory: Memory) -> Loader:
+    """A loader that keeps what the frozen layers make of the pictures, where there are such and memory holds it."""
+    layers = method.frozen_layers(model)
+    if layers is None or loader.views.stride:
+        return loader
+    trunk = Trunk(model, layers)
+    fits = trunk.bytes_of(loader.views.count * len(draw.pictures)) <= memory.features.memory
+    return TrunkLoader(loader, trunk, memory.features) if fits else loader
+
+
 def encoded(model: QualityModel, loader: Loader, records: Sequence[Record], cache: FeatureCache) -> FeatureLoader:
     """A loader of what the model encodes of the pictures' fixed views, at its present weights."""
 
-    def views(missing: Sequence[Record]) -> Iterator[torch.Tensor]:
-        for batch in loader.fixed_batches(missing):
-            assert not isinstance(batch.inputs, Features)
-            yield batch.inputs
+    def views(missing: Sequence[Record]) -> Iterator[torch.Tensor | Features]:
+        return (batch.inputs for batch in loader.fixed_batches(missing))
 
     with track("encoding", len(set(records))) as log:
         found = encode_cached(model, records, loader.key, views, cache, log=log)
