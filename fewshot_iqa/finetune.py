@@ -31,15 +31,15 @@ def finetune(
     With `spec.regularizer`, the part of the quality gradient that follows the scene distribution of `teacher`, plain
     CLIP, is projected away; both gradients are of one forward pass. The teacher is not asked where the targets of a
     batch have its logits, as `teacher`. `log` is called after each step with its `loss` and, with a regularizer, the
-    `cosine` of the angle between the two. `model` stays in evaluation mode outside;
-    dropout acts inside. InputError where the loss or a parameter becomes infinite.
+    `cosine` of the angle between the two. `model` stays in evaluation mode outside; dropout acts inside. InputError
+    where the loss or a parameter becomes infinite.
     """
     optimizer = _optimizer(params, spec)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, spec))
     model.train()
     try:
         for batch in batches:
-            logged, gradients = _gradients(model, params, batch, loss, spec, teacher)
+            logged, gradients = step_gradients(model, params, batch, loss, spec, teacher)
             for name, parameter in params.items():
                 parameter.grad = gradients.get(name)
             optimizer.step()
@@ -53,26 +53,24 @@ def finetune(
         model.eval()
 
 
-def _gradients(
+def step_gradients(
     model: nn.Module, params: Params, batch: Batch, loss: Loss, spec: "AdaptSpec", teacher: nn.Module | None
 ) -> tuple[dict[str, float], Params]:
-    """What to log of a step, and its gradient."""
-    regularizer = spec.regularizer
-    if regularizer is None or regularizer.strength == 0:
-        value = loss(model(batch.inputs, branches=loss.branches, prompts=batch.prompts), batch.targets)
-        return {"loss": value.item()}, gradients_by_name(value, params)
-    branch, temperature = regularizer.branch, regularizer.temperature
-    output = model(batch.inputs, branches=[*loss.branches, branch], prompts=batch.prompts)
-    value = loss(output, batch.targets)
-    if not output.logits[branch].requires_grad:  # no trained parameter changes the scene distribution
-        return {"loss": value.item()}, gradients_by_name(value, params)
+    """What to log of a step, and its gradient; computed in bfloat16 where `spec.bf16` is true."""
+    regularizer = spec.regularizer if spec.regularizer and spec.regularizer.strength else None
+    branches = [*loss.branches, *([regularizer.branch] if regularizer else [])]
+    with torch.autocast(next(iter(params.values())).device.type, torch.bfloat16, enabled=bool(spec.bf16)):
+        output = model(batch.inputs, branches=branches, prompts=batch.prompts)
+        value = loss(output, batch.targets)
+    if regularizer is None or not output.logits[regularizer.branch].requires_grad:
+        return {"loss": value.item()}, gradients_by_name(value, params)  # or no parameter changes the distribution
     seen = batch.targets.get("teacher")
     if seen is None:
         assert teacher is not None
         with torch.no_grad():
-            seen = teacher(batch.inputs).logits[branch]
-    target = (seen / temperature).softmax(dim=-1)
-    semantic_loss = distribution_cross_entropy(output.logits[branch], target, temperature)
+            seen = teacher(batch.inputs).logits[regularizer.branch]
+    target = (seen / regularizer.temperature).softmax(dim=-1)
+    semantic_loss = distribution_cross_entropy(output.logits[regularizer.branch], target, regularizer.temperature)
     quality = gradients_by_name(value, params, retain_graph=True)
     semantic = gradients_by_name(semantic_loss, params)
     logged = {"loss": value.item(), "cosine": cosine(quality, semantic)}

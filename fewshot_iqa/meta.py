@@ -59,8 +59,8 @@ def _direction(
     start = {name: value for name, value in params.items() if not name.startswith(RATE)}
     rates = {name.removeprefix(RATE): value.exp() for name, value in params.items() if name.startswith(RATE)}
     second_order = spec.algorithm == "maml"
-    outer = Objective(model, loss, bf16=spec.bf16)
-    inner = replace(outer, bf16=spec.bf16 and not second_order)
+    outer = Objective(model, loss, bf16=bool(spec.bf16))
+    inner = replace(outer, bf16=outer.bf16 and not second_order)
     support, query = [episode.support] * spec.inner_steps, episode.query
     match spec.algorithm:
         case "joint":

@@ -312,9 +312,31 @@ def test_features_stand_for_the_pictures(miniature, method):
     assert expected.mean[0] != expected.mean[1]
 
 
-def test_a_tower_with_prompts_has_frozen_features_only_where_nothing_is_trained(model):
+def test_a_tower_has_frozen_features_where_it_and_its_prompts_stay(model):
     assert model.has_frozen_features([])
-    assert not model.has_frozen_features(["text.quality.*"])
+    assert model.has_frozen_features(["text.quality.*", "clip.transformer.*"])
+    assert not model.has_frozen_features(["visual.main.tokens"])
+    assert not model.has_frozen_features(["clip.visual.proj"])
+
+
+@pytest.mark.parametrize(
+    ("globs", "layers"),
+    [
+        (["text.*"], 12),
+        (["clip.visual.ln_post.*"], 12),
+        (["clip.visual.transformer.resblocks.4.*", "clip.visual.transformer.resblocks.1*.mlp.*"], 1),
+        (["clip.visual.transformer.resblocks.[79].*"], 7),
+        (["visual.*"], None),  # without a stem, nothing worth keeping
+        (["clip.visual.conv1.*"], None),
+    ],
+)
+def test_how_many_layers_stay(model, globs, layers):
+    assert model.frozen_layers(globs) == layers
+
+
+def test_shallow_prompts_stay_among_the_tokens(miniature):
+    settings = load_config("grmp", [f"clip={miniature}", "views={crop: 32}", "model.visual.main.depth=3"])
+    assert build(settings).frozen_layers(["clip.visual.transformer.resblocks.8.*"]) == 2
 
 
 def test_the_mean_over_views_keeps_what_a_head_predicts(miniature):

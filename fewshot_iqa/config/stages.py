@@ -34,8 +34,8 @@ class MetaSpec(Spec):
     """Learning rate of the outer steps (beta)."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of an outer step's direction over all tensors; null: no limit."""
-    bf16: bool = False
-    """Whether to compute in bfloat16; inner steps of second order stay in float32."""
+    bf16: bool | None = None
+    """Whether to compute in bfloat16; inner steps of second order stay in float32. Null: as for `adapt.bf16`."""
     recompute: bool = False
     """Whether `maml` keeps one inner step in memory at a time and computes the others again."""
     validate_every: int = Field(20, gt=0)
@@ -87,6 +87,9 @@ class AdaptSpec(Spec):
     """Number of steps in which the learning rate rises from zero."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay of the optimiser."""
+    bf16: bool | None = None
+    """Whether to compute in bfloat16. Null: on hardware that has it, for towers of width 384 and more, if gradients
+    keep their direction."""
     regularizer: RegularizerSpec | None = None
     """Quality-aware gradient regularisation; null: none."""
     choose: list[dict[str, Any]] = Field([])

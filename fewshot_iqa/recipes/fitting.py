@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from .. import rng
 from ..config import AdaptSpec, Config
 from ..data.loading import FeatureLoader, Loader
-from ..finetune import finetune
+from ..finetune import finetune, step_gradients
 from ..losses import Loss, WeightedSum
 from ..model.clip import shared_clip
 from ..model.quality import QualityModel, zero_shot_teacher
+from ..precision import keeps_gradients, pays_in_bf16
 from ..progress import track
-from ..types import Batch, Features, Record
+from ..types import Batch, Features, Params, Record
 from .trunk import Crops, Trunk
 
 
@@ -68,18 +70,27 @@ def _finetune(
     layers = None if plain else model.frozen_layers(spec.trainable)
     trunk = None if layers is None else Trunk(model, layers)
 
-    @torch.no_grad()
-    def encode(batch: Batch) -> Batch:
+    def encode(batch: Batch, bf16: bool) -> Batch:
         """What stays the same in all steps, of crops."""
         batch, targets = batch.to(str(device)), {}
         inputs = batch.inputs
-        if trunk is not None and not model.is_tuned_below(0):  # teacher and trunk begin alike
-            inputs = model.encode_trunk(inputs, 0)
-        if teacher is not None and spec.regularizer is not None:
-            targets = {"teacher": teacher(inputs).logits[spec.regularizer.branch]}
-        inputs = inputs if trunk is None else trunk.encode(inputs)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            if trunk is not None and not model.is_tuned_below(0):  # teacher and trunk begin alike
+                inputs = model.encode_trunk(inputs, 0)
+            if teacher is not None and spec.regularizer is not None:
+                targets = {"teacher": teacher(inputs).logits[spec.regularizer.branch]}
+            inputs = inputs if trunk is None else trunk.encode(inputs)
         return replace(batch, inputs=inputs, targets={**batch.targets, **targets})
 
+    def gradients(bf16: bool) -> Params:
+        """Of the first step."""
+        (first,) = _shot_batches(Crops(loader, None, partial(encode, bf16=bf16)), shots, 1, spec.batch, seed)
+        return step_gradients(model, params, first, loss, spec.model_copy(update={"bf16": bf16}), teacher)[1]
+
+    bf16 = False if settings.plain else spec.bf16
+    if bf16 is None:
+        bf16 = pays_in_bf16(model.clip.vision_width, device) and keeps_gradients(gradients)
+    spec = spec.model_copy(update={"bf16": bf16})
     history: list[Mapping[str, float]] = []
     with track("adapting", steps) as show, rng.scoped(seed, "dropout"):
 
@@ -87,7 +98,7 @@ def _finetune(
             history.append(logged)
             show(logged)
 
-        batches = _shot_batches(Crops(loader, spec.crops, encode), shots, steps, spec.batch, seed)
+        batches = _shot_batches(Crops(loader, spec.crops, partial(encode, bf16=bf16)), shots, steps, spec.batch, seed)
         finetune(model, params, batches, loss, spec, teacher=teacher, log=log)
     model.head.is_fitted = not settings.head.closed_form
     return history

@@ -16,13 +16,14 @@ from ..data.synthetic import KADID_SCALE, synthetic_records
 from ..distortions import find
 from ..errors import InputError
 from ..files import require_room
-from ..inner import import_learn2learn
-from ..losses import WeightedSum
+from ..inner import Objective, import_learn2learn
+from ..losses import WeightedSum, gradients_by_name
 from ..metrics import selection_score
 from ..model import checkpoint
 from ..model.formats import read_checkpoint_config
 from ..model.quality import QualityModel
 from ..moments import moments, restore_moments
+from ..precision import keeps_gradients, pays_in_bf16
 from ..progress import say, track
 from ..resources import METATRAINED
 from ..types import Episode, Params, Shots
@@ -113,9 +114,10 @@ def metatrain(
 
     if not provenance["history"]:
         validate()
+    running = _with_precision(model, params, tasks, loader, source.episodes, settings)
     with track("meta-training", spec.steps, provenance["step"]) as log:
         for step in range(provenance["step"], spec.steps):
-            log({"loss": meta_step(model, learned, optimizer, tasks, loader, source.episodes, settings, step)})
+            log({"loss": meta_step(model, learned, optimizer, tasks, loader, source.episodes, running, step)})
             provenance["step"] = step + 1
             if (step + 1) % spec.validate_every == 0 or step + 1 == spec.steps:
                 validate()
@@ -147,6 +149,31 @@ def meta_step(
         raise InputError(f"step {step + 1} has no finite loss or gradient: lower {rates}")
     meta.outer_step(optimizer, params, direction, spec)
     return query_loss
+
+
+def _with_precision(
+    model: QualityModel,
+    params: Params,
+    tasks: Sequence[MetaTask],
+    loader: Loader,
+    episodes: EpisodeSpec,
+    settings: Config,
+) -> Config:
+    """The settings with `meta.bf16` decided, where it is not given."""
+    spec, device = settings.meta, model.device
+    assert spec is not None
+    if spec.bf16 is not None and not settings.plain:
+        return settings
+    use = False
+    if not settings.plain and pays_in_bf16(model.clip.vision_width, device):
+        (first, *_) = sample_episodes(tasks, loader, episodes, noise=rng.generator(settings.seed, "episodes", 0))
+        support = first.support.to(str(device))
+
+        def gradients(bf16: bool) -> Params:
+            return gradients_by_name(Objective(model, WeightedSum(settings.loss), bf16)(support), params)
+
+        use = keeps_gradients(gradients)
+    return settings.model_copy(update={"meta": spec.model_copy(update={"bf16": use})})
 
 
 def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settings: Config) -> dict[str, Any]:

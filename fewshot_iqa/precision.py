@@ -1,0 +1,45 @@
+"""Training in bfloat16, where it pays: the hardware has it, the towers are wide, and gradients keep their direction."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+
+from .errors import InputWarning
+from .regularize import cosine
+from .types import Params
+
+WIDE = 384  # of narrower towers, the products are too small to gain much
+LEAST_COSINE = 0.999
+
+
+def pays_in_bf16(width: int, device: torch.device) -> bool:
+    """Whether training a tower of `width` is quicker in bfloat16."""
+    return width >= WIDE and has_bf16(device)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices of bfloat16 faster than of float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in tests)
+
+
+def keeps_gradients(gradients: Callable[[bool], Params]) -> bool:
+    """Whether `gradients(bf16)` has the same direction in bfloat16 as in float32, within a cosine of .999; else warns.
+
+    Dropout is drawn alike in both.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        state = torch.random.get_rng_state()
+        exact = gradients(False)
+        torch.random.set_rng_state(state)
+        found = cosine(exact, {name: value.to(exact[name]) for name, value in gradients(True).items()})
+    if found < LEAST_COSINE:
+        warnings.warn(
+            f"gradients in bfloat16 have a cosine of {found:.4f} with those in float32: training in float32",
+            InputWarning,
+            stacklevel=2,
+        )
+    return found >= LEAST_COSINE
