@@ -1,8 +1,7 @@
 """Learning from shots: a stage of gradients, then the head in closed form, or either alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -62,51 +61,83 @@ def _finetune(
     loss: Loss,
     seed: int,
 ) -> list[Mapping[str, float]]:
-    steps, device = spec.steps_for(len(shots)), model.device
-    spec, params, teacher = spec.of_steps(steps), model.train_only(spec.trainable), None
-    if spec.regularizer is not None and spec.regularizer.strength:
-        teacher = zero_shot_teacher(model.spec, spec.regularizer.branch, shared_clip(settings.clip, str(device)))
-    plain = settings.plain or isinstance(loader, FeatureLoader)
-    layers = None if plain else model.frozen_layers(spec.trainable)
-    trunk = None if layers is None else Trunk(model, layers)
-
-    def encode(batch: Batch, bf16: bool) -> Batch:
-        """What stays the same in all steps, of crops."""
-        batch, targets = batch.to(str(device)), {}
-        inputs = batch.inputs
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            if trunk is not None and not model.is_tuned_below(0):  # teacher and trunk begin alike
-                inputs = model.encode_trunk(inputs, 0)
-            if teacher is not None and spec.regularizer is not None:
-                targets = {"teacher": teacher(inputs).logits[spec.regularizer.branch]}
-            inputs = inputs if trunk is None else trunk.encode(inputs)
-        return replace(batch, inputs=inputs, targets={**batch.targets, **targets})
-
-    def gradients(bf16: bool) -> Params:
-        """Of the first step."""
-        (first,) = _shot_batches(Crops(loader, None, partial(encode, bf16=bf16)), shots, 1, spec.batch, seed)
-        return step_gradients(model, params, first, loss, spec.model_copy(update={"bf16": bf16}), teacher)[1]
-
-    bf16 = False if settings.plain else spec.bf16
-    if bf16 is None:
-        bf16 = pays_in_bf16(model.clip.vision_width, device) and keeps_gradients(gradients)
-    spec = spec.model_copy(update={"bf16": bf16})
+    spec = spec.of_steps(spec.steps_for(len(shots)))
+    stage = prepare(model, loader, spec, settings)
+    if stage.spec.bf16 is None:
+        once = spec.of_steps(1)
+        stage = stage.with_precision(
+            loss, lambda either: next(shot_batches(Crops(loader, None, either.encode), shots, once, seed))
+        )
     history: list[Mapping[str, float]] = []
-    with track("adapting", steps) as show, rng.scoped(seed, "dropout"):
+    with track("adapting", spec.steps or 0) as show, rng.scoped(seed, "dropout"):
 
         def log(logged: Mapping[str, float]) -> None:
             history.append(logged)
             show(logged)
 
-        batches = _shot_batches(Crops(loader, spec.crops, partial(encode, bf16=bf16)), shots, steps, spec.batch, seed)
-        finetune(model, params, batches, loss, spec, teacher=teacher, log=log)
+        batches = shot_batches(Crops(loader, spec.crops, stage.encode), shots, spec, seed)
+        finetune(model, stage.params, batches, loss, stage.spec, teacher=stage.teacher, log=log)
     model.head.is_fitted = not settings.head.closed_form
     return history
 
 
-def _shot_batches(crops: Crops, shots: Sequence[Record], steps: int, size: int, seed: int) -> Iterator[Batch]:
-    """`steps` batches of up to `size` shots, each drawn anew."""
-    for step in range(steps):
+@dataclass(frozen=True)
+class Stage:
+    """A model ready to learn by gradients: the parameters that learn, the teacher, and what stays the same meanwhile,
+    its `trunk`, None where nothing is kept."""
+
+    model: QualityModel
+    spec: AdaptSpec
+    params: Params
+    teacher: QualityModel | None
+    trunk: Trunk | None
+
+    def encode(self, batch: Batch) -> Batch:
+        """Crops as the trunk sees them, with the logits of the teacher among their targets."""
+        batch, targets = batch.to(str(self.model.device)), {}
+        inputs = batch.inputs
+        with torch.no_grad(), torch.autocast(self.model.device.type, torch.bfloat16, enabled=bool(self.spec.bf16)):
+            if self.trunk is not None and not self.model.is_tuned_below(0):  # teacher and trunk begin alike
+                inputs = self.model.encode_trunk(inputs, 0)
+            if self.teacher is not None and self.spec.regularizer is not None:
+                targets = {"teacher": self.teacher(inputs).logits[self.spec.regularizer.branch]}
+            inputs = inputs if self.trunk is None else self.trunk.encode(inputs)
+        return replace(batch, inputs=inputs, targets={**batch.targets, **targets})
+
+    def gradients(self, batch: Batch, loss: Loss) -> Params:
+        """The gradient of a step on what `encode` gives."""
+        return step_gradients(self.model, self.params, batch, loss, self.spec, self.teacher)[1]
+
+    def with_precision(self, loss: Loss, first: Callable[["Stage"], Batch]) -> "Stage":
+        """In bfloat16 where it pays, and the gradient of the `first` batch, as a stage encodes it, says so too."""
+
+        def using(bf16: bool) -> Stage:
+            return replace(self, spec=self.spec.model_copy(update={"bf16": bf16}))
+
+        def gradients(bf16: bool) -> Params:
+            stage = using(bf16)
+            return stage.gradients(first(stage), loss)
+
+        pays = pays_in_bf16(self.model.clip.vision_width, self.model.device)
+        return using(pays and keeps_gradients(gradients))
+
+
+def prepare(model: QualityModel, loader: Loader, spec: AdaptSpec, settings: Config) -> Stage:
+    """Freeze what `spec` does not train, and make the teacher."""
+    params, teacher, trunk = model.train_only(spec.trainable), None, None
+    if spec.regularizer is not None and spec.regularizer.strength:
+        clip = shared_clip(settings.clip, str(model.device))
+        teacher = zero_shot_teacher(model.spec, spec.regularizer.branch, clip)
+    if settings.plain:
+        spec = spec.model_copy(update={"bf16": False})
+    elif not isinstance(loader, FeatureLoader) and (layers := model.frozen_layers(spec.trainable)) is not None:
+        trunk = Trunk(model, layers)
+    return Stage(model, spec, params, teacher, trunk)
+
+
+def shot_batches(crops: Crops, shots: Sequence[Record], spec: AdaptSpec, seed: int) -> Iterator[Batch]:
+    """Batches of up to `spec.batch` shots, each drawn anew, one for each step."""
+    for step in range(spec.steps or 0):
         noise = rng.generator(seed, "adapt", step)
-        order = torch.randperm(len(shots), generator=noise)[:size].tolist()
+        order = torch.randperm(len(shots), generator=noise)[: spec.batch].tolist()
         yield crops.batch([shots[i] for i in order], noise)
