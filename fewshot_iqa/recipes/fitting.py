@@ -84,17 +84,20 @@ def _finetune(
 @dataclass(frozen=True)
 class Stage:
     """A model ready to learn by gradients: the parameters that learn, the teacher, and what stays the same meanwhile,
-    its `trunk`, None where nothing is kept."""
+    its `trunk`, None where nothing is frozen; a `plain` one keeps nothing."""
 
     model: QualityModel
     spec: AdaptSpec
     params: Params
     teacher: QualityModel | None
     trunk: Trunk | None
+    plain: bool
 
     def encode(self, batch: Batch) -> Batch:
         """Crops as the trunk sees them, with the logits of the teacher among their targets."""
         batch, targets = batch.to(str(self.model.device)), {}
+        if self.plain:
+            return batch
         inputs = batch.inputs
         with torch.no_grad(), torch.autocast(self.model.device.type, torch.bfloat16, enabled=bool(self.spec.bf16)):
             if self.trunk is not None and not self.model.is_tuned_below(0):  # teacher and trunk begin alike
@@ -108,18 +111,18 @@ class Stage:
         """The gradient of a step on what `encode` gives."""
         return step_gradients(self.model, self.params, batch, loss, self.spec, self.teacher)[1]
 
+    def with_bf16(self, bf16: bool) -> "Stage":
+        return replace(self, spec=self.spec.model_copy(update={"bf16": bf16}))
+
     def with_precision(self, loss: Loss, first: Callable[["Stage"], Batch]) -> "Stage":
         """In bfloat16 where it pays, and the gradient of the `first` batch, as a stage encodes it, says so too."""
 
-        def using(bf16: bool) -> Stage:
-            return replace(self, spec=self.spec.model_copy(update={"bf16": bf16}))
-
         def gradients(bf16: bool) -> Params:
-            stage = using(bf16)
+            stage = self.with_bf16(bf16)
             return stage.gradients(first(stage), loss)
 
         pays = pays_in_bf16(self.model.clip.vision_width, self.model.device)
-        return using(pays and keeps_gradients(gradients))
+        return self.with_bf16(pays and keeps_gradients(gradients))
 
 
 def prepare(model: QualityModel, loader: Loader, spec: AdaptSpec, settings: Config) -> Stage:
@@ -132,7 +135,7 @@ def prepare(model: QualityModel, loader: Loader, spec: AdaptSpec, settings: Conf
         spec = spec.model_copy(update={"bf16": False})
     elif not isinstance(loader, FeatureLoader) and (layers := model.frozen_layers(spec.trainable)) is not None:
         trunk = Trunk(model, layers)
-    return Stage(model, spec, params, teacher, trunk)
+    return Stage(model, spec, params, teacher, trunk, settings.plain)
 
 
 def shot_batches(crops: Crops, shots: Sequence[Record], spec: AdaptSpec, seed: int) -> Iterator[Batch]:
