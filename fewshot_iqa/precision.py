@@ -9,7 +9,7 @@ from .errors import InputWarning
 from .regularize import cosine
 from .types import Params
 
-WIDE = 384  # of narrower towers, the products are too small to gain much
+WIDE = 128  # the products of narrower towers are too small to gain
 LEAST_COSINE = 0.999
 
 

@@ -73,3 +73,14 @@ def test_an_embedding_needs_no_patches_of_the_last_layer():
     assert alone.shape == (1, clip.visual.output_dim)
     torch.testing.assert_close(alone, whole[:, : clip.visual.output_dim], atol=1e-6, rtol=0)
     torch.testing.assert_close(alone, nn.functional.normalize(clip.encode_image(images)[0], dim=-1), atol=1e-6, rtol=0)
+
+
+def test_attention_in_bfloat16_is_that_in_float32_rounded(blocks):
+    block, x, prompts = blocks[0].float(), tokens(2, TOKENS, WIDTH).float(), tokens(PROMPTS, WIDTH).float()
+    exact = run_layer(block, x, prompts)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = run_layer(block, x, prompts)
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, atol=0.03, rtol=0)
+    ours, theirs = (torch.autograd.grad(y.square().sum(), block.attn.in_proj_weight)[0] for y in (rough, exact))
+    assert torch.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.999

@@ -88,7 +88,7 @@ class AdaptSpec(Spec):
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay of the optimiser."""
     bf16: bool | None = None
-    """Whether to compute in bfloat16. Null: on hardware that has it, for towers of width 384 and more, if gradients
+    """Whether to compute in bfloat16. Null: on hardware that has it, for towers of width 128 and more, if gradients
     keep their direction."""
     regularizer: RegularizerSpec | None = None
     """Quality-aware gradient regularisation; null: none."""

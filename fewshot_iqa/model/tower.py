@@ -70,9 +70,17 @@ def run_layer(
         own = F.linear(block.ln_1(prompts.to(x.dtype)), weight[width:], bias[width:]).chunk(2, dim=-1)
         key, value = (torch.cat([y, _expand(z, y)], dim=1) for y, z in zip((key, value), own, strict=True))
     query, key, value = (y.unflatten(-1, (heads, -1)).transpose(1, 2) for y in (query, key, value))
-    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+    mixed = _attend(query, key, value, causal)
     x = x + block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+    """Scaled dot-product attention; of bfloat16 on a CPU by plain products, which there are several times as fast."""
+    if causal or query.dtype != torch.bfloat16 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+    with torch.autocast("cpu", enabled=False):  # which would compute the softmax in float32
+        return (query * query.shape[-1] ** -0.5 @ key.mT).softmax(dim=-1) @ value
 
 
 def _is_known(block: Any) -> bool:
