@@ -66,11 +66,11 @@ class FeatureCache:
 
     def _keep(self, key: str, features: Features) -> None:
         if key in self._kept:
-            self._room += _bytes(self._kept.pop(key))
+            self._room += self._kept.pop(key).nbytes
         self._kept[key] = features
-        self._room -= _bytes(features)
+        self._room -= features.nbytes
         while self._room < 0 and len(self._kept) > 1:
-            self._room += _bytes(self._kept.popitem(last=False)[1])
+            self._room += self._kept.popitem(last=False)[1].nbytes
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None
@@ -107,7 +107,7 @@ class FeatureCache:
             warnings.warn(f"{self.folder}: nothing more is kept there ({error})", InputWarning, stacklevel=2)
             self._limit = 0
             return
-        self._written += _bytes(features)
+        self._written += features.nbytes
         if self._written > self._limit:
             self._shrink()
 
@@ -132,10 +132,6 @@ class FeatureCache:
                 break
             path.unlink(missing_ok=True)
             self._written -= size
-
-
-def _bytes(features: Features) -> int:
-    return sum(value.nbytes for part in (features.pooled, features.tokens) for value in part.values())
 
 
 def picture_key(content: str, *further: Any) -> str:

@@ -1,11 +1,10 @@
 """Training in bfloat16, where it pays: the hardware has it, the towers are wide, and gradients keep their direction."""
 
-import warnings
 from collections.abc import Callable
 
 import torch
 
-from .errors import InputWarning
+from .progress import say
 from .regularize import cosine
 from .types import Params
 
@@ -27,7 +26,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def keeps_gradients(gradients: Callable[[bool], Params]) -> bool:
-    """Whether `gradients(bf16)` has the same direction in bfloat16 as in float32, within a cosine of .999; else warns.
+    """Whether `gradients(bf16)` has the same direction in bfloat16 as in float32, within a cosine of .999; says where it has not.
 
     Dropout is drawn alike in both.
     """
@@ -37,9 +36,5 @@ def keeps_gradients(gradients: Callable[[bool], Params]) -> bool:
         torch.random.set_rng_state(state)
         found = cosine(exact, {name: value.to(exact[name]) for name, value in gradients(True).items()})
     if found < LEAST_COSINE:
-        warnings.warn(
-            f"gradients in bfloat16 have a cosine of {found:.4f} with those in float32: training in float32",
-            InputWarning,
-            stacklevel=2,
-        )
+        say(f"training in float32: gradients in bfloat16 have a cosine of {found:.4f} with those in float32")
     return found >= LEAST_COSINE

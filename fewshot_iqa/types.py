@@ -90,6 +90,11 @@ class Features:
         return len(next(iter(self.pooled.values())))
 
     @property
+    def nbytes(self) -> int:
+        """The memory of pooled features and tokens."""
+        return sum(value.nbytes for part in (self.pooled, self.tokens) for value in part.values())
+
+    @property
     def views(self) -> int:
         return next(iter(self.pooled.values())).shape[1]
 

@@ -1,11 +1,18 @@
 """What frozen layers compute once, and is kept, changes nothing: against the plain path, which computes it anew."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import fewshot_iqa
+from fewshot_iqa import rng
+from fewshot_iqa.config import ViewSpec
+from fewshot_iqa.data.loading import Loader
+from fewshot_iqa.recipes.trunk import Crops
+from fewshot_iqa.types import Record, Scale
 
 pytestmark = pytest.mark.filterwarnings("ignore::fewshot_iqa.InputWarning")
 UPPER = "text.quality.*, 'clip.visual.transformer.resblocks.1[01].*', clip.visual.ln_post.*, clip.transformer.*"
@@ -69,3 +76,20 @@ def test_crops_come_again_and_are_encoded_once(adapted, encoded, tmp_path):
         encoded.clear()
         adapted("grmp", "adapt.steps=20", f"adapt.crops={crops}", cache=tmp_path / "cache")
         assert encoded["views"] == views  # seen by model and teacher alike
+
+
+def test_what_does_not_fit_is_encoded_again():
+    records = [Record(Path(f"{i}.png"), i, group=str(i)) for i in range(3)]
+    pictures = {record.path: torch.full((3, 40, 40), i, dtype=torch.uint8) for i, record in enumerate(records)}
+    loader = Loader(ViewSpec(crop=32), Scale(0, 2), sources=pictures)
+    found = []
+    for room in (0, 3 * 32 * 32 * 2, 1 << 20):  # none, two, all of them
+        encoded = []
+        crops = Crops(loader, 2, lambda batch: encoded.append(len(batch.prompts)) or batch, room=room)  # noqa: B023
+        drawn = [crops.batch(records, rng.generator(0, step)) for step in range(5)]
+        assert all(torch.equal(drawn[0].inputs, drawn[step].inputs) for step in (2, 4))
+        assert torch.equal(drawn[1].inputs, drawn[3].inputs)
+        found.append(sum(encoded))
+    assert found[0] == 3 * 5
+    assert found[2] == 3 * 2
+    assert found[0] >= found[1] > found[2]

@@ -1,6 +1,6 @@
 """What frozen layers compute of a picture or a crop, kept: a step of adaptation then costs the trained layers alone."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -65,27 +65,45 @@ class TrunkLoader(Loader):
 
 
 class Crops:
-    """Random views of the shots, each passed through `encode`. The first `limit` of a shot come again in turn, so that
-    each is encoded once."""
+    """Random views of the shots, each passed through `encode`.
 
-    def __init__(self, loader: Loader, limit: int | None, encode: Callable[[Batch], Batch]) -> None:
-        self.loader, self.limit, self.encode = loader, limit, encode
-        self._kept: dict[Record, list[Batch]] = {}
+    The first `limit` of a shot come again in turn, so that each is encoded once; what that gives is kept in `room`
+    bytes, and what was not used for longest goes first. Without `limit` every view is a new one.
+    """
+
+    def __init__(
+        self, loader: Loader, limit: int | None, encode: Callable[[Batch], Batch], *, room: int = 1 << 30
+    ) -> None:
+        self.loader, self.limit, self.encode, self.room = loader, limit, encode, room
         self._drawn: Counter[Record] = Counter()
+        self._views: dict[tuple[Record, int], Batch] = {}
+        self._encoded: OrderedDict[tuple[Record, int], Batch] = OrderedDict()
 
     def batch(self, shots: Sequence[Record], noise: torch.Generator) -> Batch:
         """Random views of the shots, as `Loader.random_batch` draws them, or earlier ones."""
         drawn = self.loader.random_batch(shots, noise)
         if self.limit is None:
             return self.encode(drawn)
-        rows = [shot for shot in shots for _ in range(self.loader.views.random)]
-        turns = []
-        for shot in rows:
-            turns.append(self._drawn[shot])
+        keys = []
+        for i, shot in enumerate(shot for shot in shots for _ in range(self.loader.views.random)):
+            key = shot, self._drawn[shot] % self.limit
+            if self._drawn[shot] < self.limit:
+                self._views[key] = drawn[[i]]
             self._drawn[shot] += 1
-        fresh = [i for i, turn in enumerate(turns) if turn < self.limit]
-        if fresh:
-            encoded = self.encode(drawn[fresh])
-            for i, row in enumerate(fresh):
-                self._kept.setdefault(rows[row], []).append(encoded[[i]])
-        return Batch.cat([self._kept[shot][turn % self.limit] for shot, turn in zip(rows, turns, strict=True)])
+            keys.append(key)
+        missing = [key for key in dict.fromkeys(keys) if key not in self._encoded]
+        if missing:
+            encoded = self.encode(Batch.cat([self._views[key] for key in missing]))
+            for i, key in enumerate(missing):
+                self._encoded[key] = encoded[[i]]
+                self.room -= _bytes(self._encoded[key])
+        found = Batch.cat([self._encoded[key] for key in keys])
+        for key in keys:
+            self._encoded.move_to_end(key)
+        while self.room < 0:
+            self.room += _bytes(self._encoded.popitem(last=False)[1])
+        return found
+
+
+def _bytes(batch: Batch) -> int:
+    return batch.inputs.nbytes
