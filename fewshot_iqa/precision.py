@@ -26,7 +26,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def keeps_gradients(gradients: Callable[[bool], Params]) -> bool:
-    """Whether `gradients(bf16)` has the same direction in bfloat16 as in float32, within a cosine of .999; says where it has not.
+    """Whether `gradients(bf16)` has the direction that it has in float32, within a cosine of .999; says where not.
 
     Dropout is drawn alike in both.
     """
