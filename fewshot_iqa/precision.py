@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 
-from .progress import say
 from .regularize import cosine
 from .types import Params
 
@@ -26,7 +25,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def keeps_gradients(gradients: Callable[[bool], Params]) -> bool:
-    """Whether `gradients(bf16)` has the direction that it has in float32, within a cosine of .999; says where not.
+    """Whether `gradients(bf16)` has the direction that it has in float32, within a cosine of .999.
 
     Dropout is drawn alike in both.
     """
@@ -35,6 +34,4 @@ def keeps_gradients(gradients: Callable[[bool], Params]) -> bool:
         exact = gradients(False)
         torch.random.set_rng_state(state)
         found = cosine(exact, {name: value.to(exact[name]) for name, value in gradients(True).items()})
-    if found < LEAST_COSINE:
-        say(f"training in float32: gradients in bfloat16 have a cosine of {found:.4f} with those in float32")
     return found >= LEAST_COSINE

@@ -12,10 +12,9 @@ def test_gradients_in_the_same_direction_are_kept():
     assert precision.keeps_gradients(lambda bf16: {k: v.bfloat16() * 2 if bf16 else v for k, v in exact.items()})
 
 
-def test_gradients_in_another_direction_are_refused(capsys):
+def test_gradients_in_another_direction_are_refused():
     exact = {"a": torch.tensor([1.0, 2.0])}
     assert not precision.keeps_gradients(lambda bf16: {"a": exact["a"].flip(0)} if bf16 else exact)
-    assert "training in float32: gradients in bfloat16 have a cosine of 0.8000" in capsys.readouterr().err
 
 
 def test_dropout_is_drawn_alike_and_leaves_no_trace():

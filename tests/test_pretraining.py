@@ -101,7 +101,8 @@ def test_a_stem_is_trained_around_but_not_itself(fsiqa, photographs, spec, tmp_p
     fresh.load_imagenet(seeded(2, 3, 32, 32))
     for name, value in fresh.network.state_dict().items():
         assert torch.equal(clip.stem.network.state_dict()[name], value.half().float())
-    assert clip.encode(seeded(2, 3, 32, 32))[0].shape == (2, clip.pooled_width)
+    tokens, stem = clip.embed(seeded(2, 3, 32, 32))
+    assert clip.pool(clip.run_layers(tokens), stem).shape == (2, clip.pooled_width)
 
 
 @pytest.mark.parametrize(

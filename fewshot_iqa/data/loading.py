@@ -19,6 +19,8 @@ from ..types import Batch, Features, Record, Scale
 from .synthetic import distortable
 from .targets import label_targets
 
+FEATURES_AT_ONCE = 512  # pictures, which are a few kilobytes each
+
 
 class PictureCache:
     """Prepared pictures, uint8 (3, H, W), in memory up to `limit` bytes; the least recently used go first. Another
@@ -65,6 +67,8 @@ class Loader:
         self.views, self.scale, self.source_side, self.seed = views, scale, source_side, seed
         self.sources = sources
         self.pictures = PictureCache() if pictures is None else pictures
+        self.at_once = views.at_once  # pictures of a batch of fixed views
+        self._views = views.model_dump()
 
     def picture(self, record: Record) -> Tensor:
         """The prepared picture, uint8 (3, H, W); InputError where it cannot be used."""
@@ -92,7 +96,7 @@ class Loader:
         """A key of what the views of a record depend on: content, distortions and their draws, size and crops."""
         drawn = (record.apply, self.seed, record.path.name) if record.apply else ()
         return picture_key(
-            content_hash(self.sources.get(record.path, record.path)), drawn, self.source_side, self.views.model_dump()
+            content_hash(self.sources.get(record.path, record.path)), drawn, self.source_side, self._views
         )
 
     def random_batch(self, records: Sequence[Record], noise: torch.Generator) -> Batch:
@@ -102,8 +106,8 @@ class Loader:
 
     def fixed_batches(self, records: Sequence[Record]) -> Iterator[Batch]:
         """The fixed test views of a few records at a time: inputs (R, V, 3, crop, crop), targets (R,)."""
-        for start in range(0, len(records), self.views.at_once):
-            chunk = records[start : start + self.views.at_once]
+        for start in range(0, len(records), self.at_once):
+            chunk = records[start : start + self.at_once]
             yield self.label(self._fixed_views(chunk), chunk)
 
     def label(self, inputs: Tensor | Features, records: Sequence[Record]) -> Batch:
@@ -124,7 +128,7 @@ class FeatureLoader(Loader):
 
     def __init__(self, views: ViewSpec, scale: Scale, features: Mapping[Record, Features]) -> None:
         super().__init__(views, scale)
-        self.features = features
+        self.features, self.at_once = features, FEATURES_AT_ONCE
 
     def _random_views(self, records: Sequence[Record], noise: torch.Generator) -> Features:
         chosen = []

@@ -91,7 +91,7 @@ def evaluate_on(
     labels: Mapping[str, str] = {},
     alignment: Sequence[str] = (),
 ) -> Report:
-    with track(title, -(-len(records) // loader.views.at_once)) as log:
+    with track(title, -(-len(records) // loader.at_once)) as log:
         batches = (batch.to(str(model.device)) for batch in loader.fixed_batches(records))
         subsets = [record.subset for record in records]
         return evaluate_batches(model, batches, subsets=subsets, labels=labels, alignment=alignment, log=log)

@@ -56,8 +56,8 @@ class TrunkLoader(Loader):
 
     def _fixed_views(self, records: Sequence[Record]) -> Features:
         def views(missing: Sequence[Record]) -> Iterator[Tensor]:
-            for start in range(0, len(missing), self.views.at_once):
-                images = super(TrunkLoader, self)._fixed_views(missing[start : start + self.views.at_once])
+            for start in range(0, len(missing), self.at_once):
+                images = super(TrunkLoader, self)._fixed_views(missing[start : start + self.at_once])
                 assert not isinstance(images, Features)
                 yield images
 

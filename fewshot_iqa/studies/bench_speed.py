@@ -9,10 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import open_clip
 import torch
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -66,10 +64,9 @@ class Case:
         return self.settings.model_copy(update={"plain": True})
 
     def yardstick(self, name: str, *inputs: Any) -> Any:
-        """The class or function `name` of the yardsticks, with a CLIP of open_clip's own."""
+        """The yardstick `name`, with a CLIP of open_clip's own."""
         assert self.architecture is not None
-        clip = open_clip.create_model(self.architecture).eval().to(self.device)
-        return getattr(SimpleNamespace(**runpy.run_path(str(YARDSTICKS))), name)(clip, *inputs)
+        return runpy.run_path(str(YARDSTICKS))[name](self.architecture, self.device, *inputs)
 
 
 def bench_speed(

@@ -20,6 +20,10 @@ QUALITY = ("X X X X high quality.", "X X X X low quality.")
 SCENES = ("animal", "cityscape", "human", "indoor", "landscape", "night", "plant", "still_life", "others")
 
 
+def random_clip(architecture: str, device: str) -> open_clip.CLIP:
+    return open_clip.create_model(architecture, device=device).eval()
+
+
 class Released(nn.Module):
     """CLIP with deep visual prompts and a learned text context."""
 
@@ -91,8 +95,9 @@ def quality_loss(logits: Tensor, quality: Tensor) -> Tensor:
 class Adaptation:
     """Fine-tuning with QGR: the context, the last four blocks of both towers, and their last norms."""
 
-    def __init__(self, clip: open_clip.CLIP) -> None:
-        self.model, self.teacher = Released(clip).train(), Teacher(copy.deepcopy(clip)).eval()
+    def __init__(self, architecture: str, device: str) -> None:
+        clip = random_clip(architecture, device)
+        self.model, self.teacher = Released(clip).to(device).train(), Teacher(copy.deepcopy(clip)).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         visual, text = clip.visual, clip
@@ -119,8 +124,8 @@ class Adaptation:
 class MetaTraining:
     """A task of the bi-level stage: a step of Adam on the support, one on the query."""
 
-    def __init__(self, clip: open_clip.CLIP) -> None:
-        self.model = Released(clip).train()
+    def __init__(self, architecture: str, device: str) -> None:
+        self.model = Released(random_clip(architecture, device)).to(device).train()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         own = [self.model.context, self.model.tokens]
@@ -142,6 +147,7 @@ class MetaTraining:
         return moved
 
 
-def bare(clip: open_clip.CLIP, images: Tensor) -> Callable[[], Tensor]:
+def bare(architecture: str, device: str, images: Tensor) -> Callable[[], Tensor]:
     """open_clip's own embedding of images."""
+    clip = random_clip(architecture, device)
     return torch.no_grad()(lambda: clip.encode_image(images, normalize=True))

@@ -42,6 +42,7 @@ class GaussianProcessHead(Head):
         self.register_buffer("train_y", torch.zeros(0))
         self.register_buffer("hyperparameters", torch.zeros(4, dtype=torch.float64))
         self._solved: tuple[Tensor, Tensor, Tensor] | None = None
+        self._moments: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def fit(self, features: Features, quality: Tensor, *, groups: Sequence[str] = ()) -> None:
@@ -94,7 +95,8 @@ class GaussianProcessHead(Head):
     def set_train_data(self, *data: Tensor) -> None:
         """Take these shots, features (R, S) and quality (R,), in the place of others."""
         train_x, train_y = data
-        self.train_x, self.train_y, self._solved = train_x.to(self.train_x), train_y.to(self.train_y), None
+        self.train_x, self.train_y = train_x.to(self.train_x), train_y.to(self.train_y)
+        self._solved = self._moments = None
         self.is_fitted = len(train_y) > 0
 
     def set_hyperparameters(self, linear: float, lengthscale: float, noise: float, outputscale: float) -> None:
@@ -105,8 +107,11 @@ class GaussianProcessHead(Head):
 
     def standardize(self, features: Tensor) -> Tensor:
         """(B, S) in float64, by mean and deviation of the shots; what is constant over them is centred only."""
-        shots = self.train_x.double()
-        return (features.double() - shots.mean(dim=0)) / feature_std(shots)
+        if self._moments is None or self._moments[0].device != features.device:
+            shots = self.train_x.double()
+            self._moments = shots.mean(dim=0), feature_std(shots)
+        mean, std = self._moments
+        return (features.double() - mean) / std
 
     def _solve(self, linear: float, lengthscale: float, noise: float) -> tuple[Tensor, Tensor, Tensor]:
         """The shots, the Cholesky root L of k(X, X) + λ I, and L⁻¹ (y − m)."""
