@@ -1,0 +1,76 @@
+"""`fsiqa bench`: its jobs and yardsticks on a miniature CLIP. How fast they are is for the command to say."""
+
+import json
+import runpy
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fewshot_iqa.config import load_config
+from fewshot_iqa.model.checkpoint import build
+from fewshot_iqa.model.clip import create_clip
+from fewshot_iqa.studies.bench_speed import JOBS, YARDSTICKS, Case, Operations
+
+SMALL = {
+    "embed_dim": 16,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 224, "layers": 12, "width": 16, "head_width": 8, "patch_size": 56},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 12},
+}
+
+
+@pytest.fixture(scope="module")
+def small_clip(tmp_path_factory):
+    """(name of a small architecture that takes 224 pixels, path of weights of it)."""
+    folder = tmp_path_factory.mktemp("small_clip")
+    (folder / "bench-small.json").write_text(json.dumps(SMALL))
+    torch.manual_seed(0)
+    save_file(create_clip(str(folder / "bench-small.json")).state_dict(), folder / "small.safetensors")
+    return "bench-small", f"{folder / 'bench-small.json'}:{folder / 'small.safetensors'}"
+
+
+@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("random_weights", [True, False])
+def test_every_job_and_its_yardstick_run(job, random_weights, small_clip, tmp_path):
+    name, clip = small_clip
+    settings = load_config("grmp_vitb16", [f"clip={clip}", "model.visual.main.length=3"])
+    pair = JOBS[job](Case(settings, name if random_weights else None, 2, "cpu", tmp_path))
+    for _ in range(2):
+        pair.ours()
+        pair.yardstick()
+    assert pair.name == ("plain" if not random_weights else "bare" if job == "score" else "as released")
+    assert pair.pictures >= 2
+    assert not pair.bf16
+
+
+def test_the_yardstick_is_the_same_model(small_clip):
+    """As released it has our logits, at other cost."""
+    name, clip = small_clip
+    model = build(load_config("grmp_vitb16", [f"clip={clip}", "model.visual.main.length=3"]))
+    released = runpy.run_path(str(YARDSTICKS))["Released"](open_clip.create_model(name), 3).eval()
+    released.clip.load_state_dict(dict(model.clip.state_dict()), strict=False)
+    prompts = model.visual["main"]
+    with torch.no_grad():
+        released.context.copy_(model.text["quality"].context)
+        released.tokens.copy_(prompts.tokens)
+        released.project.load_state_dict(prompts.project.state_dict())
+        released.prompt_norm.load_state_dict(prompts.end_norm.state_dict())
+        images = torch.rand(2, 3, 224, 224)
+        ours = model(images, branches=["scene"]).logits
+        quality, scenes = released((images - model.mean) / model.std)
+    torch.testing.assert_close(quality, ours["quality"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(scenes, ours["scene"], atol=1e-4, rtol=0)
+
+
+def test_operations_are_counted_forward_and_backward():
+    weight, x = torch.rand(4, 5, requires_grad=True), torch.rand(3, 4)
+    with Operations() as counted:
+        (x @ weight).sum().backward()
+    assert counted.total == 2 * (2 * 3 * 4 * 5)
+
+
+def test_what_cannot_be_measured_is_one_line(fsiqa):
+    assert "--models large: choose of embedded, ViT-B/16" in fsiqa("bench", "--models", "large").error
+    assert "--jobs sleep: choose of adapt," in fsiqa("bench", "--jobs", "sleep").error
