@@ -128,7 +128,8 @@ class FeatureLoader(Loader):
 
     def __init__(self, views: ViewSpec, scale: Scale, features: Mapping[Record, Features]) -> None:
         super().__init__(views, scale)
-        self.features, self.at_once = features, FEATURES_AT_ONCE
+        self.features = features
+        self.at_once = self.at_once if views.stride else FEATURES_AT_ONCE  # pictures with equally many views
 
     def _random_views(self, records: Sequence[Record], noise: torch.Generator) -> Features:
         chosen = []
