@@ -57,7 +57,7 @@ def step_gradients(
     model: nn.Module, params: Params, batch: Batch, loss: Loss, spec: "AdaptSpec", teacher: nn.Module | None
 ) -> tuple[dict[str, float], Params]:
     """What to log of a step, and its gradient; computed in bfloat16 where `spec.bf16` is true."""
-    regularizer = spec.regularizer if spec.regularizer and spec.regularizer.strength else None
+    regularizer = spec.active_regularizer
     branches = [*loss.branches, *([regularizer.branch] if regularizer else [])]
     with torch.autocast(next(iter(params.values())).device.type, torch.bfloat16, enabled=bool(spec.bf16)):
         output = model(batch.inputs, branches=branches, prompts=batch.prompts)

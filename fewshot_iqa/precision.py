@@ -11,6 +11,16 @@ WIDE = 128  # the products of narrower towers are too small to gain
 LEAST_COSINE = 0.999
 
 
+def choose_bf16(
+    wanted: bool | None, width: int, device: torch.device, gradients: Callable[[bool], Params] | None = None
+) -> bool:
+    """Whether to train a tower of `width` in bfloat16: as `wanted`; for None, where it pays and, if they are
+    given, `gradients` keep their direction."""
+    if wanted is not None:
+        return wanted
+    return pays_in_bf16(width, device) and (gradients is None or keeps_gradients(gradients))
+
+
 def pays_in_bf16(width: int, device: torch.device) -> bool:
     """Whether training a tower of `width` is quicker in bfloat16."""
     return width >= WIDE and has_bf16(device)

@@ -103,6 +103,11 @@ class AdaptSpec(Spec):
             raise InputError("adapt: give steps, epochs, or both")
         self.candidates()
 
+    @property
+    def active_regularizer(self) -> RegularizerSpec | None:
+        """The regularizer, unless its strength is 0."""
+        return self.regularizer if self.regularizer and self.regularizer.strength else None
+
     def steps_for(self, shots: int) -> int:
         """The number of steps for a number of shots."""
         limits = [self.steps] if self.steps else []

@@ -194,9 +194,7 @@ def _views(views: Tensor | Features) -> int:
 
 def _acts_below(name: str, layers: int | None) -> bool:
     """Whether a parameter of the image tower acts in its first `layers` layers, or before them; None: anywhere."""
-    if layers is None or not name.startswith("clip.visual."):
-        return name.startswith("clip.visual.")
-    return depth_of(name) < layers or depth_of(name) < 0
+    return name.startswith("clip.visual.") and (layers is None or depth_of(name) < layers)
 
 
 def depth_of(name: str) -> float:

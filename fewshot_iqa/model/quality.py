@@ -58,8 +58,7 @@ class QualityModel(Encoder):
         """
         names = list(dict.fromkeys([*self.quality_branches, *(branches or ())]))
         state = state or self.encode_prompts(names)
-        sets = [*([self.main] if self.head.reads_pooled else []), *map(self._set, names)]
-        encoded = self.encode(inputs, state, sets, self.dense, embedding_only=not self.head.reads_pooled)
+        encoded = self.encode(inputs, state, self.sets(names), self.dense, embedding_only=not self.head.reads_pooled)
         features = self.compare(encoded, state, names, prompts)
         if self.head_spec.closed_form and self.lacks_zero_shot_score:
             predicted = Prediction(features.matrix()[:, 0] * math.nan)
@@ -117,11 +116,10 @@ class QualityModel(Encoder):
     def _set(self, branch: str) -> str:
         return self.spec.branches[branch].visual or PLAIN
 
-    @property
-    def sets(self) -> list[str]:
-        """The visual sets that its branches and its head look through."""
+    def sets(self, branches: Iterable[str]) -> list[str]:
+        """The visual sets that its head and these branches look through."""
         read = [self.main] if self.head.reads_pooled else []
-        return list(dict.fromkeys([*read, *map(self._set, self.spec.branches)]))
+        return list(dict.fromkeys([*read, *map(self._set, branches)]))
 
     @property
     def lacks_zero_shot_score(self) -> bool:

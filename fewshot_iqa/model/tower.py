@@ -29,13 +29,10 @@ def run_layers(
     count = x.shape[1]
     for i, block in enumerate(blocks):
         is_last, layer = i == len(blocks) - 1, first + i
-        wanted = read if is_last else None
-        if layer >= len(prompts):
-            x = run_layer(block, x, read=wanted or (count if is_last else None))
-        elif is_last or layer + 1 < len(prompts):
-            x = run_layer(block, x, prompts[layer], read=wanted)
-        else:
-            x = run_layer(block, torch.cat([x, _expand(prompts[layer], x)], dim=1))
+        own = prompts[layer] if layer < len(prompts) else None
+        if own is not None and layer == len(prompts) - 1 and not is_last:  # the next layers read them
+            x, own = torch.cat([x, _expand(own, x)], dim=1), None
+        x = run_layer(block, x, own, read=(read or count) if is_last else None)
     return x[:, : read or count]
 
 

@@ -1,6 +1,6 @@
 """Learning from shots: a stage of gradients, then the head in closed form, or either alone."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +12,7 @@ from ..finetune import finetune, step_gradients
 from ..losses import Loss, WeightedSum
 from ..model.clip import shared_clip
 from ..model.quality import QualityModel, zero_shot_teacher
-from ..precision import keeps_gradients, pays_in_bf16
+from ..precision import choose_bf16
 from ..progress import track
 from ..types import Batch, Features, Params, Record
 from .trunk import Crops, Trunk
@@ -63,11 +63,14 @@ def _finetune(
 ) -> list[Mapping[str, float]]:
     spec = spec.of_steps(spec.steps_for(len(shots)))
     stage = prepare(model, loader, spec, settings)
-    if stage.spec.bf16 is None:
-        once = spec.of_steps(1)
-        stage = stage.with_precision(
-            loss, lambda either: next(shot_batches(Crops(loader, None, either.encode), shots, once, seed))
-        )
+
+    def first_gradients(bf16: bool) -> Params:
+        either = stage.with_bf16(bf16)
+        (first,) = shot_batches(Crops(loader, None, either.encode), shots, spec.of_steps(1), seed)
+        return either.gradients(first, loss)
+
+    stage = stage.with_bf16(choose_bf16(stage.spec.bf16, model.clip.vision_width, model.device, first_gradients))
+    batches = shot_batches(Crops(loader, spec.crops, stage.encode), shots, spec, seed)
     history: list[Mapping[str, float]] = []
     with track("adapting", spec.steps or 0) as show, rng.scoped(seed, "dropout"):
 
@@ -75,7 +78,6 @@ def _finetune(
             history.append(logged)
             show(logged)
 
-        batches = shot_batches(Crops(loader, spec.crops, stage.encode), shots, spec, seed)
         finetune(model, stage.params, batches, loss, stage.spec, teacher=stage.teacher, log=log)
     model.head.is_fitted = not settings.head.closed_form
     return history
@@ -114,23 +116,12 @@ class Stage:
     def with_bf16(self, bf16: bool) -> "Stage":
         return replace(self, spec=self.spec.model_copy(update={"bf16": bf16}))
 
-    def with_precision(self, loss: Loss, first: Callable[["Stage"], Batch]) -> "Stage":
-        """In bfloat16 where it pays, and the gradient of the `first` batch, as a stage encodes it, says so too."""
-
-        def gradients(bf16: bool) -> Params:
-            stage = self.with_bf16(bf16)
-            return stage.gradients(first(stage), loss)
-
-        pays = pays_in_bf16(self.model.clip.vision_width, self.model.device)
-        return self.with_bf16(pays and keeps_gradients(gradients))
-
 
 def prepare(model: QualityModel, loader: Loader, spec: AdaptSpec, settings: Config) -> Stage:
     """Freeze what `spec` does not train, and make the teacher."""
     params, teacher, trunk = model.train_only(spec.trainable), None, None
-    if spec.regularizer is not None and spec.regularizer.strength:
-        clip = shared_clip(settings.clip, str(model.device))
-        teacher = zero_shot_teacher(model.spec, spec.regularizer.branch, clip)
+    if regularizer := spec.active_regularizer:
+        teacher = zero_shot_teacher(model.spec, regularizer.branch, shared_clip(settings.clip, str(model.device)))
     if settings.plain:
         spec = spec.model_copy(update={"bf16": False})
     elif not isinstance(loader, FeatureLoader) and (layers := model.frozen_layers(spec.trainable)) is not None:

@@ -23,7 +23,7 @@ from ..model import checkpoint
 from ..model.formats import read_checkpoint_config
 from ..model.quality import QualityModel
 from ..moments import moments, restore_moments
-from ..precision import keeps_gradients, pays_in_bf16
+from ..precision import choose_bf16
 from ..progress import say, track
 from ..resources import METATRAINED
 from ..types import Episode, Params, Shots
@@ -160,20 +160,17 @@ def _with_precision(
     settings: Config,
 ) -> Config:
     """The settings with `meta.bf16` decided, where it is not given."""
-    spec, device = settings.meta, model.device
+    spec = settings.meta
     assert spec is not None
-    if spec.bf16 is not None and not settings.plain:
-        return settings
-    use = False
-    if not settings.plain and pays_in_bf16(model.clip.vision_width, device):
+
+    def gradients(bf16: bool) -> Params:
         (first, *_) = sample_episodes(tasks, loader, episodes, noise=rng.generator(settings.seed, "episodes", 0))
-        support = first.support.to(str(device))
+        objective = Objective(model, WeightedSum(settings.loss), bf16)
+        return gradients_by_name(objective(first.support.to(str(model.device))), params)
 
-        def gradients(bf16: bool) -> Params:
-            return gradients_by_name(Objective(model, WeightedSum(settings.loss), bf16)(support), params)
-
-        use = keeps_gradients(gradients)
-    return settings.model_copy(update={"meta": spec.model_copy(update={"bf16": use})})
+    wanted = False if settings.plain else spec.bf16
+    bf16 = choose_bf16(wanted, model.clip.vision_width, model.device, gradients)
+    return settings.model_copy(update={"meta": spec.model_copy(update={"bf16": bf16})})
 
 
 def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settings: Config) -> dict[str, Any]:

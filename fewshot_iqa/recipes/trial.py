@@ -59,7 +59,7 @@ class Method:
         return model.frozen_layers(glob for spec in self._specs() for glob in spec.trainable)
 
     def _has_frozen_encoder(self, model: QualityModel) -> bool:
-        if any(spec.regularizer and spec.regularizer.strength for spec in self._specs()):
+        if any(spec.active_regularizer for spec in self._specs()):
             return False  # the teacher looks through other prompts
         return model.has_frozen_features(glob for spec in self._specs() for glob in spec.trainable)
 

@@ -16,7 +16,7 @@ class Trunk:
     """The first `layers` layers of a model's image tower, as an encoder."""
 
     def __init__(self, model: QualityModel, layers: int) -> None:
-        self.model, self.layers = model, layers
+        self.model, self.layers, self.sets = model, layers, model.sets(model.spec.branches)
 
     def encode_prompts(self) -> None:
         """It needs none of the text's."""
@@ -24,10 +24,10 @@ class Trunk:
     @torch.inference_mode(False)  # what is kept is trained on
     @torch.no_grad()
     def encode(self, views: Tensor | Features, _: None = None) -> Features:
-        return self.model.encode_trunk(views, self.layers, self.model.sets)
+        return self.model.encode_trunk(views, self.layers, self.sets)
 
     def fingerprint(self) -> str:
-        return f"{self.model.fingerprint(self.layers)} {self.model.sets}"
+        return f"{self.model.fingerprint(self.layers)} {self.sets}"
 
     @property
     def device(self) -> torch.device:
@@ -37,7 +37,7 @@ class Trunk:
         """The size of what it computes of so many views."""
         clip = self.model.clip
         patches = (clip.image_size // clip.patch_size) ** 2
-        return views * len(self.model.sets) * (1 + patches) * clip.vision_width * clip.logit_scale.element_size()
+        return views * len(self.sets) * (1 + patches) * clip.vision_width * clip.logit_scale.element_size()
 
 
 class TrunkLoader(Loader):
@@ -55,11 +55,8 @@ class TrunkLoader(Loader):
         self.trunk, self.cache = trunk, cache
 
     def _fixed_views(self, records: Sequence[Record]) -> Features:
-        def views(missing: Sequence[Record]) -> Iterator[Tensor]:
-            for start in range(0, len(missing), self.at_once):
-                images = super(TrunkLoader, self)._fixed_views(missing[start : start + self.at_once])
-                assert not isinstance(images, Features)
-                yield images
+        def views(missing: Sequence[Record]) -> Iterator[Tensor | Features]:
+            yield super(TrunkLoader, self)._fixed_views(missing)
 
         return Features.cat(encode_cached(self.trunk, records, self.key, views, self.cache))
 

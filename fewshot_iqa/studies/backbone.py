@@ -113,7 +113,7 @@ def _milliseconds(model: QualityModel, repeats: int = 20) -> float:
 
 
 def _batches(loader: Loader, records: Sequence[Record], device: str, title: str) -> Iterator[Batch]:
-    with track(title, -(-len(records) // loader.views.at_once)) as log:
+    with track(title, -(-len(records) // loader.at_once)) as log:
         for batch in loader.fixed_batches(records):
             yield batch.to(device)
             log({})

@@ -25,7 +25,7 @@ from ..losses import WeightedSum
 from ..memory import peak_memory_mb
 from ..model import checkpoint
 from ..model.clip import create_clip
-from ..precision import has_bf16, pays_in_bf16
+from ..precision import choose_bf16, has_bf16
 from ..progress import track
 from ..recipes.common import choose_device
 from ..recipes.fitting import prepare, shot_batches
@@ -178,8 +178,7 @@ def _adaptation(case: Case, crops: int | None) -> Pair:
         spec = settings.adapt.model_copy(update={"batch": case.batch}).of_steps(10_000)
         model, loader = checkpoint.build(settings, case.device), Loader(settings.views, Scale(0, 1))
         stage, loss = prepare(model, loader, spec, settings), WeightedSum(settings.loss)
-        if stage.spec.bf16 is None:
-            stage = stage.with_bf16(pays_in_bf16(model.clip.vision_width, model.device))
+        stage = stage.with_bf16(choose_bf16(stage.spec.bf16, model.clip.vision_width, model.device))
         batches = shot_batches(Crops(loader, crops, stage.encode), records, spec, 0)
         optimizer = torch.optim.SGD(stage.params.values(), lr=1e-6)
         model.train()
@@ -210,10 +209,11 @@ def _meta_step(case: Case) -> Pair:
     def stepper(settings: Config) -> tuple[Step, bool]:
         model, spec = checkpoint.build(settings, case.device).train(), settings.meta
         assert spec is not None
-        pays = not settings.plain and pays_in_bf16(model.clip.vision_width, model.device)
-        spec = spec.model_copy(update={"bf16": pays if spec.bf16 is None else spec.bf16})
+        wanted = False if settings.plain else spec.bf16
+        bf16 = choose_bf16(wanted, model.clip.vision_width, model.device)
+        spec = spec.model_copy(update={"bf16": bf16})
         params, loss = model.train_only(spec.trainable), WeightedSum(settings.loss)
-        return lambda: meta.meta_gradient(model, params, [episode], loss, spec), bool(spec.bf16)
+        return lambda: meta.meta_gradient(model, params, [episode], loss, spec), bf16
 
     ours, bf16 = stepper(case.settings)
     if case.architecture is None:
