@@ -16,6 +16,7 @@ from .errors import InputError
 from .features import FeatureCache
 from .images import list_pictures
 from .model import checkpoint
+from .predictor import ModelPredictor
 from .recipes.common import choose_device
 from .recipes.draws import draw_of
 from .recipes.sources import find_source, warn_few, warn_guessed_scale
@@ -98,7 +99,7 @@ class QualityRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         if self.range is None:
             warn_guessed_scale(draw.scale, len(records))
         trial = run_trial(method, draw, memory)
-        self.model_ = Scorer(trial.model, settings.views, draw.scale, cache=memory.features)
+        self.model_ = Scorer(ModelPredictor(trial.model, cache=memory.features), settings.views, draw.scale)
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:

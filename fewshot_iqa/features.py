@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from .types import Features
 
 T = TypeVar("T")
 MEMORY, DISK = 2 << 30, 10 << 30  # bytes
+DECODING = 2  # raised where equal files are decoded or reduced to other pixels
 
 
 class FeatureCache:
@@ -35,6 +37,7 @@ class FeatureCache:
         self._kept: OrderedDict[str, Features] = OrderedDict()
         self.memory, self._room, self._limit = memory, memory, disk
         self._written = 0
+        self._lock = threading.Lock()
         if self.folder is not None:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -44,13 +47,18 @@ class FeatureCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process reads from the folder, where there is one."""
-        return self.__dict__ | ({"_kept": OrderedDict()} if self.folder is not None else {})
+        kept = OrderedDict() if self.folder is not None else self._kept
+        return {name: value for name, value in vars(self).items() if name != "_lock"} | {"_kept": kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
     def get(self, key: str) -> Features | None:
-        """The features of one picture, B = 1."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        """The features of one picture, B = 1. Threads may ask."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
         found = self._read(key) if self.folder is not None else None
         if found is not None:
             self._keep(key, found)
@@ -65,12 +73,13 @@ class FeatureCache:
             self._write(key, features)
 
     def _keep(self, key: str, features: Features) -> None:
-        if key in self._kept:
-            self._room += self._kept.pop(key).nbytes
-        self._kept[key] = features
-        self._room -= features.nbytes
-        while self._room < 0 and len(self._kept) > 1:
-            self._room += self._kept.popitem(last=False)[1].nbytes
+        with self._lock:
+            if key in self._kept:
+                self._room += self._kept.pop(key).nbytes
+            self._kept[key] = features
+            self._room -= features.nbytes
+            while self._room < 0 and len(self._kept) > 1:
+                self._room += self._kept.popitem(last=False)[1].nbytes
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None
@@ -136,7 +145,7 @@ class FeatureCache:
 
 def picture_key(content: str, *further: Any) -> str:
     """The key of a picture: the hash of its content, and what is done to it before it is encoded."""
-    return hashlib.sha256(json.dumps([content, *further], default=str).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([DECODING, content, *further], default=str).encode()).hexdigest()[:32]
 
 
 class Encodes(Protocol):

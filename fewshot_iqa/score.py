@@ -1,30 +1,38 @@
-"""Pictures -> scores."""
+"""Pictures -> scores. Imports no torch: an exported model does without."""
 
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .errors import InputError, InputWarning
-from .features import FeatureCache, encode_cached, picture_key
-from .images import Source, assemble, content_hash, fixed_views, image_size, list_pictures, prepare, to_picture
-from .types import Features, Prediction, Scale
+from .images import (
+    Picture,
+    Source,
+    assemble,
+    content_hash,
+    fixed_views,
+    image_size,
+    list_pictures,
+    prepare,
+    to_picture,
+)
+from .types import Prediction, Scale
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .config import ViewSpec
-    from .model.quality import QualityModel
 
-
-SCORED = 64 << 20  # bytes of features that are kept in memory: pictures are rarely scored twice
+READERS = 4  # threads at most that decode and reduce pictures; each may hold a large one
 
 
 @dataclass(frozen=True)
@@ -50,43 +58,68 @@ class Score:
 class Attention:
     """Where in a picture, uint8 (3, H, W), a branch saw its likeliest phrase: weights (H, W) that sum to 1."""
 
-    image: torch.Tensor
+    image: Picture
     branch: str
     phrase: str
-    weights: torch.Tensor
+    weights: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """A picture that can be read, the key of its features, its views (V, 3, crop, crop) where these are not cached, and
-    a caution or nothing."""
+class Opened:
+    """A picture that can be read: its `views` (V, 3, crop, crop), or in their place what the predictor keeps of it by
+    its `key`; and a caution or nothing."""
 
     name: str
-    source: Source
     key: str
-    views: torch.Tensor | None
-    note: str
+    views: Any
+    note: str = ""
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """A model ready to score pictures; `explained` are the branches whose likeliest phrase it can tell.
+class Predictor(Protocol):
+    """What predicts from views: a `ModelPredictor`, or an `ExportedModel`."""
 
-    Pictures are paths, PIL images, numpy arrays (H, W, 3), torch tensors (3, H, W), or lists of these; a folder, or a
-    batch (B, 3, H, W). The same pixels have the same score however they come in.
-    """
-
-    model: "QualityModel" = field(repr=False)
-    views: "ViewSpec"
-    scale: Scale | None = None
-    explained: Sequence[str] = ()
-    cache: FeatureCache = field(default_factory=lambda: FeatureCache(memory=SCORED), repr=False)
+    @property
+    def phrases(self) -> Mapping[str, Sequence[str]]:
+        """{branch: phrases} whose likeliest it can tell."""
 
     @property
     def reads_prompts(self) -> bool:
         """Whether it compares images with prompts of their own."""
-        spec = self.model.spec
-        return any(spec.branches[name].own_prompt for name in spec.alignment)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps what it computed of a picture."""
+
+    def prepared(self, branches: Sequence[str], prompts: Mapping[str, str] | None) -> "Predictor":
+        """One that computes the logits of `branches` as well, and with `prompts` {file name: prompt} alignment.
+        InputError where it cannot."""
+
+    def recall(self, key: str) -> Any:
+        """What it keeps of a picture, to be given in the place of views; None where it keeps nothing."""
+
+    def predict(self, pictures: Sequence[Opened]) -> Prediction:
+        """Quality of pictures, clamped to [0, 1]: arrays, or tensors on the CPU."""
+
+    def features(self, pictures: Sequence[Opened]) -> NDArray[np.float32]:
+        """Pooled features (B, S), the mean over views; InputError where it has none."""
+
+    def attention(self, tiles: NDArray[np.uint8]) -> tuple[str, int, NDArray[np.float32]]:
+        """Of a picture in tiles (V, 3, crop, crop): a branch, its likeliest phrase, and weights (V, n, n) of where that
+        is seen. InputError where it cannot tell."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model ready to score pictures.
+
+    Pictures are paths, PIL images, numpy arrays (H, W, 3), torch tensors (3, H, W), or lists of these; a folder, or a
+    batch (B, 3, H, W). The same pixels have the same score however they come in, but for large JPEG files, which are
+    reduced while they are decoded.
+    """
+
+    predictor: Predictor = field(repr=False)
+    views: "ViewSpec"
+    scale: Scale | None = None
 
     def score(self, pictures: Any) -> float | list[float]:
         """The quality in [0, 1] of one picture, or of each of several.
@@ -120,14 +153,14 @@ class Scorer:
 
     def features(self, pictures: Any) -> NDArray[np.float32]:
         """The pooled features that regression heads read, (N, S), the mean over views; InputError for a picture that
-        cannot be read."""
-        found, encoder = [], self.model.fingerprint()
-        for name, source in list_pictures(pictures)[0]:
-            picture = self._open(name, source, encoder)
-            if isinstance(picture, str):
-                raise InputError(f"{name}: {picture}")
-            found.append(self._encode([picture]).matrix())
-        return torch.cat(found).cpu().numpy()
+        cannot be read, and of an exported model, which has none."""
+        found = []
+        predictor = self.predictor.prepared([], None)
+        for picture in self._open_all(list_pictures(pictures)[0], predictor):
+            if isinstance(picture, Score):
+                raise InputError(_about(picture))
+            found.append(predictor.features([picture]))
+        return np.concatenate(found)
 
     def stream(
         self,
@@ -138,69 +171,66 @@ class Scorer:
     ) -> Iterator[Score]:
         """A score for each (name, picture), in order, as soon as it is known; with `explain`, also the likeliest
         phrases; with `prompts` {file name: prompt}, also the alignment of each with its own. InputError where the
-        method has no such."""
-        if explain and not self.explained:
+        method has no such.
+
+        The next pictures are read while the model judges; how many pictures there are does not change the memory.
+        """
+        if explain and not self.predictor.phrases:
             raise InputError("--explain: this method has learned no phrases but good and bad")
-        if prompts is not None and not self.model.spec.alignment:
-            raise InputError("--prompts: this method does not predict how well an image matches its prompt")
-        return self._stream(pictures, explain, prompts)
+        branches = list(self.predictor.phrases) if explain else []
+        return self._stream(pictures, self.predictor.prepared(branches, prompts), branches)
 
     def _stream(
-        self, pictures: Iterable[tuple[str, Source]], explain: bool, prompts: Mapping[str, str] | None
+        self, pictures: Iterable[tuple[str, Source]], predictor: Predictor, branches: Sequence[str]
     ) -> Iterator[Score]:
-        matching = self.model.spec.alignment if prompts is not None else []
-        branches = [*(self.explained if explain else []), *matching]
-        with torch.inference_mode():
-            state, encoder = self.model.encode_prompts(), self.model.fingerprint()
-        cached, remaining = self.model.features_suffice(branches), iter(pictures)
-        while chunk := list(islice(remaining, self.views.at_once)):
-            opened = [(name, self._open(name, source, encoder)) for name, source in chunk]
-            readable = [picture for _, picture in opened if isinstance(picture, _Picture)]
-            scores: Iterator[Score] = iter(())
-            if readable:
-                own = [prompts.get(os.path.basename(p.name)) for p in readable] if prompts is not None else ()
-                with torch.inference_mode():
-                    inputs = self._encode(readable) if cached else self._stack(readable)
-                    prediction = self.model(inputs, state, branches, own).clamped()
-                scores = self._scores(readable, prediction, explain)
-            for name, picture in opened:
-                yield next(scores) if isinstance(picture, _Picture) else Score(name, note=picture)
+        opened = self._open_all(pictures, predictor)
+        while chunk := list(islice(opened, self.views.at_once)):
+            readable = [picture for picture in chunk if isinstance(picture, Opened)]
+            scores = self._scores(readable, predictor.predict(readable), branches) if readable else iter(())
+            for picture in chunk:
+                yield picture if isinstance(picture, Score) else next(scores)
 
-    def _open(self, name: str, source: Source, encoder: str) -> "_Picture | str":
-        """A picture, or why it cannot be read; decoded where the cache lacks its features."""
-        image = None
+    def _open_all(self, pictures: Iterable[tuple[str, Source]], predictor: Predictor) -> Iterator[Opened | Score]:
+        """Each picture in order, as `_open`; a few are read ahead, in threads."""
+        threads = min(READERS, os.cpu_count() or 1)
+        waiting: deque[Future[Opened | Score]] = deque()
+        pool = ThreadPoolExecutor(threads)
+        try:
+            for name, source in pictures:
+                waiting.append(pool.submit(self._open, name, source, predictor))
+                if len(waiting) > self.views.at_once + threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _open(self, name: str, source: Source, predictor: Predictor) -> Opened | Score:
+        """A picture; or a score that says why it cannot be read. It is decoded where the predictor keeps nothing."""
+        image, key, views = None, "", None
         try:
             if not isinstance(source, str | os.PathLike):
                 source = image = to_picture(source, name)
-            key = picture_key(content_hash(source, name), (), None, self.views.model_dump())
-            if image is None and (self.model.dense or self.cache.get(picture_key(key, encoder)) is None):
-                image = to_picture(source, name)
+            if predictor.keeps:
+                from .features import picture_key
+
+                key = picture_key(content_hash(source, name), (), None, self.views.model_dump())
+                views = predictor.recall(key)
+            if views is None:
+                image = to_picture(source, name, short_side=self.views.reduced_side) if image is None else image
+                views = fixed_views(prepare(image, self.views), self.views)
         except InputError as error:
-            return str(error).removeprefix(f"{name}: ")
+            return Score(name, note=str(error).removeprefix(f"{name}: "))
         height, width = image.shape[-2:] if image is not None else image_size(name)
         crop = self.views.crop
         note = f"{width}x{height} is smaller than the {crop} pixel crop: enlarged" if min(height, width) < crop else ""
-        return _Picture(name, source, key, None if image is None else self._cut(image), note)
+        return Opened(name, key, views, note)
 
-    def _cut(self, image: torch.Tensor) -> torch.Tensor:
-        return fixed_views(prepare(image, self.views), self.views)
-
-    def _stack(self, pictures: Sequence[_Picture]) -> torch.Tensor:
-        views = [self._cut(to_picture(p.source, p.name)) if p.views is None else p.views for p in pictures]
-        return torch.stack(views).to(self.model.device)
-
-    def _encode(self, pictures: Sequence[_Picture]) -> Features:
-        found = encode_cached(
-            self.model, pictures, lambda picture: picture.key, lambda missing: [self._stack(missing)], self.cache
-        )
-        return Features.cat(found).to(self.model.device)
-
-    def _scores(self, pictures: Sequence[_Picture], prediction: Prediction, explain: bool) -> Iterator[Score]:
-        likeliest = {name: prediction.logits[name].argmax(dim=-1).tolist() for name in self.explained if explain}
+    def _scores(self, pictures: Sequence[Opened], prediction: Prediction, branches: Sequence[str]) -> Iterator[Score]:
         for i, picture in enumerate(pictures):
             quality = float(prediction.mean[i])
             std = None if prediction.std is None else float(prediction.std[i])
-            phrases = {name: self._phrase(name, row[i]) for name, row in likeliest.items()}
+            phrases = {name: self._phrase(name, int(prediction.logits[name][i].argmax())) for name in branches}
             alignment = None if prediction.alignment is None else float(prediction.alignment[i])
             alignment = None if alignment is None or np.isnan(alignment) else alignment
             score = Score(picture.name, quality, std, note=picture.note, likeliest=phrases, alignment=alignment)
@@ -212,24 +242,14 @@ class Scorer:
     def attention(self, path: Path) -> Attention:
         """Where the first branch with windows saw its likeliest phrase, in windows that cover the whole picture:
         the weights of MP-IQE's equation 10 over all of them. InputError where no branch has windows."""
-        spec = self.model.spec
-        branch = next((name for name in self.explained if spec.branches[name].windows), None)
-        if branch is None:
-            raise InputError("--map: this method has learned no phrases that it compares with windows of a picture")
-        count, views = spec.branches[branch].windows or 0, self.views.model_copy(update={"stride": self.views.crop})
-        image = prepare(to_picture(path), views)
-        with torch.inference_mode():
-            state, visual = self.model.encode_prompts(), spec.branches[branch].visual or ""
-            tiles = fixed_views(image, views)[None].to(self.model.device)
-            features = self.model.encode(tiles, state, [visual], [visual])
-            phrase = int(self.model.compare(features, state, [branch]).logits[branch].mean(dim=1).argmax())
-            similarity = self.model.windows(features, branch, state)[0, :, :, phrase]
-            weights = (similarity.flatten() / spec.branches[branch].attention).softmax(dim=0)
-        weights = assemble(weights.view(-1, count, count).cpu(), image, views)
+        views = self.views.model_copy(update={"stride": self.views.crop})
+        image = prepare(to_picture(path, short_side=views.reduced_side), views)
+        branch, phrase, maps = self.predictor.attention(fixed_views(image, views))
+        weights = assemble(maps, image, views)
         return Attention(image, branch, self._phrase(branch, phrase), weights / weights.sum())
 
     def _phrase(self, branch: str, index: int) -> str:
-        return self.model.spec.branches[branch].phrases[index].rstrip(".")
+        return self.predictor.phrases[branch][index].rstrip(".")
 
 
 def _about(score: Score) -> str:

@@ -212,7 +212,7 @@ class Prediction:
 
     def clamped(self) -> Prediction:
         """With means inside [0, 1], as scores are reported."""
-        return replace(self, mean=self.mean.clamp(0, 1))
+        return replace(self, mean=self.mean.clip(0, 1))
 
 
 @dataclass(frozen=True)

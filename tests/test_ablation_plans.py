@@ -1,5 +1,6 @@
 """Each variant of the plans in configs/experiments changes what its name says, and nothing else."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -101,7 +102,7 @@ def test_the_study_of_gradient_regularization():
 def test_the_views_of_a_picture(name, count, covers):
     settings = variants("views")["views"][name]
     side = 768 if "384" in name else 300  # larger than 384, where that is the size to reduce to
-    image = torch.zeros(3, side, side * 4 // 3, dtype=torch.uint8)
+    image = np.zeros((3, side, side * 4 // 3), np.uint8)
     prepared = prepare(image, settings.views)
     assert prepared.shape[1:] == covers
     assert fixed_views(prepared, settings.views).shape == (count, 3, 224, 224)

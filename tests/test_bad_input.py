@@ -223,7 +223,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert decoded.shape == (3, image.height, image.width)
     expected = np.asarray(image.convert("L" if mode in ("L", "LA", "I;16") else "RGB").convert("RGB"))
     tolerance = {"CMYK": 12, "P": 40, "1": 255}.get(mode, 0)
-    assert np.abs(decoded.permute(1, 2, 0).numpy().astype(int) - expected).mean() <= tolerance
+    assert np.abs(decoded.transpose(1, 2, 0).astype(int) - expected).mean() <= tolerance
 
 
 def test_transparency_lies_over_white(tmp_path):
@@ -242,7 +242,7 @@ def test_images_smaller_than_the_crop_are_enlarged():
     from fewshot_iqa.config import ViewSpec
     from tests.conftest import seeded
 
-    tiny = (seeded(3, 20, 50) * 255).byte()
+    tiny = (seeded(3, 20, 50) * 255).byte().numpy()
     assert min(prepare(tiny, ViewSpec(crop=32)).shape[1:]) == 32
 
 

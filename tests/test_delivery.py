@@ -69,8 +69,8 @@ def test_pictures_score_the_same_however_they_come_in(name, gallery, miniature, 
     rows = rows_of(adapt(name, gallery, miniature, tmp_path / "out"))
     model = fewshot_iqa.load(tmp_path / "out")
     for path, quality in zip(rows.image, rows.predicted_quality, strict=True):
-        pixels = to_picture(path)
-        array = pixels.permute(1, 2, 0).numpy()
+        array = to_picture(path).transpose(1, 2, 0)
+        pixels = torch.from_numpy(array).permute(2, 0, 1)
         forms = [Image.open(path), Image.fromarray(array), array, array / 255, pixels, pixels / 255, pixels[None]]
         for form in forms:
             assert np.ravel(model.score(form)) == pytest.approx([quality], abs=1e-5)

@@ -26,7 +26,7 @@ from fewshot_iqa.distortions.draws import Draws
 from fewshot_iqa.distortions.filters import disk_kernel, line_kernel
 from fewshot_iqa.distortions.tone import curve_table, otsu_thresholds
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.images import read_image, shrink
+from fewshot_iqa.images import read_image, shrink, to_float
 
 LEVELS = range(1, 6)
 KADID = [row.name for row in DISTORTIONS]
@@ -226,7 +226,7 @@ def test_severity_rises_with_the_level(name: str, photo: Tensor) -> None:
 @pytest.fixture(scope="module")
 def photographs() -> list[Tensor]:
     names = ("astronaut", "chelsea", "coffee", "motorcycle", "rocket", "china", "flower", "grace_hopper")
-    images = [shrink(read_image(wheel_photograph(name)), 384).float() / 255 for name in names]
+    images = [to_float(shrink(read_image(wheel_photograph(name)), 384)) for name in names]
     return [image[:, :384, :512] for image in images]
 
 

@@ -59,7 +59,7 @@ def found(fsiqa, miniature, data, tmp_path):
 def classify(clip, images, phrases):
     """Probabilities (B, P) of phrases for the centre crops of uint8 pictures, by the CLIP alone."""
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (clip.mean, clip.std))
-    crops = torch.stack(images)[:, :, 14:46, 20:52]  # of 60 x 72 pixels
+    crops = torch.from_numpy(np.stack(images))[:, :, 14:46, 20:52]  # of 60 x 72 pixels
     with torch.no_grad():
         features = F.normalize(clip.encode_image((crops / 255 - mean) / std)[0], dim=-1)
         text = F.normalize(clip.encode_text(clip.tokenize(phrases)), dim=-1)

@@ -13,6 +13,7 @@ from fewshot_iqa.config import ViewSpec, load_config
 from fewshot_iqa.images import fixed_views, read_image
 from fewshot_iqa.model import checkpoint
 from fewshot_iqa.model.encoder import VIEWS_AT_ONCE
+from fewshot_iqa.predictor import ModelPredictor
 from fewshot_iqa.score import Scorer
 from tests.conftest import photograph, sets
 
@@ -50,12 +51,12 @@ def test_many_crops_of_pictures_of_any_size(small, tmp_path):
         paths.append(tmp_path / f"large{i}.png")
         photograph(i, *size).save(paths[-1])
     views = ViewSpec(crop=32, stride=16)
-    together = Scorer(model, views).score(paths)
+    together = Scorer(ModelPredictor(model), views).score(paths)
     assert fixed_views(read_image(paths[0]), views).shape[0] > 2 * VIEWS_AT_ONCE
     for path, quality in zip(paths[::-1], together[::-1], strict=True):
-        assert Scorer(model, views).score(path) == pytest.approx(quality, abs=1e-6)
+        assert Scorer(ModelPredictor(model), views).score(path) == pytest.approx(quality, abs=1e-6)
         with torch.inference_mode():
-            each = [model(crop[None] / 255).mean[0] for crop in fixed_views(read_image(path), views)]
+            each = [model(torch.from_numpy(crop)[None] / 255).mean[0] for crop in fixed_views(read_image(path), views)]
         assert quality == pytest.approx(float(torch.stack(each).mean()), abs=1e-5)
 
 
@@ -74,7 +75,9 @@ def test_a_gaussian_process_adds_what_the_prompts_leave_of_the_ratings(fsiqa, ei
     model = checkpoint.load(tmp_path / "out")[0]
     assert model.tuned == {"clip.visual.ln_post.weight", "clip.visual.ln_post.bias"}
     table = pd.read_csv(tmp_path / "out.csv")
-    views = torch.stack([fixed_views(read_image(Path(image)), ViewSpec(crop=32, count=1)) for image in table.image])
+    views = torch.stack(
+        [torch.from_numpy(fixed_views(read_image(Path(image)), ViewSpec(crop=32, count=1))) for image in table.image]
+    )
     shots = torch.tensor((table.part == "shot").to_numpy())
     quality = torch.tensor(table.quality, dtype=torch.float32)
     with torch.inference_mode():

@@ -17,7 +17,7 @@ PACKAGE = Path(fewshot_iqa.__file__).parent
 SPECS = {"types", "errors", "config"}
 LOOP = SPECS | {"losses", "metrics", "regularize", "rng", "images", "features"}
 RECIPE = LOOP | {"files", "resources", "data", "distortions", "model", "evaluation", "score", "progress", "memory"}
-RECIPE |= {"inner", "meta", "moments", "finetune", "precision"}
+RECIPE |= {"inner", "meta", "moments", "finetune", "precision", "predictor"}
 MAY_IMPORT = {
     "errors": set(),
     "rng": set(),
@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "finetune": LOOP,
     "evaluation": LOOP,
     "score": LOOP,
+    "predictor": LOOP | {"score"},
     "recipes": RECIPE,
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},

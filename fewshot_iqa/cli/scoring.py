@@ -76,7 +76,7 @@ def score(
             typer.echo(f"{ADAPTED} holds a model of yours: fsiqa score {ADAPTED} IMAGES")
     if map_file:
         draw_attention(scorer.attention(files[0]), map_file)
-    branches = scorer.explained if explain else []
+    branches = list(scorer.predictor.phrases) if explain else []
     more = [*branches, *(["alignment"] if prompts_file else [])]
     head = (*COLUMNS, *more)
     rows: list[list[Any]] = []
@@ -105,7 +105,7 @@ def score(
     write_json(json_file, {"checkpoint": str(checkpoint or SHIPPED), "scores": scores})
     if prompts is not None:
         without = sum(path.name not in prompts for path in files)
-        if not scorer.reads_prompts:
+        if not scorer.predictor.reads_prompts:
             typer.echo("this method does not read prompts: alignment by its phrases alone")
         elif without:
             typer.echo(f"{without} of {len(files)} images have no prompt there: alignment by phrases, if any")

@@ -7,13 +7,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import ViewSpec
 from ..distortions import distort
 from ..features import picture_key
-from ..images import Source, content_hash, fixed_views, prepare, random_view, shrink, to_float, to_picture, to_uint8
+from ..images import (
+    Picture,
+    Source,
+    content_hash,
+    fixed_views,
+    prepare,
+    random_view,
+    shrink,
+    to_float,
+    to_picture,
+    to_uint8,
+)
 from ..rng import generator
 from ..types import Batch, Features, Record, Scale
 from .synthetic import distortable
@@ -23,22 +35,22 @@ FEATURES_AT_ONCE = 512  # pictures, which are a few kilobytes each
 
 
 class PictureCache:
-    """Prepared pictures, uint8 (3, H, W), in memory up to `limit` bytes; the least recently used go first. Another
+    """Prepared pictures in memory up to `limit` bytes; the least recently used go first. Another
     process begins with none."""
 
     def __init__(self, limit: int = 2 << 30) -> None:
         self._limit = self._room = limit
-        self._kept: OrderedDict[Any, Tensor] = OrderedDict()
+        self._kept: OrderedDict[Any, Picture] = OrderedDict()
 
     def __reduce__(self) -> tuple[type[PictureCache], tuple[int]]:
         return PictureCache, (self._limit,)
 
-    def get(self, key: Any) -> Tensor | None:
+    def get(self, key: Any) -> Picture | None:
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)
 
-    def put(self, key: Any, picture: Tensor) -> None:
+    def put(self, key: Any, picture: Picture) -> None:
         if key not in self._kept and picture.nbytes <= self._limit:
             self._kept[key] = picture
             self._room -= picture.nbytes
@@ -70,8 +82,8 @@ class Loader:
         self.at_once = views.at_once  # pictures of a batch of fixed views
         self._views = views.model_dump()
 
-    def picture(self, record: Record) -> Tensor:
-        """The prepared picture, uint8 (3, H, W); InputError where it cannot be used."""
+    def picture(self, record: Record) -> Picture:
+        """The prepared picture; InputError where it cannot be used."""
         size = self.source_side, self.views.short_side, self.views.square, self.views.crop
         key = (record.path, record.apply, self.seed if record.apply else None, size)
         kept = self.pictures.get(key)
@@ -85,9 +97,10 @@ class Loader:
         self.pictures.put(key, image)
         return image
 
-    def source(self, record: Record) -> Tensor:
-        """The decoded picture before distortion, uint8 (3, H, W); InputError where it cannot be used."""
-        image = to_picture(self.sources.get(record.path, record.path), str(record.path))
+    def source(self, record: Record) -> Picture:
+        """The decoded picture before distortion; InputError where it cannot be used."""
+        side = self.source_side or (None if record.apply else self.views.reduced_side)
+        image = to_picture(self.sources.get(record.path, record.path), str(record.path), short_side=side)
         if record.apply:
             distortable(image, record.path)
         return shrink(image, self.source_side) if self.source_side else image
@@ -117,10 +130,11 @@ class Loader:
         return Batch(inputs, targets, [record.prompt for record in records])
 
     def _random_views(self, records: Sequence[Record], noise: torch.Generator) -> Tensor | Features:
-        return torch.stack([random_view(self.picture(record), self.views.crop, noise) for record in records])
+        views = [random_view(self.picture(record), self.views.crop, noise) for record in records]
+        return torch.from_numpy(np.stack(views))
 
     def _fixed_views(self, records: Sequence[Record]) -> Tensor | Features:
-        return torch.stack([fixed_views(self.picture(record), self.views) for record in records])
+        return torch.from_numpy(np.stack([fixed_views(self.picture(record), self.views) for record in records]))
 
 
 class FeatureLoader(Loader):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..distortions import distort, find
@@ -75,7 +76,7 @@ def write_reference(photograph: Path, out: Path, short_side: int | None) -> str 
     target = out / f"{photograph.stem}.png"
     if not target.exists():
         write_png(target, image, {})
-    elif not torch.equal(read_image(target), image):
+    elif not np.array_equal(read_image(target), image):
         raise InputError(f"{target}: differs from {photograph} at this size: choose another --out")
     return None
 

@@ -6,12 +6,11 @@ from importlib.util import find_spec
 from itertools import permutations
 from pathlib import Path
 
-from torch import Tensor
-
 from ..config import SyntheticTask, kadid_mos_table
 from ..distortions import SMALLEST_SIDE, at_level, find
 from ..errors import InputError, nearest
 from ..files import photographs_in
+from ..images import Picture
 from ..rng import permutation
 from ..types import Record, Scale
 
@@ -95,7 +94,7 @@ def composed_quality(steps: Iterable[tuple[str, float]]) -> float:
     return clean * math.prod(min(kadid_mos(*step, normalize=True) / clean, 1.0) for step in steps)
 
 
-def distortable(image: Tensor, path: Path) -> Tensor:
+def distortable(image: Picture, path: Path) -> Picture:
     """The image (3, H, W) that was read from `path`, unchanged; InputError where it is too small to distort."""
     if min(image.shape[1:]) < SMALLEST_SIDE:
         raise InputError(f"{path}: too small to distort: {SMALLEST_SIDE} pixels a side are the least")

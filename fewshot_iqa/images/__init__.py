@@ -1,9 +1,10 @@
-"""From a file, an array or a tensor to crops. A picture is uint8 RGB (3, H, W), and becomes float in [0, 1] where it
-is batched."""
+"""From a file, an array or a tensor to crops. A picture is a uint8 array (3, H, W) of RGB; distortions and models take
+tensors. Nothing here imports torch before it is needed."""
 
 from ..files import SUFFIXES, find_images, photographs_in
 from .decode import (
     MAX_ASPECT,
+    Picture,
     Source,
     content_hash,
     image_size,
@@ -19,6 +20,7 @@ from .views import assemble, enlarge, fixed_views, prepare, random_view, shrink
 __all__ = [
     "MAX_ASPECT",
     "SUFFIXES",
+    "Picture",
     "Source",
     "assemble",
     "content_hash",

@@ -1,46 +1,52 @@
-"""From a file, a Pillow image, an array or a tensor to a picture: uint8 RGB (3, H, W), upright."""
+"""From a file, a Pillow image, an array or a tensor to a picture: a uint8 array (3, H, W) of RGB, upright."""
 
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import InputError
 from ..files import find_images
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_ASPECT = 20  # beyond it an enlarged short side would make the long one huge
 ACCEPTED = "a path, a PIL image, a numpy array (H, W, 3) or a torch tensor (3, H, W)"
 
 _URL = re.compile(r"[A-Za-z][\w+.-]+://")  # two letters or more: one is a drive
 
-Source: TypeAlias = str | os.PathLike[str] | BinaryIO | Image.Image | NDArray[Any] | Tensor
+Source: TypeAlias = Union[str, os.PathLike[str], BinaryIO, Image.Image, NDArray[Any], "Tensor"]
+Picture: TypeAlias = NDArray[np.uint8]  # (3, H, W)
 
 
-def to_picture(source: Source, name: str = "image") -> Tensor:
-    """A picture as uint8 RGB (3, H, W): the same for the same pixels, whatever they come in.
+def to_picture(source: Source, name: str = "image", *, short_side: int | None = None) -> Picture:
+    """A picture as a uint8 array (3, H, W) of RGB: the same for the same pixels, whatever they come in.
 
-    `source` is a path; an open file; a PIL image of any mode; a numpy array (H, W) or (H, W, C), bool, uint8, uint16,
-    or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with alpha, 3 for RGB,
+    `source` is a path; an open file; a PIL image of any mode; a numpy array (H, W), (H, W, C) or (C, H, W), bool,
+    uint8, uint16, or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with alpha, 3 for RGB,
     4 for RGBA. EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper eight are kept.
+    A JPEG file whose shorter side is four times `short_side` pixels or more is reduced while it is decoded, to twice
+    that or more.
 
     InputError, one line that begins with `name` (or with the path), where it is missing, empty, truncated, no picture,
     or a strip of more than 20:1.
 
         >>> import numpy as np
         >>> to_picture(np.full((2, 3), 0.5)).shape
-        torch.Size([3, 2, 3])
+        (3, 2, 3)
     """
     if isinstance(source, str | os.PathLike):
-        return read_image(source)
+        return read_image(source, short_side=short_side)
     if hasattr(source, "read"):
         try:
             source = Image.open(cast("BinaryIO", source))
@@ -48,26 +54,26 @@ def to_picture(source: Source, name: str = "image") -> Tensor:
             raise InputError(f"{name}: not an image") from None
     if isinstance(source, np.ndarray):
         source = _from_array(source, name)
-    elif isinstance(source, Tensor):
-        source = _from_tensor(source, name)
+    elif _is_tensor(source):
+        source = _from_tensor(cast("Tensor", source), name)
     if not isinstance(source, Image.Image):
         raise InputError(f"{name}: of type {type(source).__name__}; give {ACCEPTED}")
     try:
-        return _to_rgb(source, name)
+        return _to_rgb(source, name, short_side)
     except InputError:
         raise
     except Exception as error:  # Pillow reads the pixels of an opened file here; see read_image
         raise InputError(f"{name}: cannot be decoded ({error})") from error
 
 
-def read_image(path: str | os.PathLike[str]) -> Tensor:
+def read_image(path: str | os.PathLike[str], *, short_side: int | None = None) -> Picture:
     """The picture in a file, as `to_picture`."""
     shown = os.fspath(path)
     if _URL.match(shown):
         raise InputError(f"{shown}: a URL; download the picture and give the path of the file")
     try:
         with Image.open(path) as file:
-            return _to_rgb(file, shown)
+            return _to_rgb(file, shown, short_side)
     except InputError:
         raise
     except FileNotFoundError:
@@ -84,7 +90,7 @@ def content_hash(source: Source, name: str = "image") -> str:
     InputError where it cannot be read."""
     if not isinstance(source, str | os.PathLike):
         picture = to_picture(source, name)
-        return hashlib.sha256(f"{tuple(picture.shape)}".encode() + picture.numpy().tobytes()).hexdigest()
+        return hashlib.sha256(f"{picture.shape}".encode() + picture.tobytes()).hexdigest()
     try:
         state = os.stat(source)
         return _file_hash(os.fspath(source), state.st_mtime_ns, state.st_size)
@@ -133,22 +139,28 @@ def list_pictures(source: Any, name: str = "images") -> tuple[list[tuple[str, So
     return pictures, False
 
 
-def to_float(images: Tensor) -> Tensor:
-    """uint8 to float in [0, 1]."""
-    return images.float() / 255
+def to_float(pictures: "Picture | Tensor") -> "Tensor":
+    """uint8 pictures to a float tensor in [0, 1]."""
+    import torch
+
+    return torch.as_tensor(pictures).float() / 255
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Float in [0, 1] to uint8."""
-    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+def to_uint8(images: "Tensor") -> Picture:
+    """Float in [0, 1] to uint8 pictures."""
+    import torch
+
+    return (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
-def _to_rgb(image: Image.Image, name: str) -> Tensor:
+def _to_rgb(image: Image.Image, name: str, short_side: int | None) -> Picture:
     width, height = image.size
     if not width or not height:
         raise InputError(f"{name}: is empty: {width}x{height}")
     if max(image.size) > MAX_ASPECT * min(image.size):
         raise InputError(f"{name}: {width}x{height} is a strip, not a picture to judge")
+    if short_side and isinstance(image, JpegImageFile):
+        image.draft(None, (2 * short_side, 2 * short_side))
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(_to_8_bit(np.asarray(image), image.mode, name))
@@ -156,7 +168,7 @@ def _to_rgb(image: Image.Image, name: str) -> Tensor:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image if image.mode == "RGB" else image.convert("RGB")
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return np.array(image).transpose(2, 0, 1)
 
 
 def _to_8_bit(values: NDArray[Any], mode: str, name: str) -> NDArray[Any]:
@@ -171,7 +183,7 @@ def _to_8_bit(values: NDArray[Any], mode: str, name: str) -> NDArray[Any]:
     return (values.astype(np.float64).clip(0, top) * (255 / top)).round().astype(np.uint8)
 
 
-def _from_tensor(tensor: Tensor, name: str) -> Image.Image:
+def _from_tensor(tensor: "Tensor", name: str) -> Image.Image:
     if tensor.ndim == 3 and tensor.shape[0] > 4 and tensor.shape[2] <= 4:
         raise InputError(f"{name}: shape {tuple(tensor.shape)}; tensors are (3, H, W): use tensor.permute(2, 0, 1)")
     if tensor.ndim not in (2, 3) or (tensor.ndim == 3 and not 1 <= tensor.shape[0] <= 4):
@@ -184,7 +196,7 @@ def _from_tensor(tensor: Tensor, name: str) -> Image.Image:
 
 def _from_array(array: NDArray[Any], name: str) -> Image.Image:
     if array.ndim == 3 and array.shape[2] > 4 and array.shape[0] <= 4:
-        raise InputError(f"{name}: shape {array.shape}; arrays are (H, W, 3): use array.transpose(1, 2, 0)")
+        array = array.transpose(1, 2, 0)
     if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= array.shape[2] <= 4):
         raise InputError(f"{name}: shape {array.shape}; give an array (H, W), (H, W, 3) or (H, W, 4)")
     if not array.size:
@@ -213,4 +225,10 @@ def _from_unit(array: NDArray[Any], name: str) -> NDArray[Any]:
 
 def _is_numeric(source: Any) -> bool:
     """Whether this is a tensor, or an array of pixels rather than of paths."""
-    return isinstance(source, Tensor) or (isinstance(source, np.ndarray) and source.dtype.kind not in "OUS")
+    return _is_tensor(source) or (isinstance(source, np.ndarray) and source.dtype.kind not in "OUS")
+
+
+def _is_tensor(source: Any) -> bool:
+    """Whether this is a torch tensor; torch is not imported for the question."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)

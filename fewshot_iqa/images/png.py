@@ -5,12 +5,12 @@ from pathlib import Path
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
 from ..errors import InputError
+from .decode import Picture
 
 
-def write_png(path: Path, image: Tensor, notes: Mapping[str, str]) -> None:
+def write_png(path: Path, image: Picture, notes: Mapping[str, str]) -> None:
     """Write uint8 (3, H, W) with `notes` as its text entries; the file appears when it is whole."""
     info = PngInfo()
     for name, text in notes.items():
@@ -18,7 +18,7 @@ def write_png(path: Path, image: Tensor, notes: Mapping[str, str]) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
         # Twice as fast as Pillow's own compression level, and hardly larger for photographs.
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(part, "PNG", pnginfo=info, compress_level=3)
+        Image.fromarray(image.transpose(1, 2, 0)).save(part, "PNG", pnginfo=info, compress_level=3)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -1,17 +1,21 @@
 """From a picture to crops."""
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .decode import Picture
 
 if TYPE_CHECKING:
+    import torch
+
     from ..config import ViewSpec
 
 
-def shrink(image: Tensor, short_side: int) -> Tensor:
+def shrink(image: Picture, short_side: int) -> Picture:
     """Reduce so that the shorter side is `short_side`; a smaller image is returned as it is."""
     height, width = image.shape[-2:]
     if min(height, width) <= short_side:
@@ -20,7 +24,7 @@ def shrink(image: Tensor, short_side: int) -> Tensor:
     return _resize(image, round(height * factor), round(width * factor))
 
 
-def prepare(image: Tensor, views: "ViewSpec") -> Tensor:
+def prepare(image: Picture, views: "ViewSpec") -> Picture:
     """Reduce an image as `views` says; one that is smaller than the crop is enlarged to hold it."""
     if views.square:
         return _resize(image, views.square, views.square)
@@ -29,7 +33,7 @@ def prepare(image: Tensor, views: "ViewSpec") -> Tensor:
     return enlarge(image, views.crop)
 
 
-def enlarge(image: Tensor, short_side: int) -> Tensor:
+def enlarge(image: Picture, short_side: int) -> Picture:
     """Enlarge so that the shorter side is `short_side`; a larger image is returned as it is."""
     height, width = image.shape[-2:]
     if min(height, width) >= short_side:
@@ -38,35 +42,37 @@ def enlarge(image: Tensor, short_side: int) -> Tensor:
     return _resize(image, max(short_side, round(height * factor)), max(short_side, round(width * factor)))
 
 
-def random_view(image: Tensor, crop: int, generator: torch.Generator) -> Tensor:
+def random_view(image: Picture, crop: int, generator: "torch.Generator") -> Picture:
     """One random crop (3, crop, crop), mirrored in half of the cases."""
+    import torch
+
     height, width = image.shape[-2:]
     top = int(torch.randint(height - crop + 1, (), generator=generator))
     left = int(torch.randint(width - crop + 1, (), generator=generator))
     view = image[:, top : top + crop, left : left + crop]
-    return view.flip(-1) if torch.rand((), generator=generator) < 0.5 else view
+    return view[:, :, ::-1] if torch.rand((), generator=generator) < 0.5 else view
 
 
-def fixed_views(image: Tensor, views: "ViewSpec") -> Tensor:
+def fixed_views(image: Picture, views: "ViewSpec") -> Picture:
     """The test crops (V, 3, crop, crop): the centre; that and the corners; the corners and the middles of the edges; or
     a grid of crops `stride` apart or less, from edge to edge."""
     crop = views.crop
-    return torch.stack([image[:, y : y + crop, x : x + crop] for y, x in _places(image, views)])
+    return np.stack([image[:, y : y + crop, x : x + crop] for y, x in _places(image, views)])
 
 
-def assemble(maps: Tensor, image: Tensor, views: "ViewSpec") -> Tensor:
+def assemble(maps: NDArray[Any], image: Picture, views: "ViewSpec") -> NDArray[np.float64]:
     """Maps (V, n, n) of the fixed views of an image (3, H, W), each spread over its crop: (H, W), the mean where crops
     overlap, 0 where none is."""
-    total, times = torch.zeros(2, *image.shape[-2:])
+    total, times = np.zeros((2, *image.shape[-2:]))
     crop = views.crop
-    spread = F.interpolate(maps[:, None].float(), (crop, crop), mode="nearest")[:, 0]
-    for (y, x), each in zip(_places(image, views), spread, strict=True):
-        total[y : y + crop, x : x + crop] += each
+    nearest = np.arange(crop) * maps.shape[-1] // crop
+    for (y, x), each in zip(_places(image, views), maps, strict=True):
+        total[y : y + crop, x : x + crop] += each[nearest][:, nearest]
         times[y : y + crop, x : x + crop] += 1
-    return total / times.clamp(min=1)
+    return total / times.clip(min=1)
 
 
-def _places(image: Tensor, views: "ViewSpec") -> list[tuple[int, int]]:
+def _places(image: Picture, views: "ViewSpec") -> list[tuple[int, int]]:
     """The upper left corners of the fixed views."""
     down, right = (side - views.crop for side in image.shape[-2:])
     if views.stride:
@@ -81,5 +87,6 @@ def _grid(span: int, stride: int) -> list[int]:
     return [round(i * span / steps) for i in range(steps + 1)] if steps else [0]
 
 
-def _resize(image: Tensor, height: int, width: int) -> Tensor:
-    return F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
+def _resize(image: Picture, height: int, width: int) -> Picture:
+    resized = Image.fromarray(image.transpose(1, 2, 0)).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(resized).transpose(2, 0, 1)

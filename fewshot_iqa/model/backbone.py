@@ -127,7 +127,7 @@ class Backbone(nn.Module):
         (rows, columns), (top, left) = patches.shape[-2:], corner
         positions = tower.positional_embedding[1:].unflatten(0, tower.grid_size)
         window = positions[top : top + rows, left : left + columns].flatten(0, 1)
-        cls = (tower.class_embedding + tower.positional_embedding[0]).expand(len(images), 1, -1)
+        cls = (tower.class_embedding + tower.positional_embedding[0]).expand(images.shape[0], 1, -1)
         return tower.ln_pre(torch.cat([cls, patches.flatten(2).mT + window], dim=1))
 
     def encode_text(self, tokens: Tensor, context: Tensor | None = None, deeper: Tensor | None = None) -> Tensor:
@@ -185,7 +185,7 @@ def _shared_copy(value: Any, known: dict[int, Any]) -> Any:
 
 def _replaced(x: Tensor, tokens: Tensor) -> Tensor:
     """`x` (B, length, W) with `tokens` (N, W) in the place of those that follow the first."""
-    return torch.cat([x[:, :1], tokens.expand(len(x), -1, -1).to(x.dtype), x[:, 1 + len(tokens) :]], dim=1)
+    return torch.cat([x[:, :1], tokens.expand(x.shape[0], -1, -1).to(x.dtype), x[:, 1 + len(tokens) :]], dim=1)
 
 
 def _fingerprint(module: nn.Module) -> str:

@@ -126,15 +126,16 @@ class Encoder(nn.Module):
             raise InputError(f"images of {given} pixels: this CLIP reads {size}x{size}; a Scorer takes any size")
         else:
             flat = views.flatten(0, -4)
-        step = len(flat) if torch.is_grad_enabled() else VIEWS_AT_ONCE  # a large picture has many views
-        for first in range(0, len(flat), step):
-            piece = flat[first : first + step]
+        pieces = [flat]
+        if not torch.is_grad_enabled():  # a large picture has many views
+            pieces = [flat[first : first + VIEWS_AT_ONCE] for first in range(0, len(flat), VIEWS_AT_ONCE)]
+        for piece in pieces:
             yield piece if isinstance(piece, Features) else self._embed(piece)
 
     def _embed(self, images: Tensor) -> Features:
         """What enters the first layer, of images (B, 3, H, W): the features of a trunk of no layers, V = 1."""
         tokens, stem = self.clip.embed((_unit(images) - self.mean) / self.std)
-        stem = tokens.new_empty(len(tokens), 0) if stem is None else stem
+        stem = tokens.new_empty(tokens.shape[0], 0) if stem is None else stem
         return Features(self.clip.visual.output_dim, {PLAIN: stem[:, None]}, {PLAIN: tokens[:, None]}, layers=0)
 
     def _layers(

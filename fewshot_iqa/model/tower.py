@@ -92,4 +92,4 @@ def _is_known(block: Any) -> bool:
 
 
 def _expand(tokens: Tensor, x: Tensor) -> Tensor:
-    return tokens.to(x.dtype).expand(len(x), -1, -1)
+    return tokens.to(x.dtype).expand(x.shape[0], -1, -1)

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from ..data.synthetic import IDENTITY, composed_quality
 from ..distortions import DISTORTIONS, SMALLEST_SIDE, compose, find
 from ..errors import InputError
 from ..files import photographs_in
-from ..images import enlarge, random_view, read_image, shrink, to_float, to_uint8
+from ..images import Picture, enlarge, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator, integer, key_seed
 
 QUALITY_WORDS = ("bad", "poor", "fair", "good", "excellent")
@@ -93,7 +94,7 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
     def __getitem__(self, i: int) -> CaptionedBatch:
         noise = generator(self.spec.seed, "pretrain", self.first + i)
         least = max(self.spec.min_side, self.stage.crop)
-        images: list[Tensor] = []
+        images: list[Picture] = []
         captions, named, qualities, kinds = [], [], [], []
         for index in torch.randperm(len(self.photographs), generator=noise).tolist():
             path, contents = self.photographs[index]
@@ -121,9 +122,10 @@ class CaptionedPhotographs(torch.utils.data.Dataset[CaptionedBatch]):
             raise InputError(f"a batch needs two photographs or more of {least} pixels a side: {len(captions)} found")
         extra = self.spec.language.batch if self.spec.language else 0
         drawn = [self.sentences[integer(0, len(self.sentences), noise)] for _ in range(extra)]
-        return CaptionedBatch(torch.stack(images), captions, named, torch.tensor(qualities), torch.tensor(kinds), drawn)
+        pixels = torch.from_numpy(np.stack(images))
+        return CaptionedBatch(pixels, captions, named, torch.tensor(qualities), torch.tensor(kinds), drawn)
 
-    def _distorted(self, photograph: Tensor, noise: torch.Generator) -> tuple[Tensor, list[str], float]:
+    def _distorted(self, photograph: Picture, noise: torch.Generator) -> tuple[Picture, list[str], float]:
         """The photograph reduced and distorted, the names of the distortions, and the quality."""
         low = max(self.spec.min_side, self.stage.crop)
         side = integer(low, max(low, self.spec.max_side) + 1, noise)

@@ -17,9 +17,10 @@ from ..files import require_room
 from ..losses import FunctionLoss
 from ..model import checkpoint
 from ..model.formats import read_checkpoint_config
+from ..predictor import SCORED, ModelPredictor
 from ..progress import say
 from ..resources import METATRAINED, SHIPPED
-from ..score import SCORED, Scorer
+from ..score import Scorer
 from ..types import Scale, Shots
 from .common import Result, choose_device, count_labels
 from .draws import Draw, draw_all, draw_trials
@@ -177,4 +178,5 @@ def load(
     scale = Scale(*provenance["scale"]) if "scale" in provenance else None
     learned = provenance.get("labels", {})
     explained = [branch for target, branch in settings.label_branches.items() if learned.get(target)]
-    return Scorer(model, settings.views, scale, explained, FeatureCache(cache, memory=SCORED))
+    predictor = ModelPredictor(model, explained, FeatureCache(cache, memory=SCORED))
+    return Scorer(predictor, settings.views, scale)

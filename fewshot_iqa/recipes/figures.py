@@ -35,8 +35,8 @@ def draw_attention(seen: Attention, path: Path) -> None:
     figure = new_figure((10, 5 * height / width + 0.4))
     plain, bright = figure.subplots(1, 2)
     for axes in (plain, bright):
-        axes.imshow(seen.image.permute(1, 2, 0).numpy())
+        axes.imshow(seen.image.transpose(1, 2, 0))
         axes.set_axis_off()
-    bright.imshow(seen.weights.numpy(), cmap="inferno", alpha=0.65)
+    bright.imshow(seen.weights, cmap="inferno", alpha=0.65)
     bright.set_title(f"{seen.branch}: {seen.phrase}")
     save_figure(figure, path)

@@ -86,7 +86,7 @@ def draw_sheet(photo: Path, out: Path, types: Sequence[str] = ("kadid10k",), *, 
 def _middle(image: Tensor) -> Image.Image:
     top, left = (image.shape[1] - TILE[1]) // 2, (image.shape[2] - TILE[0]) // 2
     tile = to_uint8(image)[:, top : top + TILE[1], left : left + TILE[0]]
-    return Image.fromarray(tile.permute(1, 2, 0).numpy())
+    return Image.fromarray(tile.transpose(1, 2, 0))
 
 
 @dataclass(frozen=True)

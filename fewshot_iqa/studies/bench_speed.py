@@ -171,7 +171,7 @@ def _adaptation(case: Case, crops: int | None) -> Pair:
     """A step of adaptation with QGR; with `crops`, on crops that came before."""
     records = [Record(case.folder / f"{i}.png", i / case.batch, group=str(i)) for i in range(case.batch)]
     for record in records:
-        write_png(record.path, torch.randint(256, (3, 384, 512), dtype=torch.uint8), {})
+        write_png(record.path, torch.randint(256, (3, 384, 512), dtype=torch.uint8).numpy(), {})
 
     def stepper(settings: Config) -> tuple[Step, bool]:
         assert settings.adapt is not None

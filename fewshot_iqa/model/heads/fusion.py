@@ -57,7 +57,7 @@ class FusionHead(Head):
 
     def decode(self, phrases: Tensor, tokens: Tensor) -> Tensor:
         """(B,) from phrases (P, D) and tokens (B, N, Wv)."""
-        queries, tokens = phrases.expand(len(tokens), -1, -1), self.reduce(tokens)
+        queries, tokens = phrases.expand(tokens.shape[0], -1, -1), self.reduce(tokens)
         for layer in self.layers:
             queries = layer(queries, tokens)
         score: Tensor = self.score(queries.mean(dim=1))[:, 0]
