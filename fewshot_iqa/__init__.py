@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from .estimator import QualityRegressor
     from .metrics import krcc, plcc, plcc_logistic, rmse, srcc
     from .pretraining.recipe import pretrain
-    from .recipes.adaptation import adapt, load
+    from .recipes.adaptation import adapt
     from .recipes.common import create_model
     from .recipes.curve import curve
     from .recipes.evaluating import evaluate
+    from .recipes.loading import load
     from .recipes.metatraining import metatrain
     from .recipes.sources import TableOptions
     from .regularize import project_gradient
@@ -43,7 +44,7 @@ _HOMES = {
     "evaluate": "recipes.evaluating",
     "kadid_mos": "data.synthetic",
     "krcc": "metrics",
-    "load": "recipes.adaptation",
+    "load": "recipes.loading",
     "metatrain": "recipes.metatraining",
     "plcc": "metrics",
     "plcc_logistic": "metrics",

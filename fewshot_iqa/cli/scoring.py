@@ -65,8 +65,8 @@ def score(
         raise InputError(f"--map {map_file}: draws one image; {len(files)} were given")
     prompts = _prompts(prompts_file, columns) if prompts_file else None
     from ..progress import track
-    from ..recipes.adaptation import load
     from ..recipes.figures import draw_attention
+    from ..recipes.loading import load
     from ..resources import ADAPTED, SHIPPED, is_checkpoint
 
     scorer = load(checkpoint or SHIPPED, device=device, cache=cache)

@@ -33,8 +33,9 @@ def to_picture(source: Source, name: str = "image", *, short_side: int | None = 
     """A picture as a uint8 array (3, H, W) of RGB: the same for the same pixels, whatever they come in.
 
     `source` is a path; an open file; a PIL image of any mode; a numpy array (H, W), (H, W, C) or (C, H, W), bool,
-    uint8, uint16, or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with alpha, 3 for RGB,
-    4 for RGBA. EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper eight are kept.
+    uint8, uint16, or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with
+    alpha, 3 for RGB, 4 for RGBA. EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper
+    eight are kept.
     A JPEG file whose shorter side is four times `short_side` pixels or more is reduced while it is decoded, to twice
     that or more.
 

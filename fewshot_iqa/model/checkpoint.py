@@ -1,6 +1,5 @@
 """A checkpoint is a folder: the resolved configuration, what differs from the base CLIP, and where it came from."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -115,12 +114,6 @@ def fits(folder: Path, settings: Config) -> bool:
     found = read_checkpoint_config(folder)
     same = found.model == settings.model and (found.head == settings.head or not settings.head.needs_gradients)
     return same and provenance(folder)["base"] == shared_clip(settings.clip).fingerprint
-
-
-def fingerprint(folder: Path) -> str:
-    """A hash of the weights of a checkpoint."""
-    require_checkpoint(folder)
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
 
 
 def copy(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,12 @@ def require_checkpoint(folder: Path) -> None:
     for name in CHECKPOINT_FILES:
         if not (folder / name).is_file():
             raise InputError(f"{folder}: not a checkpoint: it holds no {name}")
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """A hash of the weights of a checkpoint."""
+    require_checkpoint(folder)
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
 
 
 def read_checkpoint_config(folder: Path, overrides: Iterable[str] = ()) -> Config:

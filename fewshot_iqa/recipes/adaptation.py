@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +15,13 @@ from ..features import FeatureCache
 from ..files import require_room
 from ..losses import FunctionLoss
 from ..model import checkpoint
-from ..model.formats import read_checkpoint_config
-from ..predictor import SCORED, ModelPredictor
 from ..progress import say
-from ..resources import METATRAINED, SHIPPED
+from ..resources import METATRAINED
 from ..score import Scorer
-from ..types import Scale, Shots
+from ..types import Shots
 from .common import Result, choose_device, count_labels
 from .draws import Draw, draw_all, draw_trials
+from .loading import load
 from .results import agreement, by_picture, summarize
 from .sources import TableOptions, read_source, source_name, warn_few, warn_guessed_scale
 from .starts import describe_start, find_method, find_start, read_settings
@@ -152,31 +150,3 @@ def _labels_learned(settings: Config, draw: Draw, parent: Path | None) -> dict[s
     """{classes: how many pictures had such labels}, of the shots and of what the checkpoint before learned from."""
     earlier = checkpoint.provenance(parent).get("labels", {}) if parent else {}
     return {target: n + earlier.get(target, 0) for target, n in count_labels([settings], draw.shots).items()}
-
-
-def load(
-    folder: str | Path = SHIPPED,
-    *,
-    device: str | None = None,
-    head: Any = None,
-    cache: str | Path | None = None,
-) -> Scorer:
-    """A checkpoint ready to score images; by default the shipped one, which is adapted to no ratings.
-
-    `head` is that of a model that was fitted with a head from Python. Features are kept in the folder `cache`.
-
-    Examples:
-        >>> model = load()
-        >>> from sklearn.datasets import load_sample_image
-        >>> 0 < model.score(load_sample_image("china.jpg")) < 1
-        True
-    """
-    place = choose_device(device)
-    if head is not None and read_checkpoint_config(Path(folder)).head.kind != "custom":
-        raise InputError(f"{folder}: was not fitted with a head from Python; load it without head=")
-    model, settings, provenance = checkpoint.load(Path(folder), place, copy.deepcopy(head))
-    scale = Scale(*provenance["scale"]) if "scale" in provenance else None
-    learned = provenance.get("labels", {})
-    explained = [branch for target, branch in settings.label_branches.items() if learned.get(target)]
-    predictor = ModelPredictor(model, explained, FeatureCache(cache, memory=SCORED))
-    return Scorer(predictor, settings.views, scale)

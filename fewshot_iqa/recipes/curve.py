@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..features import FeatureCache
 from ..model import checkpoint
 from ..model.clip import shared_clip
+from ..model.formats import weights_fingerprint
 from ..types import Shots
 from . import cells
 from .common import choose_device, count_labels
@@ -217,7 +218,7 @@ def _identity(method: Method) -> dict[str, Any]:
     return {
         "config": method.settings.model_dump(mode="json"),
         "clip": shared_clip(method.settings.clip, method.device).fingerprint,
-        "start": checkpoint.fingerprint(method.start) if method.start else None,
+        "start": weights_fingerprint(method.start) if method.start else None,
     }
 
 

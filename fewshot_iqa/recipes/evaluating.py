@@ -16,7 +16,7 @@ from ..evaluation import NINETY
 from ..metrics import report
 from ..score import Scorer
 from ..types import Scale
-from .adaptation import load
+from .loading import load
 from .sources import TableOptions, read_source, source_name
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,19 @@ from ...types import Features, Prediction
 from .antonym import antonym_quality
 from .base import Head
 from .linear import feature_std
+
+
+class _Solved(NamedTuple):
+    """What predictions need: X standardised, L⁻¹ where L Lᵀ = k(X, X) + λ I, L⁻¹ (y − m), m; a, ℓ, λ, s²."""
+
+    shots: Tensor
+    whitening: Tensor
+    known: Tensor
+    mean: Tensor
+    linear: float
+    lengthscale: float
+    noise: float
+    outputscale: float
 
 
 class GaussianProcessHead(Head):
@@ -41,7 +54,7 @@ class GaussianProcessHead(Head):
         self.register_buffer("train_x", torch.zeros(0, clip.pooled_width))
         self.register_buffer("train_y", torch.zeros(0))
         self.register_buffer("hyperparameters", torch.zeros(4, dtype=torch.float64))
-        self._solved: tuple[Tensor, Tensor, Tensor] | None = None
+        self._solved: _Solved | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
@@ -73,15 +86,14 @@ class GaussianProcessHead(Head):
         if not self.is_fitted:
             return Prediction(self._phrases(features))
         x = features.matrix()
-        linear, lengthscale, noise, outputscale = self.hyperparameters.tolist()
-        if self._solved is None or self._solved[0].device != x.device:
-            self._solved = self._solve(linear, lengthscale, noise)
-        shots, root, known = self._solved
-        new = self.standardize(x)
-        cross = torch.linalg.solve_triangular(root, self.kernel(shots, new, linear, lengthscale), upper=False)
+        if self._solved is None or self._solved.shots.device != x.device:
+            self._solved = self._solve(*self.hyperparameters.tolist())
+        solved = self._solved
+        new, linear = self.standardize(x), solved.linear
+        cross = solved.whitening @ self.kernel(solved.shots, new, linear, solved.lengthscale)
         itself = 1 + linear * new.square().mean(dim=1) + (1 - linear)
-        variance = outputscale * (itself + noise - cross.square().sum(dim=0))
-        mean = (self.train_y.double().mean() + (cross.T @ known)[:, 0]).to(x)
+        variance = solved.outputscale * (itself + solved.noise - cross.square().sum(dim=0))
+        mean = (solved.mean + (cross.T @ solved.known)[:, 0]).to(x)
         prior = weight * self._phrases(features) if weight else 0
         return Prediction(mean + prior, variance.clamp(min=0).sqrt().to(x))
 
@@ -113,11 +125,13 @@ class GaussianProcessHead(Head):
         mean, std = self._moments
         return (features.double() - mean) / std
 
-    def _solve(self, linear: float, lengthscale: float, noise: float) -> tuple[Tensor, Tensor, Tensor]:
-        """The shots, the Cholesky root L of k(X, X) + λ I, and L⁻¹ (y − m)."""
+    def _solve(self, linear: float, lengthscale: float, noise: float, outputscale: float) -> "_Solved":
         shots, y = self.standardize(self.train_x), self.train_y.double()
-        root = torch.linalg.cholesky(self.kernel(shots, shots, linear, lengthscale) + noise * torch.eye(len(y)).to(y))
-        return shots, root, torch.linalg.solve_triangular(root, (y - y.mean())[:, None], upper=False)
+        unit = torch.eye(len(y)).to(y)
+        root = torch.linalg.cholesky(self.kernel(shots, shots, linear, lengthscale) + noise * unit)
+        whitening = torch.linalg.solve_triangular(root, unit, upper=False)
+        known = whitening @ (y - y.mean())[:, None]
+        return _Solved(shots, whitening, known, y.mean(), linear, lengthscale, noise, outputscale)
 
     @staticmethod
     def kernel(one: Tensor, two: Tensor, linear: float, lengthscale: float) -> Tensor:

@@ -1,0 +1,204 @@
+"""The recipe that exports a checkpoint to ONNX, and compares the result with it before it is kept."""
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import ViewSpec
+from ..data.synthetic import wheel_photograph
+from ..errors import InputError
+from ..images import fixed_views, prepare, read_image
+from ..model import checkpoint
+from ..model.formats import weights_fingerprint
+from ..model.quality import QualityModel
+from ..resources import SHIPPED
+from ..runtime import INPUT, KEY, LOGITS, MEAN, STD, load_exported
+from ..score import Opened
+from .loading import EXPORTED, explained_branches
+
+OPSET = 20
+BATCHES = (1, 2, 7)  # numbers of pictures that the export is compared at
+TOLERANCE = {False: 1e-4, True: 0.03}  # of quality, in float32 and in int8
+SMALLEST = 64  # a weight with fewer rows or columns stays in float32: phrases, and heads
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower", "grace_hopper")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The file, its bytes, and the greatest `difference` of quality to the checkpoint's that the comparison found."""
+
+    path: Path
+    size: int
+    difference: float
+
+
+def export(folder: str | Path = SHIPPED, path: str | Path | None = None, *, int8: bool = False) -> Exported:
+    """Write a checkpoint as ONNX: encoded prompts, tower and head, from views (B, V, 3, crop, crop) to quality.
+
+    `path` is a .onnx file; by default `model.onnx` inside the checkpoint, where `fsiqa score` finds it. With `int8` the
+    linear layers of the tower compute in 8 bit. It is compared with the checkpoint on 1, 2 and 7 photographs at a time.
+    InputError where quality differs by more than 1e-4 (int8: 0.03), or where the method cannot be exported.
+
+    Examples:
+        >>> export("runs/adapt", "model.onnx").difference < 1e-4  # doctest: +SKIP
+        True
+    """
+    folder = Path(folder)
+    path = folder / EXPORTED if path is None else Path(path)
+    model, settings, provenance = checkpoint.load(folder)
+    if settings.head.kind == "custom":
+        raise InputError(f"{folder}: a head from Python cannot be exported")
+    model.requires_grad_(False)
+    branches = explained_branches(settings, provenance)
+    graph = _Graph(model, branches)
+    about = {
+        "views": settings.views.model_dump(),
+        "scale": provenance.get("scale"),
+        "phrases": {name: list(settings.model.branches[name].phrases) for name in branches},
+        "weights": weights_fingerprint(folder),
+        "int8": int8,
+    }
+    views = _photographs(settings.views)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(_onnx(graph, views, about, int8))
+        difference = _difference(graph, part, views)
+        if not difference <= TOLERANCE[int8]:
+            raise InputError(f"{folder}: the exported model differs by {difference:.2g} in quality; nothing was kept")
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return Exported(path, path.stat().st_size, difference)
+
+
+class _Graph(nn.Module):
+    """What is exported: a model with its prompts encoded."""
+
+    def __init__(self, model: QualityModel, branches: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.branches = model, branches
+        with torch.no_grad():
+            self.state = model.encode_prompts()
+        self.eval()
+
+    def forward(self, views: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():  # without gradients the tower would cut the batch in pieces of fixed size
+            prediction = self.model(views, self.state, self.branches).clamped()
+        std = () if prediction.std is None else (prediction.std,)
+        return (prediction.mean, *std, *(prediction.logits[name] for name in self.branches))
+
+
+def _photographs(views: ViewSpec) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Views of photographs to compare on, as many of each."""
+    pictures = [read_image(wheel_photograph(name), short_side=views.reduced_side) for name in PHOTOGRAPHS]
+    cut = [fixed_views(prepare(picture, views), views) for picture in pictures]
+    return np.stack([each[: min(map(len, cut))] for each in cut])
+
+
+def _onnx(graph: _Graph, views: Any, about: dict[str, Any], int8: bool) -> bytes:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"export: needs {error.name}: pip install 'fewshot-iqa[fast]'") from None
+    example = torch.from_numpy(views[:2])
+    with torch.no_grad():
+        std = len(graph(example)) - 1 > len(graph.branches)
+    names = [MEAN, *([STD] if std else []), *(LOGITS + name for name in graph.branches)]
+    with _silenced(), tempfile.TemporaryDirectory() as place:
+        dimensions = ({0: torch.export.Dim("pictures"), 1: torch.export.Dim("views")},)
+        program = torch.onnx.export(
+            graph, (example,), dynamo=True, dynamic_shapes=dimensions, input_names=[INPUT], output_names=names,
+            opset_version=OPSET, verbose=False,
+        )  # fmt: skip
+        assert program is not None
+        raw, folded = Path(place, "raw.onnx"), Path(place, "folded.onnx")
+        program.save(str(raw))
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(folded)
+        onnxruntime.InferenceSession(str(raw), options, providers=["CPUExecutionProvider"])
+        if int8:
+            _quantize(folded)
+        found = onnx.load(folded)
+    _store_as_half(found)
+    entry = found.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(about)
+    return found.SerializeToString()
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Without the warnings of exporters to their own developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _quantize(path: Path) -> None:
+    """8-bit weights, and activations quantised as they come, for the linear layers with large weights.
+
+    Weights take 7 of the 8 bits: processors without VNNI add products in 16 bit, which overflow otherwise.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = onnx.load(path).graph
+    large = {each.name for each in graph.initializer if len(each.dims) == 2 and min(each.dims) >= SMALLEST}
+    nodes = [node.name for node in graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in large]
+    quantize_dynamic(
+        path, path, nodes_to_quantize=nodes, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
+    )
+
+
+def _store_as_half(found: Any) -> None:
+    """Store weights that are numbers of float16, as those of most CLIPs are, in half the bytes; equal when loaded."""
+    import onnx
+    from onnx import numpy_helper
+
+    casts = []
+    for weight in found.graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) < 1000:
+            continue
+        values = numpy_helper.to_array(weight)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), values):
+            name = weight.name
+            weight.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+            casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(found.graph.node)
+    del found.graph.node[:]
+    found.graph.node.extend([*casts, *nodes])
+
+
+def _difference(graph: _Graph, path: Path, views: Any) -> float:
+    """The greatest difference of quality and its deviation; infinite where one is not a number."""
+    predictor, worst = load_exported(path).predictor, 0.0
+    for count in BATCHES:
+        found = predictor.predict([Opened("", "", each) for each in views[:count]])
+        with torch.no_grad():
+            expected = graph(torch.from_numpy(views[:count]))
+        pairs = [(found.mean, expected[0])] + ([(found.std, expected[1])] if found.std is not None else [])
+        for one, two in pairs:
+            difference = float(np.abs(one - two.numpy()).max())
+            worst = difference if difference > worst or np.isnan(difference) else worst
+    return worst
