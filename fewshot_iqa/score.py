@@ -23,6 +23,7 @@ from .images import (
     image_size,
     list_pictures,
     prepare,
+    prepared_size,
     to_picture,
 )
 from .types import Prediction, Scale
@@ -217,14 +218,17 @@ class Scorer:
                 key = picture_key(content_hash(source, name), (), None, self.views.model_dump())
                 views = predictor.recall(key)
             if views is None:
-                image = to_picture(source, name, short_side=self.views.reduced_side) if image is None else image
-                views = fixed_views(prepare(image, self.views), self.views)
+                picture = prepare(image, self.views) if image is not None else to_picture(source, name, size=self._size)
+                views = fixed_views(picture, self.views)
         except InputError as error:
             return Score(name, note=str(error).removeprefix(f"{name}: "))
-        height, width = image.shape[-2:] if image is not None else image_size(name)
+        height, width = image.shape[1:] if image is not None else image_size(name)
         crop = self.views.crop
         note = f"{width}x{height} is smaller than the {crop} pixel crop: enlarged" if min(height, width) < crop else ""
         return Opened(name, key, views, note)
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        return prepared_size(self.views, height, width)
 
     def _scores(self, pictures: Sequence[Opened], prediction: Prediction, branches: Sequence[str]) -> Iterator[Score]:
         for i, picture in enumerate(pictures):
@@ -243,7 +247,7 @@ class Scorer:
         """Where the first branch with windows saw its likeliest phrase, in windows that cover the whole picture:
         the weights of MP-IQE's equation 10 over all of them. InputError where no branch has windows."""
         views = self.views.model_copy(update={"stride": self.views.crop})
-        image = prepare(to_picture(path, short_side=views.reduced_side), views)
+        image = to_picture(path, size=self._size)
         branch, phrase, maps = self.predictor.attention(fixed_views(image, views))
         weights = assemble(maps, image, views)
         return Attention(image, branch, self._phrase(branch, phrase), weights / weights.sum())

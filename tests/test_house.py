@@ -17,7 +17,7 @@ PACKAGE = Path(fewshot_iqa.__file__).parent
 SPECS = {"types", "errors", "config"}
 LOOP = SPECS | {"losses", "metrics", "regularize", "rng", "images", "features"}
 RECIPE = LOOP | {"files", "resources", "data", "distortions", "model", "evaluation", "score", "progress", "memory"}
-RECIPE |= {"inner", "meta", "moments", "finetune", "precision", "predictor"}
+RECIPE |= {"inner", "meta", "moments", "finetune", "precision", "predictor", "runtime"}
 MAY_IMPORT = {
     "errors": set(),
     "rng": set(),
@@ -44,11 +44,12 @@ MAY_IMPORT = {
     "evaluation": LOOP,
     "score": LOOP,
     "predictor": LOOP | {"score"},
+    "runtime": LOOP | {"score"},
     "recipes": RECIPE,
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},
     "estimator": RECIPE | {"recipes"},
-    "cli": {"errors", "types", "config", "resources", "files", "progress", "printing", "data", "recipes"}
+    "cli": {"errors", "types", "config", "resources", "files", "progress", "printing", "data", "recipes", "runtime"}
     | {"pretraining", "studies"},
     "__init__": None,
 }

@@ -1,5 +1,6 @@
 """The same pixels make the same picture, whatever they come in; what is no picture is refused in one line."""
 
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageOps
 
+from fewshot_iqa.config import ViewSpec
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.images import list_pictures, read_image, to_picture
+from fewshot_iqa.images import list_pictures, prepare, prepared_size, read_image, shrink, to_picture
 from tests.conftest import photograph
 
 FORMATS = ("png", "tiff")  # lossless
@@ -284,3 +286,26 @@ def test_what_holds_no_pictures(tmp_path):
         list_pictures(3)
     with pytest.raises(InputError, match="no images in this folder"):
         list_pictures(tmp_path)
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_large_jpeg_is_reduced_while_it_is_decoded(tmp_path, turn):
+    """To the size and nearly the pixels that its whole picture is reduced to; upright."""
+    exif, views = Image.Exif(), ViewSpec(crop=32, short_side=48)
+    exif[0x0112] = turn
+    photograph(5).resize((803, 601), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg", exif=exif, quality=95)
+    whole = read_image(tmp_path / "large.jpg")
+    reduced = read_image(tmp_path / "large.jpg", size=partial(prepared_size, views))
+    expected = prepare(whole, views)
+    assert reduced.shape == expected.shape
+    assert 0 < np.abs(reduced.astype(int) - expected).max() <= 8
+    assert np.abs(reduced.astype(int) - expected).mean() < 1.5
+
+
+def test_reducing_is_that_of_torch():
+    image = np.asarray(photograph(6).resize((301, 203))).transpose(2, 0, 1)
+    for side in (48, 97):
+        ours = shrink(image, side)
+        tensor = torch.from_numpy(image.copy())[None].float()
+        theirs = torch.nn.functional.interpolate(tensor, ours.shape[1:], mode="bilinear", antialias=True)[0]
+        assert np.abs(ours - theirs.numpy()).max() <= 1

@@ -14,7 +14,7 @@ from ..printing import print_table
 from .learning import adapt, curve, metatrain, pretrain
 from .options import SET
 from .pictures import distort, synthesize
-from .scoring import score
+from .scoring import export, score
 from .studies import bench, experiment
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (score, adapt, curve, metatrain, tasks, configs, distort, synthesize, pretrain):
+for command in (score, adapt, curve, metatrain, export, tasks, configs, distort, synthesize, pretrain):
     app.command()(command)
 app.add_typer(bench, name="bench")
 app.add_typer(experiment, name="experiment")

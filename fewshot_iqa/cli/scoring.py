@@ -1,18 +1,26 @@
-"""The command that scores images."""
+"""The commands that score images, and export what scores them."""
 
 import csv
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError
-from ..files import open_text, write_json
-from ..printing import print_table, rounded, with_std
+from ..files import open_text, require_writable, write_json
+from ..printing import nearby, print_table, rounded, with_std
+from ..resources import SHIPPED
 from .options import CACHE, DATA, DEVICE, JSON, METHOD, OUTPUT, drawable, option, writable
 
+if TYPE_CHECKING:
+    from ..score import Score, Scorer
+
+LISTED, SHORT = 30, 10  # rows on the screen: of all images, and of the first and the worst of many
 COLUMNS = ("image", "quality", "quality_std", "rating", "rating_std", "note")
 
 
@@ -20,8 +28,8 @@ def score(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="[CHECKPOINT] IMAGES...",
-            help="Folder of a checkpoint. Image files, or folders of them.",
+            metavar="[MODEL] IMAGES...",
+            help="Folder of a checkpoint, or a file of `fsiqa export`. Image files, or folders of them.",
             show_default=False,
         ),
     ],
@@ -60,75 +68,191 @@ def score(
     columns = {name: column for name, column in (("image", image_column), ("prompt", prompt_column)) if column}
     if columns and not prompts_file:
         raise InputError("--image-column and --prompt-column: of the table of --prompts; give that too")
-    checkpoint, files = _checkpoint_and_images(paths)
+    model, files = _model_and_images(paths)
     if map_file and len(files) > 1:
         raise InputError(f"--map {map_file}: draws one image; {len(files)} were given")
     prompts = _prompts(prompts_file, columns) if prompts_file else None
     from ..progress import track
-    from ..recipes.figures import draw_attention
-    from ..recipes.loading import load
-    from ..resources import ADAPTED, SHIPPED, is_checkpoint
 
-    scorer = load(checkpoint or SHIPPED, device=device, cache=cache)
-    if not checkpoint:
-        typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
-        if is_checkpoint(ADAPTED):
-            typer.echo(f"{ADAPTED} holds a model of yours: fsiqa score {ADAPTED} IMAGES")
+    scorer = _load(model, device, cache, fast=not (prompts_file or map_file))
     if map_file:
+        from ..recipes.figures import draw_attention
+
         draw_attention(scorer.attention(files[0]), map_file)
     branches = list(scorer.predictor.phrases) if explain else []
     more = [*branches, *(["alignment"] if prompts_file else [])]
-    head = (*COLUMNS, *more)
-    rows: list[list[Any]] = []
-    shown: list[list[Any]] = []
+    listing = _Listing(most=worst or (LISTED if sort else SHORT))
+    every: list[Score] | None = [] if json_file else None  # memory stays flat without
     results = scorer.stream([(str(file), file) for file in files], explain=explain, prompts=prompts)
     with ExitStack() as stack:
         table = csv.writer(stack.enter_context(open_text(csv_file))) if csv_file else None
         if table:
-            table.writerow(head)
+            table.writerow((*COLUMNS, *more))
         log = stack.enter_context(track("scoring", len(files)))
         for result in results:
-            quality, rating = (result.quality, result.quality_std), (result.rating, result.rating_std)
-            extra: list[Any] = [result.likeliest.get(name, "") for name in branches]
-            extra += [rounded(result.alignment)] if prompts_file else []
-            rows.append([result.image, *map(rounded, quality + rating), result.note, *extra])
-            shown.append([result.image, with_std(*quality), with_std(*rating), *extra, result.note])
+            listing.add(result)
             if table:
-                table.writerow(rows[-1])
+                table.writerow(_row(result, more))
+            if every is not None:
+                every.append(result)
             log({})
-    failed = sum(row[1] is None for row in rows)
-    order = _order(rows, sort, worst)
-    title = "quality from 0 to 1, higher is better" + (f"; the {len(order)} worst of {len(rows)}" if worst else "")
-    title += "; ± one standard deviation" if any(row[2] is not None for row in rows) else ""
-    print_table(title, ("image", "quality", "rating", *more, "note"), [shown[i] for i in order])
-    scores = [dict(zip(head, rows[i], strict=True)) for i in order]
-    write_json(json_file, {"checkpoint": str(checkpoint or SHIPPED), "scores": scores})
+    listing.show(len(files), more, ordered=bool(sort or worst), csv_file=csv_file)
+    if every is not None:
+        every = _worst_first(every)[:worst] if sort or worst else every
+        scores = [dict(zip((*COLUMNS, *more), _row(each, more), strict=True)) for each in every]
+        write_json(json_file, {"checkpoint": str(model or SHIPPED), "scores": scores})
     if prompts is not None:
         without = sum(path.name not in prompts for path in files)
         if not scorer.predictor.reads_prompts:
             typer.echo("this method does not read prompts: alignment by its phrases alone")
         elif without:
             typer.echo(f"{without} of {len(files)} images have no prompt there: alignment by phrases, if any")
-    if failed:
-        typer.echo(f"{failed} of {len(rows)} images could not be scored", err=True)
-    if failed == len(rows):
+    if listing.failed:
+        typer.echo(f"{listing.failed} of {len(files)} images could not be scored", err=True)
+    if listing.failed == len(files):
         raise typer.Exit(2)
 
 
-def _checkpoint_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
-    """The checkpoint, if the first path is one, and the image files of the others."""
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder of a checkpoint.")],
+    model: Annotated[
+        Path | None, typer.Argument(metavar="[MODEL.onnx]", help="The file to write. Default: CHECKPOINT/model.onnx.")
+    ] = None,
+    int8: Annotated[
+        bool, option(METHOD, None, "Compute the linear layers in 8 bit: faster, and scores differ a little.", "--int8")
+    ] = False,
+) -> None:
+    """Export a checkpoint to ONNX: `fsiqa score` then takes neither torch nor the checkpoint.
+
+    Inside the checkpoint, where it is written by default, `fsiqa score CHECKPOINT` finds it by itself. It is compared
+    with the checkpoint before it is kept. Needs the extra `fast`.
+    """
+    from ..model.formats import require_checkpoint
+
+    require_checkpoint(checkpoint)
+    if model and model.suffix != ".onnx":
+        raise InputError(f"{model}: name a .onnx file")
+    if model:
+        require_writable(model)
+    from ..recipes.exporting import export as run
+
+    found = run(checkpoint, model, int8=int8)
+    typer.echo(f"{nearby(found.path)}: {found.size / 1e6:.1f} MB; quality differs by {found.difference:.1g} at most")
+
+
+@dataclass
+class _Listing:
+    """What the screen shows of scores: the first, the `most` worst, and a summary; others are not kept."""
+
+    most: int
+    count: int = 0
+    failed: int = 0
+    total: float = 0.0
+    lowest: float = math.inf
+    highest: float = -math.inf
+    has_std: bool = False
+    first: list["Score"] = field(default_factory=list)
+    failures: list["Score"] = field(default_factory=list)
+    worst: list[tuple[float, int, "Score"]] = field(default_factory=list)  # a heap, the best of them on top
+
+    def add(self, score: "Score") -> None:
+        if self.count < LISTED:
+            self.first.append(score)
+        heappush(self.worst, (-_rank(score), -self.count, score))
+        if len(self.worst) > self.most:
+            heappop(self.worst)
+        self.count += 1
+        self.has_std |= score.quality_std is not None
+        if score.quality is None:
+            self.failed += 1
+            self.failures += [score] if self.failed <= SHORT else []
+            return
+        self.total += score.quality
+        self.lowest, self.highest = min(self.lowest, score.quality), max(self.highest, score.quality)
+
+    def show(self, count: int, more: Sequence[str], *, ordered: bool, csv_file: Path | None) -> None:
+        """Print one table, of the worst where it is `ordered`; or the first and the worst of many images."""
+        title = "quality from 0 to 1, higher is better" + ("; ± one standard deviation" if self.has_std else "")
+        worst = [score for _, _, score in sorted(self.worst, reverse=True)]
+        if ordered:
+            self._print(title + (f"; the {len(worst)} worst of {count}" if len(worst) < count else ""), worst, more)
+        elif count <= LISTED:
+            self._print(title, self.first, more)
+        else:
+            self._print(f"{title}; the first {SHORT} of {count}", self.first[:SHORT], more)
+            self._print(f"the {SHORT} worst", worst, more)
+        if count > LISTED and self.failed < count:
+            mean = self.total / (count - self.failed)
+            every = f"all are in {csv_file}" if csv_file else "--csv FILE writes all"
+            typer.echo(
+                f"{count - self.failed} images: quality {mean:.3f} on average, from {self.lowest:.3f} to "
+                f"{self.highest:.3f}; {every}"
+            )
+        for score in self.failures if count > LISTED else ():
+            typer.echo(f"{score.image}: {score.note}", err=True)
+
+    def _print(self, title: str, scores: Sequence["Score"], more: Sequence[str]) -> None:
+        rows = []
+        for each in scores:
+            quality, rating = with_std(each.quality, each.quality_std), with_std(each.rating, each.rating_std)
+            rows.append([each.image, quality, rating, *_more(each, more), each.note])
+        print_table(title, ("image", "quality", "rating", *more, "note"), rows)
+
+
+def _row(score: "Score", more: Sequence[str]) -> list[Any]:
+    """The cells of a file's row."""
+    numbers = (score.quality, score.quality_std, score.rating, score.rating_std)
+    return [score.image, *map(rounded, numbers), score.note, *_more(score, more)]
+
+
+def _more(score: "Score", more: Sequence[str]) -> list[Any]:
+    return [rounded(score.alignment) if name == "alignment" else score.likeliest.get(name, "") for name in more]
+
+
+def _rank(score: "Score") -> float:
+    return math.inf if score.quality is None else score.quality
+
+
+def _worst_first(scores: Sequence["Score"]) -> list["Score"]:
+    """Those without a quality last."""
+    return sorted(scores, key=_rank)
+
+
+def _load(model: Path | None, device: str | None, cache: Path | None, *, fast: bool) -> "Scorer":
+    """The model, by ONNX Runtime where it was exported and nothing is asked that needs the checkpoint; says what
+    scores."""
+    from ..recipes.loading import EXPORTED, load, load_fastest
+    from ..resources import ADAPTED, is_checkpoint
+    from ..runtime import ExportedModel
+
+    path = model or SHIPPED
+    fast = fast and path.is_dir() and device is None and cache is None
+    scorer = load_fastest(path) if fast else load(path, device=device, cache=cache)
+    if fast and isinstance(scorer.predictor, ExportedModel):
+        typer.echo(f"scored with ONNX Runtime on the CPU, by {EXPORTED} of the checkpoint")
+    if not model:
+        typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
+        if is_checkpoint(ADAPTED):
+            typer.echo(f"{ADAPTED} holds a model of yours: fsiqa score {ADAPTED} IMAGES")
+    return scorer
+
+
+def _model_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
+    """The checkpoint or exported model, if the first path is one, and the image files of the others."""
     from ..files import SUFFIXES, find_images
     from ..resources import is_checkpoint
 
-    given = is_checkpoint(paths[0])
+    given = is_checkpoint(paths[0]) or paths[0].suffix == ".onnx"
     if not given and not paths[0].exists() and paths[0].suffix.lower() not in SUFFIXES:
         raise InputError(f"{paths[0]}: no such file or folder (`fsiqa adapt` makes a model, in runs/adapt)")
     for path in paths[given:]:
         if is_checkpoint(path) or (path.suffix.lower() not in SUFFIXES and is_checkpoint(path.parent)):
             folder = path if path.is_dir() else path.parent
             raise InputError(f"{path}: is a checkpoint, no image: name its folder first, `fsiqa score {folder} IMAGES`")
+        if path.suffix == ".onnx":
+            raise InputError(f"{path}: is a model, no image: name it first, `fsiqa score {path} IMAGES`")
     if not paths[given:]:
-        raise InputError(f"{paths[0]}: is a checkpoint; name the images to score as well")
+        raise InputError(f"{paths[0]}: is a model; name the images to score as well")
     files = find_images(paths[given:])
     if not any(path.exists() for path in files):
         raise InputError(f"{files[0]}: no such file")
@@ -139,11 +263,3 @@ def _prompts(path: Path, columns: dict[str, str]) -> dict[str, str]:
     from ..data.readers import read_prompts
 
     return read_prompts(path, **columns)
-
-
-def _order(rows: list[list[Any]], sort: bool, worst: int | None) -> list[int]:
-    """Which rows are listed: all in their order, or sorted by quality, those without one last."""
-    order = list(range(len(rows)))
-    if sort or worst:
-        order.sort(key=lambda i: math.inf if rows[i][1] is None else rows[i][1])
-    return order[:worst]

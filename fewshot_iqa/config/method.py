@@ -140,11 +140,6 @@ class ViewSpec(Spec):
     """Test on a grid of crops from edge to edge instead, at most so many pixels apart."""
 
     @property
-    def reduced_side(self) -> int | None:
-        """The shorter side, in pixels, that larger pictures are reduced to; None where they keep their size."""
-        return self.square or self.short_side
-
-    @property
     def at_once(self) -> int:
         """How many pictures are judged together, with all their views: one, where their size tells how many views."""
         return 1 if self.stride else 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from ..images import (
     content_hash,
     fixed_views,
     prepare,
+    prepared_size,
     random_view,
-    shrink,
+    shrunk_size,
     to_float,
     to_picture,
     to_uint8,
@@ -98,12 +100,11 @@ class Loader:
         return image
 
     def source(self, record: Record) -> Picture:
-        """The decoded picture before distortion; InputError where it cannot be used."""
-        side = self.source_side or (None if record.apply else self.views.reduced_side)
-        image = to_picture(self.sources.get(record.path, record.path), str(record.path), short_side=side)
-        if record.apply:
-            distortable(image, record.path)
-        return shrink(image, self.source_side) if self.source_side else image
+        """The decoded picture, reduced, before distortion; InputError where it cannot be used."""
+        size = None if record.apply else partial(prepared_size, self.views)
+        size = partial(shrunk_size, self.source_side) if self.source_side else size
+        image = to_picture(self.sources.get(record.path, record.path), str(record.path), size=size)
+        return distortable(image, record.path) if record.apply else image
 
     def key(self, record: Record) -> str:
         """A key of what the views of a record depend on: content, distortions and their draws, size and crops."""

@@ -15,7 +15,7 @@ from .decode import (
     to_uint8,
 )
 from .png import read_notes, write_png
-from .views import assemble, enlarge, fixed_views, prepare, random_view, shrink
+from .views import assemble, enlarge, fixed_views, prepare, prepared_size, random_view, shrink, shrunk_size
 
 __all__ = [
     "MAX_ASPECT",
@@ -31,10 +31,12 @@ __all__ = [
     "list_pictures",
     "photographs_in",
     "prepare",
+    "prepared_size",
     "random_view",
     "read_image",
     "read_notes",
     "shrink",
+    "shrunk_size",
     "to_float",
     "to_picture",
     "to_uint8",

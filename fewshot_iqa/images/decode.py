@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union, cast
@@ -27,17 +27,18 @@ _URL = re.compile(r"[A-Za-z][\w+.-]+://")  # two letters or more: one is a drive
 
 Source: TypeAlias = Union[str, os.PathLike[str], BinaryIO, Image.Image, NDArray[Any], "Tensor"]
 Picture: TypeAlias = NDArray[np.uint8]  # (3, H, W)
+Resize: TypeAlias = Callable[[int, int], tuple[int, int]]  # from the height and width of a picture to others
 
 
-def to_picture(source: Source, name: str = "image", *, short_side: int | None = None) -> Picture:
+def to_picture(source: Source, name: str = "image", *, size: Resize | None = None) -> Picture:
     """A picture as a uint8 array (3, H, W) of RGB: the same for the same pixels, whatever they come in.
 
     `source` is a path; an open file; a PIL image of any mode; a numpy array (H, W), (H, W, C) or (C, H, W), bool,
     uint8, uint16, or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with
     alpha, 3 for RGB, 4 for RGBA. EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper
     eight are kept.
-    A JPEG file whose shorter side is four times `short_side` pixels or more is reduced while it is decoded, to twice
-    that or more.
+    `size` tells, of height and width, to which of these it is resized; a JPEG file that is much larger is then decoded
+    at a half, a quarter or an eighth, twice as large as that or more.
 
     InputError, one line that begins with `name` (or with the path), where it is missing, empty, truncated, no picture,
     or a strip of more than 20:1.
@@ -47,7 +48,7 @@ def to_picture(source: Source, name: str = "image", *, short_side: int | None = 
         (3, 2, 3)
     """
     if isinstance(source, str | os.PathLike):
-        return read_image(source, short_side=short_side)
+        return read_image(source, size=size)
     if hasattr(source, "read"):
         try:
             source = Image.open(cast("BinaryIO", source))
@@ -60,21 +61,21 @@ def to_picture(source: Source, name: str = "image", *, short_side: int | None = 
     if not isinstance(source, Image.Image):
         raise InputError(f"{name}: of type {type(source).__name__}; give {ACCEPTED}")
     try:
-        return _to_rgb(source, name, short_side)
+        return _to_rgb(source, name, size)
     except InputError:
         raise
     except Exception as error:  # Pillow reads the pixels of an opened file here; see read_image
         raise InputError(f"{name}: cannot be decoded ({error})") from error
 
 
-def read_image(path: str | os.PathLike[str], *, short_side: int | None = None) -> Picture:
+def read_image(path: str | os.PathLike[str], *, size: Resize | None = None) -> Picture:
     """The picture in a file, as `to_picture`."""
     shown = os.fspath(path)
     if _URL.match(shown):
         raise InputError(f"{shown}: a URL; download the picture and give the path of the file")
     try:
         with Image.open(path) as file:
-            return _to_rgb(file, shown, short_side)
+            return _to_rgb(file, shown, size)
     except InputError:
         raise
     except FileNotFoundError:
@@ -154,22 +155,30 @@ def to_uint8(images: "Tensor") -> Picture:
     return (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
-def _to_rgb(image: Image.Image, name: str, short_side: int | None) -> Picture:
+def _to_rgb(image: Image.Image, name: str, size: Resize | None) -> Picture:
     width, height = image.size
     if not width or not height:
         raise InputError(f"{name}: is empty: {width}x{height}")
     if max(image.size) > MAX_ASPECT * min(image.size):
         raise InputError(f"{name}: {width}x{height} is a strip, not a picture to judge")
-    if short_side and isinstance(image, JpegImageFile):
-        image.draft(None, (2 * short_side, 2 * short_side))
+    if size and isinstance(image, JpegImageFile):
+        lower, narrower = size(height, width)
+        image.draft(None, (2 * narrower, 2 * lower))
+    stored = image.size
     image = ImageOps.exif_transpose(image)
+    height, width = (height, width) if image.size == stored else (width, height)
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(_to_8_bit(np.asarray(image), image.mode, name))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image if image.mode == "RGB" else image.convert("RGB")
-    return np.array(image).transpose(2, 0, 1)
+    return np.array(resize(image, *size(height, width)) if size else image).transpose(2, 0, 1)
+
+
+def resize(image: Image.Image, height: int, width: int) -> Image.Image:
+    """By bilinear interpolation, with antialiasing; one of that size is returned as it is."""
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def _to_8_bit(values: NDArray[Any], mode: str, name: str) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .decode import Picture
+from .decode import Picture, resize
 
 if TYPE_CHECKING:
     import torch
@@ -15,31 +15,43 @@ if TYPE_CHECKING:
     from ..config import ViewSpec
 
 
-def shrink(image: Picture, short_side: int) -> Picture:
-    """Reduce so that the shorter side is `short_side`; a smaller image is returned as it is."""
-    height, width = image.shape[-2:]
+def prepared_size(views: "ViewSpec", height: int, width: int) -> tuple[int, int]:
+    """The size that `prepare` gives a picture of this height and width."""
+    if views.square:
+        return views.square, views.square
+    if views.short_side:
+        height, width = shrunk_size(views.short_side, height, width)
+    return _enlarged_size(views.crop, height, width)
+
+
+def shrunk_size(short_side: int, height: int, width: int) -> tuple[int, int]:
+    """The size that `shrink` gives a picture of this height and width."""
     if min(height, width) <= short_side:
-        return image
+        return height, width
     factor = short_side / min(height, width)
-    return _resize(image, round(height * factor), round(width * factor))
+    return round(height * factor), round(width * factor)
+
+
+def _enlarged_size(short_side: int, height: int, width: int) -> tuple[int, int]:
+    if min(height, width) >= short_side:
+        return height, width
+    factor = short_side / min(height, width)
+    return max(short_side, round(height * factor)), max(short_side, round(width * factor))
 
 
 def prepare(image: Picture, views: "ViewSpec") -> Picture:
     """Reduce an image as `views` says; one that is smaller than the crop is enlarged to hold it."""
-    if views.square:
-        return _resize(image, views.square, views.square)
-    if views.short_side:
-        image = shrink(image, views.short_side)
-    return enlarge(image, views.crop)
+    return _resize(image, *prepared_size(views, *image.shape[1:]))
+
+
+def shrink(image: Picture, short_side: int) -> Picture:
+    """Reduce so that the shorter side is `short_side`; a smaller image is returned as it is."""
+    return _resize(image, *shrunk_size(short_side, *image.shape[1:]))
 
 
 def enlarge(image: Picture, short_side: int) -> Picture:
     """Enlarge so that the shorter side is `short_side`; a larger image is returned as it is."""
-    height, width = image.shape[-2:]
-    if min(height, width) >= short_side:
-        return image
-    factor = short_side / min(height, width)
-    return _resize(image, max(short_side, round(height * factor)), max(short_side, round(width * factor)))
+    return _resize(image, *_enlarged_size(short_side, *image.shape[1:]))
 
 
 def random_view(image: Picture, crop: int, generator: "torch.Generator") -> Picture:
@@ -88,5 +100,6 @@ def _grid(span: int, stride: int) -> list[int]:
 
 
 def _resize(image: Picture, height: int, width: int) -> Picture:
-    resized = Image.fromarray(image.transpose(1, 2, 0)).resize((width, height), Image.Resampling.BILINEAR)
-    return np.array(resized).transpose(2, 0, 1)
+    if image.shape[1:] == (height, width):
+        return image
+    return np.array(resize(Image.fromarray(image.transpose(1, 2, 0)), height, width)).transpose(2, 0, 1)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from ..config import ViewSpec
 from ..data.synthetic import wheel_photograph
 from ..errors import InputError
-from ..images import fixed_views, prepare, read_image
+from ..images import fixed_views, prepared_size, read_image
 from ..model import checkpoint
 from ..model.formats import weights_fingerprint
 from ..model.quality import QualityModel
@@ -102,8 +103,8 @@ class _Graph(nn.Module):
 
 def _photographs(views: ViewSpec) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Views of photographs to compare on, as many of each."""
-    pictures = [read_image(wheel_photograph(name), short_side=views.reduced_side) for name in PHOTOGRAPHS]
-    cut = [fixed_views(prepare(picture, views), views) for picture in pictures]
+    pictures = [read_image(wheel_photograph(name), size=partial(prepared_size, views)) for name in PHOTOGRAPHS]
+    cut = [fixed_views(picture, views) for picture in pictures]
     return np.stack([each[: min(map(len, cut))] for each in cut])
 
 
