@@ -246,11 +246,11 @@ def _model_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
     if not given and not paths[0].exists() and paths[0].suffix.lower() not in SUFFIXES:
         raise InputError(f"{paths[0]}: no such file or folder (`fsiqa adapt` makes a model, in runs/adapt)")
     for path in paths[given:]:
+        if path.suffix == ".onnx":
+            raise InputError(f"{path}: is a model, no image: name it first, `fsiqa score {path} IMAGES`")
         if is_checkpoint(path) or (path.suffix.lower() not in SUFFIXES and is_checkpoint(path.parent)):
             folder = path if path.is_dir() else path.parent
             raise InputError(f"{path}: is a checkpoint, no image: name its folder first, `fsiqa score {folder} IMAGES`")
-        if path.suffix == ".onnx":
-            raise InputError(f"{path}: is a model, no image: name it first, `fsiqa score {path} IMAGES`")
     if not paths[given:]:
         raise InputError(f"{paths[0]}: is a model; name the images to score as well")
     files = find_images(paths[given:])

@@ -172,9 +172,15 @@ class QualityModel(Encoder):
 
 
 def pool_windows(patches: Tensor, count: int) -> Tensor:
-    """The maximum of each feature in `count` x `count` windows of the grid, row by row: (B, G, D) to (B, count², D)."""
+    """The maximum of each feature in `count` x `count` windows of the grid, row by row: (B, G, D) to (B, count², D).
+
+    As `adaptive_max_pool2d`, which cannot be exported for every grid.
+    """
     side = math.isqrt(patches.shape[1])
-    return F.adaptive_max_pool2d(patches.mT.unflatten(2, (side, side)), count).flatten(2).mT
+    spans = [slice(i * side // count, -(-(i + 1) * side // count)) for i in range(count)]
+    grid = patches.unflatten(1, (side, side))
+    rows = torch.stack([grid[:, span].amax(dim=1) for span in spans], dim=1)
+    return torch.stack([rows[:, :, span].amax(dim=2) for span in spans], dim=2).flatten(1, 2)
 
 
 def attend(similarity: Tensor, temperature: float) -> Tensor:

@@ -20,7 +20,7 @@ from ..data.synthetic import wheel_photograph
 from ..errors import InputError
 from ..images import fixed_views, prepared_size, read_image
 from ..model import checkpoint
-from ..model.formats import weights_fingerprint
+from ..model.formats import read_checkpoint_config, weights_fingerprint
 from ..model.quality import QualityModel
 from ..resources import SHIPPED
 from ..runtime import INPUT, KEY, LOGITS, MEAN, STD, load_exported
@@ -56,9 +56,9 @@ def export(folder: str | Path = SHIPPED, path: str | Path | None = None, *, int8
     """
     folder = Path(folder)
     path = folder / EXPORTED if path is None else Path(path)
-    model, settings, provenance = checkpoint.load(folder)
-    if settings.head.kind == "custom":
+    if read_checkpoint_config(folder).head.kind == "custom":
         raise InputError(f"{folder}: a head from Python cannot be exported")
+    model, settings, provenance = checkpoint.load(folder)
     model.requires_grad_(False)
     branches = explained_branches(settings, provenance)
     graph = _Graph(model, branches)
@@ -120,18 +120,24 @@ def _onnx(graph: _Graph, views: Any, about: dict[str, Any], int8: bool) -> bytes
         std = len(graph(example)) - 1 > len(graph.branches)
     names = [MEAN, *([STD] if std else []), *(LOGITS + name for name in graph.branches)]
     with _silenced(), tempfile.TemporaryDirectory() as place:
-        dimensions = ({0: torch.export.Dim("pictures"), 1: torch.export.Dim("views")},)
-        program = torch.onnx.export(
-            graph, (example,), dynamo=True, dynamic_shapes=dimensions, input_names=[INPUT], output_names=names,
-            opset_version=OPSET, verbose=False,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "input_names": [INPUT],
+            "output_names": names,
+            "opset_version": OPSET,
+            "verbose": False,
+        }
+        options["dynamic_shapes"] = ({0: torch.export.Dim("pictures"), 1: torch.export.Dim("views")},)
+        try:
+            program = torch.onnx.export(graph, (example,), dynamo=True, **options)
+        except torch.onnx.OnnxExporterError as error:
+            raise InputError(f"export: torch cannot export this model ({str(error).splitlines()[0]})") from error
         assert program is not None
         raw, folded = Path(place, "raw.onnx"), Path(place, "folded.onnx")
         program.save(str(raw))
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(folded)
-        onnxruntime.InferenceSession(str(raw), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.SessionOptions()
+        session.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        session.optimized_model_filepath = str(folded)
+        onnxruntime.InferenceSession(str(raw), session, providers=["CPUExecutionProvider"])
         if int8:
             _quantize(folded)
         found = onnx.load(folded)

@@ -137,5 +137,6 @@ class GaussianProcessHead(Head):
     def kernel(one: Tensor, two: Tensor, linear: float, lengthscale: float) -> Tensor:
         """k of standardised rows (M, S) and (N, S): (M, N)."""
         width = one.shape[1]
-        near = (-torch.cdist(one, two) / (lengthscale * width**0.5)).exp()
+        distance = torch.cdist(one, two, compute_mode="use_mm_for_euclid_dist")  # which can be exported
+        near = (-distance / (lengthscale * width**0.5)).exp()
         return 1 + linear * (one @ two.T) / width + (1 - linear) * near
