@@ -127,9 +127,10 @@ def export(
     Inside the checkpoint, where it is written by default, `fsiqa score CHECKPOINT` finds it by itself. It is compared
     with the checkpoint before it is kept. Needs the extra `fast`.
     """
-    from ..model.formats import require_checkpoint
+    from ..resources import is_checkpoint
 
-    require_checkpoint(checkpoint)
+    if not is_checkpoint(checkpoint):
+        raise InputError(f"{checkpoint}: not a checkpoint (`fsiqa adapt` makes one, in runs/adapt)")
     if model and model.suffix != ".onnx":
         raise InputError(f"{model}: name a .onnx file")
     if model:

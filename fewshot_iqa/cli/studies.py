@@ -35,9 +35,7 @@ def bench_speed(
     models: Annotated[
         str, typer.Option(help="embedded, ViT-B/16 (with random weights), or both, between commas.")
     ] = "embedded,ViT-B/16",
-    jobs: Annotated[
-        str, typer.Option(help="Jobs between commas; adapt is a step on kept crops.")
-    ] = "adapt,adapt-new-crops,meta,score",
+    jobs: Annotated[str, typer.Option(help="Jobs between commas; adapt is a step on kept crops. Default: all.")] = "",
     repeats: Annotated[int, typer.Option(min=1, help="Pairs of measurements.")] = 5,
     device: DEVICE = None,
     json_file: JSON = None,
@@ -47,14 +45,15 @@ def bench_speed(
         return
     from ..studies.bench_speed import bench_speed as run
 
-    result = run(words(models), words(jobs), repeats=repeats, device=device)
+    result = run(words(models), words(jobs) if jobs else (), repeats=repeats, device=device)
     peak = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in result["peak"].items())
     typer.echo(f"{result['device']}, {result['threads']} threads; a matrix product: {peak}")
-    rows = [
-        [r["model"], r["job"], f"{r['seconds']:.3g}", f"{r['pictures_per_second']:.3g}", f"{r['share']:.0%}",
-         "-" if r["peak_mb"] is None else r["peak_mb"], r["yardstick"], f"{r['ratio']:.2f}"]
-        for r in result["rows"]
-    ]  # fmt: skip
+    rows = []
+    for r in result["rows"]:
+        share = "-" if r["share"] is None else f"{r['share']:.0%}"
+        memory = "-" if r["peak_mb"] is None else r["peak_mb"]
+        speed = f"{r['seconds']:.3g}", f"{r['pictures_per_second']:.3g}"
+        rows.append([r["model"], r["job"], *speed, share, memory, r["yardstick"], f"{r['ratio']:.2f}"])
     columns = ("model", "job", "s", "pictures/s", "of peak", "MB", "yardstick", "times as fast")
     print_table("medians; of the peak of the type that it computes in", columns, rows)
     write_json(json_file, result)
