@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import InputError, InputWarning
+from .memory import release_memory
 from .types import Features
 
 T = TypeVar("T")
@@ -182,7 +183,9 @@ def encode_cached(
     missing = {name: picture for name, picture in zip(keys, pictures, strict=True) if found[name] is None}
     if missing:
         state, names = model.encode_prompts(), iter(missing)
-        for batch in views(list(missing.values())):
+        for number, batch in enumerate(views(list(missing.values()))):
+            if number % 4 == 3:  # in each it would cost a twentieth of the time
+                release_memory()
             features = model.encode(batch.to(model.device), state).to("cpu")
             for i in range(len(features)):
                 name, encoded = next(names), features[i : i + 1].map(torch.clone)

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "precision": {"types", "regularize"},
     "files": {"errors", "resources"},
     "images": SPECS | {"files"},
-    "features": {"errors", "types"},
+    "features": {"errors", "types", "memory"},
     "progress": set(),
     "printing": set(),
     "distortions": {"errors"},
