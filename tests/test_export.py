@@ -27,7 +27,7 @@ from tests.conftest import photograph, sets
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Pictures of several sizes."""
-    folder = tmp_path_factory.mktemp("photos")
+    folder = tmp_path_factory.mktemp("of_several_sizes")
     for i, size in enumerate([(60, 72), (48, 48), (90, 50), (200, 300), (40, 40)]):
         photograph(i, *size).save(folder / f"photo{i}.png")
     return folder

@@ -59,6 +59,22 @@ def bench_speed(
     write_json(json_file, result)
 
 
+@bench.command("growth")
+def bench_growth(
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of each measurement.")] = 3,
+    figure: FIGURE = None,
+    json_file: JSON = None,
+) -> None:
+    """Time the embedded model against shots, steps, image size, batch and cores, beside the floor of the machine."""
+    from ..studies.bench_growth import bench_growth as run
+
+    result = run(repeats=repeats, figure=figure)
+    for title, rows in result["panels"].items():
+        cells = [[f"{row['at']:g}", f"{row['seconds']:.3f}", f"{row['floor']:.3f}"] for row in rows]
+        print_table(title, ("at", "measured", "floor"), cells)
+    write_json(json_file, result)
+
+
 @bench.command("distort")
 def bench_distort(
     repeats: Annotated[int, typer.Option(min=1, help="Repeats of each measurement.")] = 5,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,11 @@ Step = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Pair:
-    """A step of ours and its yardstick; how many pictures it takes, and whether it computes in bfloat16 or without
-    torch."""
+    """A step of ours, and what makes its yardstick once our memory is measured; how many pictures it takes, and whether
+    it computes in bfloat16 or without torch."""
 
     ours: Step
-    yardstick: Step
+    yardstick: Callable[[], Step]
     name: str
     pictures: int
     bf16: bool = False
@@ -91,10 +92,13 @@ def _adaptation(case: Case, crops: int | None) -> Pair:
 
     ours, bf16 = stepper(case.settings)
     if case.architecture is None:
-        return Pair(ours, stepper(case.plain)[0], "plain", case.batch, bf16)
-    theirs, quality = case.yardstick("Adaptation"), torch.rand(case.batch, device=case.device)
-    paths = [record.path for record in records]
-    return Pair(ours, lambda: theirs.step(paths, quality), "as released", case.batch, bf16)
+        return Pair(ours, lambda: stepper(case.plain)[0], "plain", case.batch, bf16)
+
+    def yardstick() -> Step:
+        theirs, quality = case.yardstick("Adaptation"), torch.rand(case.batch, device=case.device)
+        return partial(theirs.step, [record.path for record in records], quality)
+
+    return Pair(ours, yardstick, "as released", case.batch, bf16)
 
 
 def _meta_step(case: Case) -> Pair:
@@ -115,10 +119,13 @@ def _meta_step(case: Case) -> Pair:
 
     ours, bf16 = stepper(case.settings)
     if case.architecture is None:
-        return Pair(ours, stepper(case.plain)[0], "plain", 2 * case.batch, bf16)
-    theirs = case.yardstick("MetaTraining")
-    support, query = ((images[i], quality[i]) for i in range(2))
-    return Pair(ours, lambda: theirs.task(support, query), "as released", 2 * case.batch, bf16)
+        return Pair(ours, lambda: stepper(case.plain)[0], "plain", 2 * case.batch, bf16)
+
+    def yardstick() -> Step:
+        support, query = ((images[i], quality[i]) for i in range(2))
+        return partial(case.yardstick("MetaTraining").task, support, query)
+
+    return Pair(ours, yardstick, "as released", 2 * case.batch, bf16)
 
 
 def _scoring(case: Case) -> Pair:
@@ -134,8 +141,8 @@ def _scoring(case: Case) -> Pair:
 
     ours = stepper(case.settings)
     if case.architecture is None:
-        return Pair(ours, stepper(case.plain), "plain", SCORED)
-    return Pair(ours, case.yardstick("bare", images), "bare", SCORED)
+        return Pair(ours, lambda: stepper(case.plain), "plain", SCORED)
+    return Pair(ours, lambda: case.yardstick("bare", images), "bare", SCORED)
 
 
 def _fast_scoring(case: Case) -> Pair:
@@ -168,7 +175,7 @@ def _folder(case: Case) -> Pair:
             reduced = functional.interpolate(whole, size, mode="bilinear", antialias=True)[0].numpy()
             model(torch.from_numpy(fixed_views(reduced, views))[None].to(case.device), state)
 
-    return Pair(lambda: scorer.score(paths), plainly, "plain", len(paths), without_torch=True)
+    return Pair(lambda: scorer.score(paths), lambda: plainly, "plain", len(paths), without_torch=True)
 
 
 def _cold_start(case: Case) -> Pair:
@@ -180,7 +187,7 @@ def _cold_start(case: Case) -> Pair:
         return lambda: subprocess.run([sys.executable, "-c", *code], check=True, stdout=subprocess.DEVNULL)
 
     ours = run("from fewshot_iqa.cli import main; main()", "score", str(photo))
-    return Pair(ours, run("import torch"), "import torch", 1, without_torch=True)
+    return Pair(ours, lambda: run("import torch"), "import torch", 1, without_torch=True)
 
 
 def _exported(case: Case, *, int8: bool = False) -> Scorer:

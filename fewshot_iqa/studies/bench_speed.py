@@ -48,7 +48,7 @@ def bench_speed(
                 raise InputError(f"{kind} {name}: choose of {', '.join(known)}")
     device, rows = choose_device(device), []
     types = [torch.float32, *([torch.bfloat16] if has_bf16(torch.device(device)) else [])]
-    peak = {str(dtype).removeprefix("torch."): round(_peak(dtype, device), 1) for dtype in types}
+    peak = {str(dtype).removeprefix("torch."): round(peak_rate(dtype, device), 1) for dtype in types}
     cells = [(model, job) for model in models for job in jobs or JOBS if model == "embedded" or job not in ON_EMBEDDED]
     with tempfile.TemporaryDirectory() as folder, track("measuring", len(cells)) as log:
         for model, job in cells:
@@ -61,10 +61,10 @@ def bench_speed(
     return {"device": name, "threads": torch.get_num_threads(), "peak": peak, "rows": rows}
 
 
-def _peak(dtype: torch.dtype, device: str, size: int = 2048) -> float:
+def peak_rate(dtype: torch.dtype, device: str, size: int = 2048) -> float:
     """GFLOP/s of a matrix product, the best of five."""
     one = torch.rand(size, size, device=device).to(dtype)
-    return max(2 * size**3 / _seconds(lambda: one @ one, device) for _ in range(5)) / 1e9
+    return max(2 * size**3 / seconds_of(lambda: one @ one, device) for _ in range(5)) / 1e9
 
 
 def _random_weights(architecture: str, folder: Path) -> str:
@@ -88,8 +88,9 @@ def _measure(
     memory = peak_memory_mb(device)
     with Operations() as counted:
         pair.ours()
-    pair.yardstick()
-    pairs = [(_seconds(pair.ours, device), _seconds(pair.yardstick, device)) for _ in range(repeats)]
+    yardstick = pair.yardstick()
+    yardstick()
+    pairs = [(seconds_of(pair.ours, device), seconds_of(yardstick, device)) for _ in range(repeats)]
     rate = peak["bfloat16" if pair.bf16 else "float32"]
     seconds, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
     return {
@@ -118,7 +119,7 @@ class Operations(TorchDispatchMode):
         return result
 
 
-def _seconds(step: Step, device: str) -> float:
+def seconds_of(step: Step, device: str) -> float:
     started = time.perf_counter()
     step()
     if device.startswith("cuda"):
