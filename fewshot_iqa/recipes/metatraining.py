@@ -15,6 +15,7 @@ from ..data.splits import draw_shots, split_by_group
 from ..data.synthetic import KADID_SCALE, synthetic_records
 from ..distortions import find
 from ..errors import InputError
+from ..features import FeatureCache
 from ..files import require_room
 from ..inner import Objective, import_learn2learn
 from ..losses import WeightedSum, gradients_by_name
@@ -29,6 +30,7 @@ from ..resources import METATRAINED
 from ..types import Episode, Params, Shots
 from .common import Result, choose_device, count_labels, evaluate_on, read_all
 from .starts import read_settings
+from .trunk import with_trunk
 
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
 
@@ -76,6 +78,8 @@ def metatrain(
     read_all(loader, [*pool, *held])
     tasks = meta_tasks(training, source, seed=seed)
     model = checkpoint.build(settings, device)
+    layers = None if settings.plain else model.frozen_layers(spec.trainable)
+    tested = with_trunk(loader, model, layers, len(validation), FeatureCache())
     provenance: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
     provenance |= {"labels": count_labels([settings], training)}
     provenance |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}
@@ -104,7 +108,7 @@ def metatrain(
             say("one inner step of Adam hardly has a second order: take meta.inner_optimizer=sgd, or several steps")
 
     def validate() -> None:
-        report = evaluate_on(model, loader, validation)
+        report = evaluate_on(model, tested, validation)
         earlier = [selection_score(entry) for entry in provenance["history"]]
         provenance["history"].append({"step": provenance["step"], **report.metrics})
         provenance["inner_lr"] = {name.removeprefix(meta.RATE): rate.exp().item() for name, rate in rates.items()}

@@ -25,7 +25,7 @@ from ..types import Features, Record
 from .common import evaluate_on, read_all
 from .draws import Draw
 from .fitting import fit
-from .trunk import Trunk, TrunkLoader
+from .trunk import with_trunk
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def read_pictures(method: Method, drawn: Sequence[Draw], memory: Memory) -> None
             continue
         read_all(loader, every)
         if tested:
-            loader = with_trunk(method, model, loader, own[0], memory)
+            layers = method.frozen_layers(model)
+            loader = with_trunk(loader, model, layers, len(own[0].pictures), memory.features)
             encoded(model, loader, list(dict.fromkeys(r for draw in own for r in draw.test)), memory.features)
 
 
@@ -118,7 +119,9 @@ def run_trial(method: Method, draw: Draw, memory: Memory) -> Trial:
     if frozen:
         pictures = zero_shot_pictures = encoded(model, pictures, draw.pictures, memory.features)
     else:
-        pictures = zero_shot_pictures = with_trunk(method, model, pictures, draw, memory)
+        layers = method.frozen_layers(model)
+        pictures = with_trunk(pictures, model, layers, len(draw.pictures), memory.features)
+        zero_shot_pictures = pictures
         if draw.test and not (model.lacks_zero_shot_score or model.dense):
             zero_shot_pictures = encoded(model, pictures, draw.test, memory.features)
 
@@ -157,16 +160,6 @@ def loader_of(method: Method, draw: Draw, memory: Memory) -> Loader:
         sources=draw.sources,
         pictures=memory.pictures,
     )
-
-
-def with_trunk(method: Method, model: QualityModel, loader: Loader, draw: Draw, memory: Memory) -> Loader:
-    """A loader that keeps what the frozen layers make of the pictures, where there are such and memory holds it."""
-    layers = method.frozen_layers(model)
-    if layers is None or loader.views.stride:
-        return loader
-    trunk = Trunk(model, layers)
-    fits = trunk.bytes_of(loader.views.count * len(draw.pictures)) <= memory.features.memory
-    return TrunkLoader(loader, trunk, memory.features) if fits else loader
 
 
 def encoded(model: QualityModel, loader: Loader, records: Sequence[Record], cache: FeatureCache) -> FeatureLoader:

@@ -61,6 +61,15 @@ class TrunkLoader(Loader):
         return Features.cat(encode_cached(self.trunk, records, self.key, views, self.cache))
 
 
+def with_trunk(loader: Loader, model: QualityModel, layers: int | None, pictures: int, cache: FeatureCache) -> Loader:
+    """A loader that keeps what the first `layers` layers make of so many pictures, where memory holds it."""
+    if layers is None or loader.views.stride:
+        return loader
+    trunk = Trunk(model, layers)
+    fits = trunk.bytes_of(loader.views.count * pictures) <= cache.memory
+    return TrunkLoader(loader, trunk, cache) if fits else loader
+
+
 class Crops:
     """Random views of the shots, each passed through `encode`.
 
