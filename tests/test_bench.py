@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from fewshot_iqa.config import load_config
 from fewshot_iqa.model.checkpoint import build
 from fewshot_iqa.model.clip import create_clip
+from fewshot_iqa.studies import bench_growth
 from fewshot_iqa.studies.bench_jobs import JOBS, ON_EMBEDDED, YARDSTICKS, Case
 from fewshot_iqa.studies.bench_speed import Operations
 
@@ -79,3 +80,19 @@ def test_operations_are_counted_forward_and_backward():
 def test_what_cannot_be_measured_is_one_line(fsiqa):
     assert "--models large: choose of embedded, ViT-B/16" in fsiqa("bench", "--models", "large").error
     assert "--jobs sleep: choose of adapt," in fsiqa("bench", "--jobs", "sleep").error
+
+
+def test_growth_is_measured_beside_the_floor(fsiqa, monkeypatch, tmp_path):
+    for name, few in {"SHOTS": (10,), "STEPS": (1,), "MEGAPIXELS": (0.2,), "BATCHES": (1,)}.items():
+        monkeypatch.setattr(bench_growth, name, few)
+    monkeypatch.setattr(bench_growth.os, "cpu_count", lambda: 1)
+    result = fsiqa(
+        "bench", "growth", "--repeats", 1, "--figure", tmp_path / "growth.png", "--json", tmp_path / "out.json"
+    )
+    assert result.code == 0, result.error
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert len(found["panels"]) == 5
+    for title, ((row,)) in found["panels"].items():
+        assert row["seconds"] > 0
+        assert (row["floor"] > 0) == ("Gaussian" not in title)
+    assert (tmp_path / "growth.png").stat().st_size > 10_000

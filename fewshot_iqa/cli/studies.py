@@ -70,8 +70,8 @@ def bench_growth(
 
     result = run(repeats=repeats, figure=figure)
     for title, rows in result["panels"].items():
-        cells = [[f"{row['at']:g}", f"{row['seconds']:.3f}", f"{row['floor']:.3f}"] for row in rows]
-        print_table(title, ("at", "measured", "floor"), cells)
+        columns = [[f"{row[name]:.3g}" if row[name] else "-" for row in rows] for name in ("at", "seconds", "floor")]
+        print_table(title, ("at", "measured", "floor"), list(zip(*columns, strict=True)))
     write_json(json_file, result)
 
 

@@ -18,6 +18,7 @@ from ..data.loading import Loader
 from ..images import write_png
 from ..model import checkpoint
 from ..model.quality import QualityModel
+from ..precision import has_bf16
 from ..predictor import ModelPredictor
 from ..progress import quiet, track
 from ..recipes.figures import new_figure, save_figure
@@ -38,16 +39,18 @@ def bench_growth(*, repeats: int = 3, figure: str | Path | None = None) -> dict[
     """Time each job of the embedded model at several sizes, on the CPU; the median of `repeats`.
 
     Returns `threads`, `peak` (GFLOP/s of a float32 matrix product) and `panels` {title: rows {at, seconds, floor}}:
-    `floor` are the seconds of its matrix products, convolutions and attention at the peak. Draws `figure`.
+    `floor` are the seconds of its matrix products, convolutions and attention at the peak of the type that it computes
+    in; 0 where they are not counted. Draws `figure`.
     """
     peak, cores = peak_rate(torch.float32, "cpu"), os.cpu_count() or 1
+    trained = torch.bfloat16 if has_bf16(torch.device("cpu")) else torch.float32
     settings = load_config("grmp")
     model = checkpoint.build(settings)
     panels: dict[str, list[dict[str, float]]] = {}
     with TemporaryDirectory() as folder, track("measuring", 5) as log:
         for title, points in (
             ("a Gaussian process learns from shots (s)", _by_shots()),
-            ("adaptation with QGR takes steps (s)", _by_steps(Path(folder), peak)),
+            ("adaptation with QGR takes steps (s)", _by_steps(Path(folder), peak_rate(trained, "cpu"))),
             ("a JPEG file of megapixels is scored (s)", _by_size(model, Path(folder), peak)),
             ("views are scored in a batch (s)", _by_batch(model, peak)),
             ("16 views are scored by threads (s)", _by_threads(model, cores)),
