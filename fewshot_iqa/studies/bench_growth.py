@@ -49,11 +49,11 @@ def bench_growth(*, repeats: int = 3, figure: str | Path | None = None) -> dict[
     panels: dict[str, list[dict[str, float]]] = {}
     with TemporaryDirectory() as folder, track("measuring", 5) as log:
         for title, points in (
-            ("a Gaussian process learns from shots (s)", _by_shots()),
-            ("adaptation with QGR takes steps (s)", _by_steps(Path(folder), peak_rate(trained, "cpu"))),
-            ("a JPEG file of megapixels is scored (s)", _by_size(model, Path(folder), peak)),
-            ("views are scored in a batch (s)", _by_batch(model, peak)),
-            ("16 views are scored by threads (s)", _by_threads(model, cores)),
+            ("a Gaussian process learns: s over shots", _by_shots()),
+            ("adaptation with QGR: s over steps", _by_steps(Path(folder), peak_rate(trained, "cpu"))),
+            ("a JPEG file is scored: s over megapixels", _by_size(model, Path(folder), peak)),
+            ("views are scored: s over the batch", _by_batch(model, peak)),
+            ("16 views are scored: s over threads", _by_threads(model, cores)),
         ):
             panels[title] = []
             for at, step, floor in points:
