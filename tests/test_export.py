@@ -34,7 +34,7 @@ def photos(tmp_path_factory):
 
 
 def adapt(fsiqa, method, eight, miniature, out, *changes):
-    views = "views={short_side: 48, crop: 32, count: 5}"
+    views = f"views={{short_side: 48, crop: 32, count: {1 if method == 'ridge' else 5}}}"
     few = ["adapt.steps=1"] if method in {"grmp_gp", "mp_iqe", "clip_agiqa"} else []
     options = sets([f"clip={miniature}", views, *few, *changes])
     result = fsiqa("adapt", "--config", method, "--labels", eight, "--from", "none", "--out", out, *options)

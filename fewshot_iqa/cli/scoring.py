@@ -222,7 +222,7 @@ def _worst_first(scores: Sequence["Score"]) -> list["Score"]:
 def _load(model: Path | None, device: str | None, cache: Path | None, *, fast: bool) -> "Scorer":
     """The model, by ONNX Runtime where it was exported and nothing is asked that needs the checkpoint; says what
     scores."""
-    from ..recipes.loading import EXPORTED, load, load_fastest
+    from ..recipes.loading import load, load_fastest
     from ..resources import ADAPTED, is_checkpoint
     from ..runtime import ExportedModel
 
@@ -230,7 +230,7 @@ def _load(model: Path | None, device: str | None, cache: Path | None, *, fast: b
     fast = fast and path.is_dir() and device is None and cache is None
     scorer = load_fastest(path) if fast else load(path, device=device, cache=cache)
     if fast and isinstance(scorer.predictor, ExportedModel):
-        typer.echo(f"scored with ONNX Runtime on the CPU, by {EXPORTED} of the checkpoint")
+        typer.echo("scored with ONNX Runtime on the CPU")
     if not model:
         typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
         if is_checkpoint(ADAPTED):

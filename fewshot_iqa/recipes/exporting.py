@@ -115,20 +115,15 @@ def _onnx(graph: _Graph, views: Any, about: dict[str, Any], int8: bool) -> bytes
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"export: needs {error.name}: pip install 'fewshot-iqa[fast]'") from None
-    example = torch.from_numpy(views[:2])
+    example = torch.from_numpy(np.repeat(views[:2], 2, axis=1))  # sizes of 1 would be taken for constants
     with torch.no_grad():
         std = len(graph(example)) - 1 > len(graph.branches)
     names = [MEAN, *([STD] if std else []), *(LOGITS + name for name in graph.branches)]
     with _silenced(), tempfile.TemporaryDirectory() as place:
-        options: dict[str, Any] = {
-            "input_names": [INPUT],
-            "output_names": names,
-            "opset_version": OPSET,
-            "verbose": False,
-        }
+        options: dict[str, Any] = {"dynamo": True, "opset_version": OPSET, "verbose": False}
         options["dynamic_shapes"] = ({0: torch.export.Dim("pictures"), 1: torch.export.Dim("views")},)
         try:
-            program = torch.onnx.export(graph, (example,), dynamo=True, **options)
+            program = torch.onnx.export(graph, (example,), input_names=[INPUT], output_names=names, **options)
         except torch.onnx.OnnxExporterError as error:
             raise InputError(f"export: torch cannot export this model ({str(error).splitlines()[0]})") from error
         assert program is not None
