@@ -28,8 +28,8 @@ def peak_memory_mb(device: str) -> int | None:
 
 
 def release_memory() -> None:
-    """Give memory that is free back to the system, where the C library can be told to (glibc): among objects that stay
-    it keeps the space of large tensors otherwise, a gigabyte for a hundred pictures."""
+    """Return freed memory to the system, on Linux with glibc. Objects that stay allocated fragment its heap: it grew
+    by a gigabyte for a hundred cached pictures."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)

@@ -96,7 +96,7 @@ def score(
             if every is not None:
                 every.append(result)
             log({})
-    listing.show(len(files), more, ordered=bool(sort or worst), csv_file=csv_file)
+    listing.show(more, ordered=bool(sort or worst), csv_file=csv_file)
     if every is not None:
         every = _worst_first(every)[:worst] if sort or worst else every
         scores = [dict(zip((*COLUMNS, *more), _row(each, more), strict=True)) for each in every]
@@ -171,25 +171,27 @@ class _Listing:
         self.total += score.quality
         self.lowest, self.highest = min(self.lowest, score.quality), max(self.highest, score.quality)
 
-    def show(self, count: int, more: Sequence[str], *, ordered: bool, csv_file: Path | None) -> None:
+    def show(self, more: Sequence[str], *, ordered: bool, csv_file: Path | None) -> None:
         """Print one table, of the worst where it is `ordered`; or the first and the worst of many images."""
         title = "quality from 0 to 1, higher is better" + ("; ± one standard deviation" if self.has_std else "")
         worst = [score for _, _, score in sorted(self.worst, reverse=True)]
         if ordered:
-            self._print(title + (f"; the {len(worst)} worst of {count}" if len(worst) < count else ""), worst, more)
-        elif count <= LISTED:
+            self._print(
+                title + (f"; the {len(worst)} worst of {self.count}" if len(worst) < self.count else ""), worst, more
+            )
+        elif self.count <= LISTED:
             self._print(title, self.first, more)
         else:
-            self._print(f"{title}; the first {SHORT} of {count}", self.first[:SHORT], more)
+            self._print(f"{title}; the first {SHORT} of {self.count}", self.first[:SHORT], more)
             self._print(f"the {SHORT} worst", worst, more)
-        if count > LISTED and self.failed < count:
-            mean = self.total / (count - self.failed)
+        scored = self.count - self.failed
+        if self.count > LISTED and scored:
+            mean = self.total / scored
             every = f"all are in {csv_file}" if csv_file else "--csv FILE writes all"
             typer.echo(
-                f"{count - self.failed} images: quality {mean:.3f} on average, from {self.lowest:.3f} to "
-                f"{self.highest:.3f}; {every}"
+                f"{scored} images: quality {mean:.3f} on average, from {self.lowest:.3f} to {self.highest:.3f}; {every}"
             )
-        for score in self.failures if count > LISTED else ():
+        for score in self.failures if self.count > LISTED else ():
             typer.echo(f"{score.image}: {score.note}", err=True)
 
     def _print(self, title: str, scores: Sequence["Score"], more: Sequence[str]) -> None:

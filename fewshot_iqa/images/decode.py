@@ -37,8 +37,8 @@ def to_picture(source: Source, name: str = "image", *, size: Resize | None = Non
     uint8, uint16, or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with
     alpha, 3 for RGB, 4 for RGBA. EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper
     eight are kept.
-    `size` tells, of height and width, to which of these it is resized; a JPEG file that is much larger is then decoded
-    at a half, a quarter or an eighth, twice as large as that or more.
+    `size(height, width)` returns the height and width to resize to; by default the picture keeps its own. A JPEG file
+    of four times that or more is decoded at a half, a quarter or an eighth first.
 
     InputError, one line that begins with `name` (or with the path), where it is missing, empty, truncated, no picture,
     or a strip of more than 20:1.

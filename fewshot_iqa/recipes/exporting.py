@@ -193,14 +193,13 @@ def _store_as_half(found: Any) -> None:
 
 
 def _difference(graph: _Graph, path: Path, views: Any) -> float:
-    """The greatest difference of quality and its deviation; infinite where one is not a number."""
-    predictor, worst = load_exported(path).predictor, 0.0
+    """The greatest difference of quality and its deviation; nan where one is not a number."""
+    predictor, found = load_exported(path).predictor, []
     for count in BATCHES:
-        found = predictor.predict([Opened("", "", each) for each in views[:count]])
+        ours = predictor.predict([Opened("", "", each) for each in views[:count]])
         with torch.no_grad():
-            expected = graph(torch.from_numpy(views[:count]))
-        pairs = [(found.mean, expected[0])] + ([(found.std, expected[1])] if found.std is not None else [])
-        for one, two in pairs:
-            difference = float(np.abs(one - two.numpy()).max())
-            worst = difference if difference > worst or np.isnan(difference) else worst
-    return worst
+            mean, *rest = graph(torch.from_numpy(views[:count]))
+        found.append(np.abs(ours.mean - mean.numpy()))
+        if ours.std is not None:
+            found.append(np.abs(ours.std - rest[0].numpy()))
+    return float(np.concatenate(found).max())

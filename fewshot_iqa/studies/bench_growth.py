@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..config import Config, ViewSpec, load_config
 from ..data.loading import Loader
@@ -25,6 +24,7 @@ from ..recipes.figures import new_figure, save_figure
 from ..recipes.fitting import fit
 from ..score import Scorer
 from ..types import Features, Record, Scale
+from .bench_jobs import scoring, write_jpeg
 from .bench_speed import Operations, peak_rate, seconds_of
 
 SHOTS = (10, 50, 100, 200, 400, 1000)
@@ -90,11 +90,10 @@ def _by_steps(folder: Path, peak: float) -> Iterator[Point]:
 
 def _by_size(model: QualityModel, folder: Path, peak: float) -> Iterator[Point]:
     views = load_config("grmp").views
-    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8))
     for megapixels in MEGAPIXELS:
         path = folder / f"{megapixels}.jpg"
         height = round((megapixels * 0.75e6) ** 0.5)
-        coarse.resize((round(height / 0.75), height), Image.Resampling.BICUBIC).save(path, quality=90)
+        write_jpeg(path, height, round(height / 0.75))
         score = partial(_score, model, views, path)
         yield megapixels, score, _floor(score, peak)
 
@@ -122,10 +121,7 @@ def _score(model: QualityModel, views: ViewSpec, path: Path) -> None:
 
 
 def _scoring(model: QualityModel, count: int) -> Callable[[], Any]:
-    images = torch.randint(256, (count, 3, 224, 224), dtype=torch.uint8)
-    with torch.no_grad():
-        state = model.encode_prompts()
-    return torch.no_grad()(lambda: model(images, state))
+    return scoring(model, torch.randint(256, (count, 3, 224, 224), dtype=torch.uint8))
 
 
 @contextmanager

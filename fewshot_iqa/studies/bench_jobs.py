@@ -20,6 +20,7 @@ from ..data.loading import Loader
 from ..images import fixed_views, prepared_size, read_image, write_png
 from ..losses import WeightedSum
 from ..model import checkpoint
+from ..model.quality import QualityModel
 from ..precision import choose_bf16
 from ..recipes.exporting import export
 from ..recipes.fitting import prepare, shot_batches
@@ -134,15 +135,25 @@ def _scoring(case: Case) -> Pair:
     images = torch.rand(SCORED, 3, size, size, device=case.device)
 
     def stepper(settings: Config) -> Step:
-        model = checkpoint.build(settings, case.device)
-        with torch.no_grad():
-            state = model.encode_prompts()
-        return torch.no_grad()(lambda: model(images, state))
+        return scoring(checkpoint.build(settings, case.device), images)
 
     ours = stepper(case.settings)
     if case.architecture is None:
         return Pair(ours, lambda: stepper(case.plain), "plain", SCORED)
     return Pair(ours, lambda: case.yardstick("bare", images), "bare", SCORED)
+
+
+def scoring(model: QualityModel, images: torch.Tensor) -> Step:
+    """Images to qualities, the prompts encoded before."""
+    with torch.no_grad():
+        state = model.encode_prompts()
+    return torch.no_grad()(lambda: model(images, state))
+
+
+def write_jpeg(path: Path, height: int, width: int, seed: int = 0) -> None:
+    """A picture of coarse noise."""
+    coarse = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (300, 400, 3), dtype=np.uint8))
+    coarse.resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
 
 
 def _fast_scoring(case: Case) -> Pair:
@@ -160,8 +171,7 @@ def _folder(case: Case) -> Pair:
     torch, and scored by the plain path."""
     paths = [case.folder / f"large{i}.jpg" for i in range(SCORED // 2)]
     for i, path in enumerate(paths):
-        coarse = Image.fromarray(np.random.default_rng(i).integers(0, 256, (300, 400, 3), dtype=np.uint8))
-        coarse.resize((4000, 3000), Image.Resampling.BICUBIC).save(path, quality=90)
+        write_jpeg(path, 3000, 4000, seed=i)
     scorer, views = _exported(case), case.settings.views
     model = checkpoint.build(case.plain, case.device)
     with torch.no_grad():
