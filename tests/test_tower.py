@@ -1,11 +1,16 @@
-"""What a tower leaves out changes nothing: `run_layers` against the blocks of open_clip."""
+"""What a tower leaves out changes nothing: `run_layers` against the blocks of open_clip, a stem against its network."""
+
+import copy
 
 import open_clip
 import pytest
+import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fewshot_iqa.model.clip import create_clip
+from fewshot_iqa.model.stem import ARCHITECTURE, AT_ONCE, LEVELS, ConvStem, _fold
 from fewshot_iqa.model.tower import run_layer, run_layers, run_layers_plainly
 
 LAYERS, TOKENS, PROMPTS, WIDTH = 4, 10, 3, 32
@@ -84,3 +89,24 @@ def test_attention_in_bfloat16_is_that_in_float32_rounded(blocks):
     torch.testing.assert_close(rough, exact, atol=0.03, rtol=0)
     ours, theirs = (torch.autograd.grad(y.square().sum(), block.attn.in_proj_weight)[0] for y in (rough, exact))
     assert torch.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.999
+
+
+@pytest.mark.parametrize("side", [64, 72])  # 72: with an odd side on the way
+def test_a_stem_sees_what_its_network_does(side):
+    """The network of timm, with batch normalisation and padded images, all images at once."""
+    torch.manual_seed(0)
+    network = timm.create_model(ARCHITECTURE, features_only=True, out_indices=LEVELS).eval().double()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    stem = ConvStem(nn.Conv2d(3, 8, 8, 8, bias=False), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)).double()
+    stem.network.load_state_dict(_fold(copy.deepcopy(network)).state_dict())
+    images = torch.rand(2 * AT_ONCE + 1, 3, side, side, dtype=torch.float64) * 2 - 1
+
+    with torch.no_grad():
+        found, whole, (first, *_, last) = stem.features(images), stem.features(images, plain=True), network(images)
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-12)
+    size, width = found.shape[-2:], first.shape[1]
+    torch.testing.assert_close(found[:, :width], F.adaptive_avg_pool2d(first, size), rtol=0, atol=1e-12)
+    torch.testing.assert_close(found[:, -last.shape[1] :], F.interpolate(last, size), rtol=0, atol=1e-12)

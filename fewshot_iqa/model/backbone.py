@@ -22,7 +22,8 @@ class Backbone(nn.Module):
 
     `vision_width` Wv, `text_width` Wt, `vision_layers`, `image_size`, `mean`, `std`; `stem` where the image tower is
     a hybrid; `pooled_width` S of the features that `encode` returns; `fingerprint`, a hash of the weights
-    before any tuning. `plain` ones run the layers as open_clip does.
+    before any tuning. `plain` ones run the layers as open_clip does, and
+    the stem on all images at once.
     """
 
     plain = False
@@ -80,7 +81,7 @@ class Backbone(nn.Module):
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """The tokens that enter the first layer, CLS and the patches (B, 1 + patches, Wv), of `images` (B, 3, H, W);
         and the mean of the stem's features, where there is one."""
-        features = self.stem.features(images) if self.stem else None
+        features = self.stem.features(images, self.plain) if self.stem else None
         tokens = self._embed(images, (0, 0), features)
         return tokens, None if features is None else features.mean(dim=(2, 3))
 

@@ -7,6 +7,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -14,6 +15,7 @@ from ..errors import InputError
 
 ARCHITECTURE = "tf_efficientnet_lite0"
 LEVELS = (1, 2, 3, 4)  # strides 4, 8, 16 and 32
+AT_ONCE = 6  # images on a CPU: layers of more do not stay in the memory that is used again, which doubles the time
 
 
 class ConvStem(nn.Module):
@@ -45,9 +47,12 @@ class ConvStem(nn.Module):
         """`features`: those of `images`, where they are known already."""
         return self.linear(images) + self.project(self.features(images) if features is None else features)
 
-    def features(self, images: Tensor) -> Tensor:
-        """The four levels on the grid of patches, standardised: (B, 496, H/P, W/P)."""
-        return (self._raw(images) - self.feature_mean) / self.feature_std
+    def features(self, images: Tensor, plain: bool = False) -> Tensor:
+        """The four levels on the grid of patches, standardised: (B, 496, H/P, W/P). `plain` ones of all images at
+        once, with equal results."""
+        whole = plain or images.device.type != "cpu" or torch.compiler.is_exporting()
+        parts = [self._raw(part) for part in ([images] if whole else images.split(AT_ONCE))]
+        return (torch.cat(parts) - self.feature_mean) / self.feature_std
 
     def _raw(self, images: Tensor) -> Tensor:
         pixels = (images * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
@@ -83,6 +88,27 @@ def has_stem(weights: Mapping[str, Tensor]) -> bool:
     return "visual.conv1.project.weight" in weights
 
 
+class _Same(nn.Conv2d):
+    """A convolution of stride 2 with TensorFlow's padding, which puts more behind an even side than before it: the
+    kernel is padded before, which is cheaper than to pad the images behind."""
+
+    @classmethod
+    def of(cls, given: nn.Conv2d) -> "_Same":
+        found = cls(given.in_channels, given.out_channels, given.kernel_size[0], 2, groups=given.groups)
+        found.weight, found.bias = given.weight, given.bias
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        if torch.compiler.is_exporting() or any(side % 2 for side in images.shape[-2:]):
+            padded = pad_same(images, self.kernel_size, self.stride)
+            return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
+        least = self.kernel_size[0] - 2
+        behind = (least + 1) // 2
+        more = 2 * behind - least
+        weight = F.pad(self.weight, (more, 0, more, 0))
+        return F.conv2d(images, weight, self.bias, self.stride, behind, groups=self.groups)
+
+
 def _network() -> Any:
     return timm.create_model(ARCHITECTURE, features_only=True, out_indices=LEVELS).eval()
 
@@ -95,6 +121,7 @@ def _fold(network: Any) -> Any:
             if isinstance(child, nn.Conv2d):
                 convolution = name
             elif isinstance(child, nn.BatchNorm2d):
-                setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), child))
+                fused = fuse_conv_bn_eval(getattr(module, convolution), child)
+                setattr(module, convolution, _Same.of(fused) if isinstance(fused, Conv2dSame) else fused)
                 setattr(module, name, child.act)
     return network
