@@ -50,6 +50,7 @@ def small(miniature) -> list[str]:
         "model.visual.main.length=2",
         "meta.steps=2",
         "meta.validate_every=1",
+        "meta.patience=null",
         "adapt.steps=3",
         "adapt.batch=4",
     ]

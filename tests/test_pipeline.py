@@ -192,6 +192,13 @@ def test_shipped_configurations_fit_their_clip(name, architecture):
     assert any(name.startswith("clip.visual.transformer.") for name in tuned)
 
 
+def test_meta_training_stops_where_validations_are_no_better(fsiqa, small, photographs, tmp_path):
+    still = [*small, "meta.outer_lr=1e-30", "meta.steps=4", "meta.patience=2"]
+    result = metatrain(fsiqa, still, photographs, tmp_path / "meta")
+    assert "stopped after step 2: no better than before (meta.patience: 2)" in result.error
+    assert [entry["step"] for entry in checkpoint.provenance(tmp_path / "meta-last")["history"]] == [0, 1, 2]
+
+
 META_SGD = [
     "meta.algorithm=maml", "meta.inner_optimizer=sgd", "meta.inner_lr=0.1", "meta.learn_lr=true",
     "meta.outer_optimizer=adam", "meta.outer_lr=1e-2",

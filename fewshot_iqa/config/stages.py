@@ -40,6 +40,8 @@ class MetaSpec(Spec):
     """Whether `maml` keeps one inner step in memory at a time and computes the others again."""
     validate_every: int = Field(20, gt=0)
     """Outer steps between two validations."""
+    patience: int | None = Field(None, gt=0)
+    """Validations in a row, none better than the best before them, that end meta-training; null: it takes all steps."""
 
     def model_post_init(self, _: Any) -> None:
         if self.engine == "learn2learn" and self.inner_optimizer != "sgd":

@@ -1,7 +1,7 @@
 """The recipe of metatrain."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,9 @@ def metatrain(
             provenance["step"] = step + 1
             if (step + 1) % spec.validate_every == 0 or step + 1 == spec.steps:
                 validate()
+                if _is_spent(spec.patience, provenance["history"]):
+                    say(f"stopped after step {step + 1}: no better than before (meta.patience: {spec.patience})")
+                    break
     checkpoint.copy(best, out)
     return Result(out, {**checkpoint.provenance(out), "history": provenance["history"]})
 
@@ -177,11 +180,19 @@ def _with_precision(
     return settings.model_copy(update={"meta": spec.model_copy(update={"bf16": bf16})})
 
 
+def _is_spent(patience: int | None, history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether none of the last `patience` validations is better than the best before them."""
+    if patience is None or len(history) <= patience:
+        return False
+    scores = [selection_score(entry) for entry in history]
+    return max(scores[-patience:]) <= max(scores[:-patience])
+
+
 def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settings: Config) -> dict[str, Any]:
     """The provenance of an interrupted run; InputError where this one differs in more than its length."""
     before, after = (c.model_dump(mode="json") | {"source": f["source"]} for c, f in ((earlier, past), (settings, now)))
     for either in (before, after):
-        either["meta"] |= {"steps": None, "validate_every": None}
+        either["meta"] |= {"steps": None, "validate_every": None, "patience": None}
     for key in before:
         if before[key] != after[key]:
             raise InputError(f"--resume: the interrupted run had another '{key}': repeat its options, or start anew")
