@@ -22,6 +22,7 @@ from .types import Features
 
 T = TypeVar("T")
 MEMORY, DISK = 2 << 30, 10 << 30  # bytes
+_JSON = json.JSONEncoder(default=str)
 DECODING = 2  # raised where equal files are decoded or reduced to other pixels
 
 
@@ -146,7 +147,7 @@ class FeatureCache:
 
 def picture_key(content: str, *further: Any) -> str:
     """The key of a picture: the hash of its content, and what is done to it before it is encoded."""
-    return hashlib.sha256(json.dumps([DECODING, content, *further], default=str).encode()).hexdigest()[:32]
+    return hashlib.sha256(_JSON.encode([DECODING, content, *further]).encode()).hexdigest()[:32]
 
 
 class Encodes(Protocol):

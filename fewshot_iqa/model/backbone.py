@@ -174,7 +174,7 @@ def _shared_copy(value: Any, known: dict[int, Any]) -> Any:
     if isinstance(value, nn.Module):
         copied = known[id(value)] = object.__new__(type(value))
         attributes = vars(value)
-        copied.__dict__ |= {name: one.copy() if isinstance(one, dict) else one for name, one in attributes.items()}
+        copied.__dict__ |= {name: _own(one) if isinstance(one, dict) else one for name, one in attributes.items()}
         for part in ("_parameters", "_buffers", "_modules"):
             copied.__dict__[part] = {name: _shared_copy(one, known) for name, one in attributes[part].items()}
     elif isinstance(value, nn.Parameter):
@@ -182,6 +182,10 @@ def _shared_copy(value: Any, known: dict[int, Any]) -> Any:
     else:
         known[id(value)] = value.detach()
     return known[id(value)]
+
+
+def _own(given: dict[str, Any]) -> dict[str, Any]:
+    return given.copy() if given else type(given)()  # most hold no hooks, and to copy an OrderedDict takes long
 
 
 def _replaced(x: Tensor, tokens: Tensor) -> Tensor:

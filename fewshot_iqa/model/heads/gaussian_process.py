@@ -70,8 +70,9 @@ class GaussianProcessHead(Head):
         self.set_train_data(x, y - weight * self._phrases(features) if weight else y)
         x, y, lengthscale = self.standardize(x), self.train_y.double(), self.spec.lengthscale
         best, chosen = -math.inf, (0.0, lengthscale, 1.0, 0.0)
+        inner, near = self._similarities(x, x, lengthscale)
         for linear in self.spec.linear:
-            values, vectors = torch.linalg.eigh(self.kernel(x, x, linear, lengthscale))
+            values, vectors = torch.linalg.eigh(1 + linear * inner + (1 - linear) * near)
             centred = vectors.T @ (y - y.mean())
             for noise in self.spec.noise:
                 precision = 1 / (values.clamp(min=0) + noise)
@@ -133,10 +134,15 @@ class GaussianProcessHead(Head):
         known = whitening @ (y - y.mean())[:, None]
         return _Solved(shots, whitening, known, y.mean(), linear, lengthscale, noise, outputscale)
 
-    @staticmethod
-    def kernel(one: Tensor, two: Tensor, linear: float, lengthscale: float) -> Tensor:
+    @classmethod
+    def kernel(cls, one: Tensor, two: Tensor, linear: float, lengthscale: float) -> Tensor:
         """k of standardised rows (M, S) and (N, S): (M, N)."""
+        inner, near = cls._similarities(one, two, lengthscale)
+        return 1 + linear * inner + (1 - linear) * near
+
+    @staticmethod
+    def _similarities(one: Tensor, two: Tensor, lengthscale: float) -> tuple[Tensor, Tensor]:
+        """The two parts of k that a weighs, (M, N)."""
         width = one.shape[1]
         distance = torch.cdist(one, two, compute_mode="use_mm_for_euclid_dist")  # which can be exported
-        near = (-distance / (lengthscale * width**0.5)).exp()
-        return 1 + linear * (one @ two.T) / width + (1 - linear) * near
+        return (one @ two.T) / width, (-distance / (lengthscale * width**0.5)).exp()
