@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .recipes.evaluating import evaluate
     from .recipes.loading import load
     from .recipes.metatraining import metatrain
+    from .recipes.ratings import summarize_votes
     from .recipes.sources import TableOptions
     from .regularize import project_gradient
     from .score import Scorer
@@ -52,6 +53,7 @@ _HOMES = {
     "project_gradient": "regularize",
     "rmse": "metrics",
     "srcc": "metrics",
+    "summarize_votes": "recipes.ratings",
 }
 
 __all__ = [
@@ -81,6 +83,7 @@ __all__ = [
     "project_gradient",
     "rmse",
     "srcc",
+    "summarize_votes",
 ]
 __version__ = version("fewshot-iqa")
 

@@ -17,12 +17,13 @@ PACKAGE = Path(fewshot_iqa.__file__).parent
 SPECS = {"types", "errors", "config"}
 LOOP = SPECS | {"losses", "metrics", "regularize", "rng", "images", "features"}
 RECIPE = LOOP | {"files", "resources", "data", "distortions", "model", "evaluation", "score", "progress", "memory"}
-RECIPE |= {"inner", "meta", "moments", "finetune", "precision", "predictor", "runtime"}
+RECIPE |= {"votes", "inner", "meta", "moments", "finetune", "precision", "predictor", "runtime"}
 MAY_IMPORT = {
     "errors": set(),
     "rng": set(),
     "metrics": set(),
     "memory": set(),
+    "votes": {"metrics"},
     "types": {"errors"},
     "resources": {"errors"},
     "config": {"errors", "resources"},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "progress": set(),
     "printing": set(),
     "distortions": {"errors"},
-    "data": SPECS | {"files", "images", "features", "rng", "distortions"},
+    "data": SPECS | {"files", "images", "features", "rng", "distortions", "votes"},
     "model": SPECS | {"resources", "files", "rng"},
     "moments": SPECS,
     "inner": LOOP,

@@ -136,7 +136,7 @@ def test_out_of_fold_predictions_do_not_depend_on_the_picture_s_own_rating(fsiqa
 
 
 def test_folds_of_all_ratings_keep_groups_whole(fsiqa, table, quick, tmp_path):
-    rows = [{"image": f"photo{i % 6}.png", "score": i, "group": i % 6} for i in range(30)]
+    rows = [{"image": f"photo{i % 6}.png", "score": i, "group": i % 6, "distortion": i} for i in range(30)]
     task = ("adapt", "--labels", table(rows), "--config", "ridge", "--out", tmp_path / "out", *quick)
     files = ("--json", tmp_path / "out.json", "--csv", tmp_path / "out.csv")
     result = fsiqa(*task, *files)

@@ -97,9 +97,19 @@ def test_tables_as_spreadsheets_write_them(photographs, tmp_path, content, endin
     assert [record.rating for record in rated.records] == [1.5, 2]
 
 
-def test_rows_of_one_file_stay_together(photographs):
+def test_rows_of_one_picture_become_their_mean(photographs):
     names = ["photo0.png", "./photo0.png", "photo1.png", "photo2.png", "photo3.png", "photo1.png"]
-    labels = frame(group=["a", "b", "b", "c", "d", "e"]).assign(image=names)
+    labels = frame(group=["a", "b", "b", "c", "d", "e"]).assign(image=names, score=[1, 2, 3, 4, 5, 5])
+    with pytest.warns(InputWarning, match="6 ratings of 4 pictures: learning from their means"):
+        rated = read_source(None, labels=labels, root=photographs)
+    assert [record.path.name for record in rated.records] == [f"photo{i}.png" for i in range(4)]
+    assert [record.rating for record in rated.records] == [1.5, 4, 4, 5]
+    assert [record.group for record in rated.records] == ["a", "a", "c", "d"]
+
+
+def test_rows_of_one_file_with_two_prompts_stay_together(photographs):
+    names = ["photo0.png", "photo0.png", "photo1.png", "photo2.png", "photo3.png", "photo1.png"]
+    labels = frame(prompt=["a", "b", "b", "c", "d", "e"]).assign(image=names)
     with pytest.warns(InputWarning, match="2 of 6 rows repeat a picture of an earlier row"):
         rated = read_source(None, labels=labels, root=photographs)
     assert len(rated.records) == 6

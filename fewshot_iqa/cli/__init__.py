@@ -15,6 +15,7 @@ from ..printing import print_table
 from .learning import adapt, curve, metatrain, pretrain
 from .options import SET
 from .pictures import distort, synthesize
+from .ratings import ratings
 from .scoring import export, score
 from .studies import bench, experiment
 
@@ -80,6 +81,7 @@ app = typer.Typer(
 )
 for command in (score, adapt, curve, metatrain, export, tasks, configs, distort, synthesize, pretrain):
     app.command()(command)
+app.add_typer(ratings, name="ratings")
 app.add_typer(bench, name="bench")
 app.add_typer(experiment, name="experiment")
 

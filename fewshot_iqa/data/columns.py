@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..config import TableTask
 from ..errors import InputError, InputWarning, nearest
 
-# as `_plain` has them
+# as `plain` has them
 USUAL = {
     "image": {"image", "file", "filename", "imagename", "name", "path", "img", "imagepath", "filepath"},
     "score": {"score", "mos", "rating", "stars", "quality", "meanopinionscore", "dmos", "difference"},
@@ -35,7 +35,7 @@ def find_columns(task: TableTask, table: str, names: Sequence[str]) -> dict[str,
         elif name not in OPTIONAL or column != name:
             raise no_column(table, names, column, OPTIONS.get(name, f"--set task.columns.{name}=COLUMN"))
     image, score = found["image"], found["score"]
-    if stated["score"] is None and _plain(score) in DIFFERENCE and not task.lower_is_better:
+    if stated["score"] is None and plain(score) in DIFFERENCE and not task.lower_is_better:
         raise InputError(
             f"{table}: in a column '{score}' low values are mostly the good ones: add --lower-is-better, or where high "
             f"values are good --score-column {score}"
@@ -52,7 +52,7 @@ def no_column(table: str, names: Sequence[str], column: str, option: str) -> Inp
 
 
 def _recognise(name: str, table: str, names: Sequence[str]) -> str:
-    known = [name] if name in names else [each for each in names if _plain(each) in USUAL[name]]
+    known = [name] if name in names else [each for each in names if plain(each) in USUAL[name]]
     what = {"image": "the pictures", "score": "the ratings"}[name]
     if not known:
         listed = ", ".join(names)
@@ -65,5 +65,5 @@ def _recognise(name: str, table: str, names: Sequence[str]) -> str:
     return known[0]
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).lower()

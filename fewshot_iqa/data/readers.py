@@ -24,8 +24,8 @@ FRAME = "the labels table"  # what messages call a DataFrame
 def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Record]:
     """The records of a table, `task.labels` or the `frame` in its place.
 
-    Rows of one file are kept, in one group with all that is in their groups; an InputWarning counts them. InputError
-    names the table and the row (of a file as an editor counts, of a frame from 0) or column at fault.
+    Several rows of one picture become one of their mean rating; an InputWarning counts them. InputError names the table
+    and the row (of a file as an editor counts, of a frame from 0) or column at fault.
     """
     if task.labels is None and frame is None:
         raise InputError("this task reads a table: give --labels TABLE.csv, and --root FOLDER of its pictures")
@@ -36,12 +36,12 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
         where, table = FRAME, _from_frame(frame)
     else:
         path = _table_file(task, root)
-        where, table = str(path), _read(path)
+        where, table = str(path), read_rows(path)
     if task.model and "model" not in table and task.columns.image in table:
         table["model"] = table[task.columns.image].str.extract(task.model, expand=False).fillna("")
     columns = find_columns(task, where, [str(name) for name in table])
     folder = root / task.images
-    ratings = _ratings(where, table[columns["score"]], task.range)
+    ratings = parse_ratings(where, table[columns["score"]], task.range)
     names = _names(where, table[columns["image"]], folder)
     files = [folder / name for name in names]
     annotated = Annotations([each if each.is_file() else root / each for each in task.annotations], files)
@@ -62,12 +62,12 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
                 subset=texts.get("subset") or _subset(task, file),
             )
         )
-    return _with_duplicates_together(where, records)
+    return _one_row_a_picture(where, records)
 
 
 def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> dict[str, str]:
     """{file name: prompt} of a table with these columns; InputError where a name has two."""
-    table = _read(path)
+    table = read_rows(path)
     for column, option in ((image, "--image-column COLUMN"), (prompt, "--prompt-column COLUMN")):
         if column not in table:
             raise no_column(str(path), [str(name) for name in table], column, option)
@@ -110,14 +110,36 @@ def _names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
-def _with_duplicates_together(where: str, records: list[Record]) -> list[Record]:
-    """The records, groups that share a file made one."""
+def _one_row_a_picture(where: str, records: list[Record]) -> list[Record]:
+    """The records, those of one picture made one of their mean rating; an InputWarning counts them. Rows of one file
+    that differ in more, as in their prompts, are kept, in one group with all that is in their groups."""
     files = [record.path.resolve() for record in records]
-    again = len(files) - len(set(files))
-    if not again:
+    if len(set(files)) == len(files):
         return records
-    message = f"{where}: {again} of {len(files)} rows repeat a picture of an earlier row; all are kept, in one group"
-    warnings.warn(message, InputWarning, stacklevel=3)
+    rows_of: dict[tuple[Path, Record], list[Record]] = {}
+    for file, record in zip(files, _groups_joined(records, files), strict=True):
+        same = replace(record, path=file, rating=0.0, alignment=None)
+        rows_of.setdefault((file, same), []).append(record)
+    found = [_mean(rows) for rows in rows_of.values()]
+    if len(found) < len(records):
+        message = f"{where}: {len(records)} ratings of {len(found)} pictures: learning from their means"
+        warnings.warn(message, InputWarning, stacklevel=3)
+    if again := len(found) - len(set(files)):
+        message = (
+            f"{where}: {again} of {len(found)} rows repeat a picture of an earlier row; all are kept, in one group"
+        )
+        warnings.warn(message, InputWarning, stacklevel=3)
+    return found
+
+
+def _mean(rows: list[Record]) -> Record:
+    known = [row.alignment for row in rows if row.alignment is not None]
+    rating = sum(row.rating for row in rows) / len(rows)
+    return replace(rows[0], rating=rating, alignment=sum(known) / len(known) if known else None)
+
+
+def _groups_joined(records: list[Record], files: list[Path]) -> list[Record]:
+    """The records, groups that share a file made one."""
     group_of: dict[Path, str] = {}
     merged: dict[str, str] = {}
 
@@ -147,7 +169,8 @@ def _subset(task: TableTask, file: Path) -> str | None:
     return found[1] if found else None
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_rows(path: Path) -> pd.DataFrame:
+    """A table of texts, its index the row numbers that an editor shows."""
     try:
         table = {".xlsx": _read_excel, ".mat": _read_aigciqa2023}.get(path.suffix.lower(), _read_text)(path)
     except FileNotFoundError:
@@ -221,7 +244,7 @@ def _read_text(path: Path) -> pd.DataFrame:
     return table if separator == "," else table.replace(r"^\s*([-+]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
 
 
-def _ratings(where: str, column: "pd.Series[str]", span: tuple[float, float] | None) -> dict[int, float]:
+def parse_ratings(where: str, column: "pd.Series[str]", span: tuple[float, float] | None) -> dict[int, float]:
     """{row: rating}; InputError where one is not a number or outside of the span, or all are the same."""
     low, high = span or (-math.inf, math.inf)
     numbers = {int(str(row)): _number(text) for row, text in column.items()}

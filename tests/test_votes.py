@@ -1,0 +1,246 @@
+"""Mean opinion scores: against sureal, choix and simulated raters."""
+
+import contextlib
+import io
+
+import choix
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sureal.dataset_reader import RawDatasetReader
+from sureal.subjective_model import MosModel, SubjectMLEModelProjectionSolver, SubjrejMosModel
+
+from fewshot_iqa.data.votes import read_votes
+from fewshot_iqa.errors import InputError, InputWarning
+from fewshot_iqa.recipes.ratings import summarize_votes
+from fewshot_iqa.votes import (
+    Pairs,
+    Votes,
+    agreement_with_others,
+    agreement_with_self,
+    bradley_terry,
+    ceiling,
+    mean_opinions,
+    outlying_raters,
+    subject_model,
+)
+
+IMAGES, RATERS = 40, 12
+
+
+def simulated(seed, *, missing=0.0, repeats=0, careless=0):
+    """Votes with biases, inconsistencies, gaps and repeats; the first `careless` raters guess."""
+    noise = np.random.default_rng(seed)
+    quality = noise.uniform(1, 5, IMAGES)
+    bias, inconsistency = noise.normal(0, 0.3, RATERS), noise.uniform(0.3, 0.8, RATERS)
+    rows = []
+    for i in range(RATERS):
+        for j in [*range(IMAGES), *range(repeats)]:
+            if noise.random() >= missing:
+                score = (
+                    noise.uniform(0, 6) if i < careless else quality[j] + bias[i] + inconsistency[i] * noise.normal()
+                )
+                rows.append((f"image{j}", f"rater{i}", score))
+    return quality, Votes.of(*zip(*rows, strict=True))
+
+
+def by_sureal(model, votes):
+    """What sureal computes of the same votes, in the order of our images."""
+    scores = [{} for _ in votes.images]
+    for j, i, score in zip(votes.image, votes.rater, votes.score, strict=True):
+        scores[j].setdefault(votes.raters[i], []).append(float(score))
+
+    class Dataset:
+        ref_videos = [{"content_id": 0, "content_name": "c", "path": ""}]  # noqa: RUF012
+        dis_videos = [  # noqa: RUF012
+            {"content_id": 0, "asset_id": j, "path": "", "os": os} for j, os in enumerate(scores)
+        ]
+
+    with contextlib.redirect_stdout(io.StringIO()), np.errstate(invalid="ignore", divide="ignore"):
+        return model(RawDatasetReader(Dataset)).run_modeling()
+
+
+@pytest.mark.parametrize("missing", [0, 0.3])
+def test_means_are_those_of_sureal(missing):
+    votes = simulated(0, missing=missing, repeats=5)[1]
+    ours, theirs = mean_opinions(votes), by_sureal(MosModel, votes)
+    np.testing.assert_allclose(ours.mos, theirs["quality_scores"], atol=1e-6)
+    np.testing.assert_allclose(ours.mos_std, theirs["quality_scores_std"], atol=1e-6)
+    np.testing.assert_allclose(ours.std, theirs["quality_ambiguity"], atol=1e-6)
+    np.testing.assert_allclose(ours.interval[1] - ours.mos, theirs["quality_scores_ci95"][0], atol=1e-6)
+
+
+@pytest.mark.parametrize("careless", [0, 1, 3])
+def test_outlying_raters_are_those_of_sureal(careless):
+    votes = simulated(careless, careless=careless)[1]
+    theirs = by_sureal(SubjrejMosModel, votes)
+    order = [theirs["observers"].index(name) for name in votes.raters]
+    rejected = outlying_raters(votes)
+    assert rejected.tolist() == np.array(theirs["observer_rejected"])[order].tolist()
+    assert rejected[:careless].any() == (careless > 0)
+    np.testing.assert_allclose(mean_opinions(votes.of_raters(~rejected)).mos, theirs["quality_scores"], atol=1e-6)
+
+
+def test_unanimous_votes_outlie_nobody():
+    votes = Votes.of(["a", "a", "b", "b"], ["x", "y", "x", "y"], [3, 3, 4, 4])
+    assert not outlying_raters(votes).any()
+
+
+@pytest.mark.parametrize("missing", [0, 0.3])
+def test_the_subject_model_is_that_of_sureal(missing):
+    votes = simulated(1, missing=missing, repeats=5)[1]
+    ours, theirs = subject_model(votes), by_sureal(SubjectMLEModelProjectionSolver, votes)
+    order = [theirs["observers"].index(name) for name in votes.raters]
+    np.testing.assert_allclose(ours.opinions.mos, theirs["quality_scores"], atol=1e-6)
+    np.testing.assert_allclose(ours.opinions.mos_std, theirs["quality_scores_std"], atol=1e-6)
+    np.testing.assert_allclose(ours.bias, np.array(theirs["observer_bias"])[order], atol=1e-6)
+    np.testing.assert_allclose(ours.inconsistency, np.array(theirs["observer_inconsistency"])[order], atol=1e-6)
+
+
+def test_the_subject_model_is_nearer_to_the_truth_than_the_mean():
+    gains = []
+    for seed in range(10):
+        quality, votes = simulated(seed, missing=0.5, careless=2)
+        errors = [np.std(mos - quality[[int(n[5:]) for n in votes.images]]) for mos in (
+            mean_opinions(votes).mos, subject_model(votes).opinions.mos)]  # fmt: skip
+        gains.append(errors[0] - errors[1])
+    assert min(gains) > 0
+
+
+def test_agreement_is_that_of_scipy():
+    votes = simulated(2)[1]
+    table = np.full((RATERS, IMAGES), np.nan)
+    table[votes.rater, votes.image] = votes.score
+    expected = [stats.spearmanr(row, np.delete(table, i, 0).mean(0)).statistic for i, row in enumerate(table)]
+    np.testing.assert_allclose(agreement_with_others(votes), expected)
+    alone = Votes.of(["a", "b"], ["x", "x"], [1, 2])
+    assert np.isnan(agreement_with_others(alone)).all()
+
+
+def test_a_rater_agrees_with_himself():
+    votes = Votes.of([*"abcdef", *"abcdef", "a"], [*["x"] * 12, "y"], [1, 2, 3, 4, 5, 4, 2, 2, 3, 4, 5, 3, 1])
+    correlation, std = agreement_with_self(votes)
+    expected = stats.spearmanr([1, 2, 3, 4, 5, 4], [2, 2, 3, 4, 5, 3]).statistic
+    np.testing.assert_allclose(correlation, [expected, np.nan])
+    np.testing.assert_allclose(std, [np.sqrt(2 / 6 / 2), np.nan])
+
+
+def test_the_ceiling_is_what_the_truth_reaches():
+    """Over many simulated tables, the truth has the SRCC and PLCC with their means that each table foretells."""
+    found, reached = [], []
+    for seed in range(30):
+        quality, votes = simulated(seed, missing=0.7)
+        truth = quality[[int(name[5:]) for name in votes.images]]
+        mos = mean_opinions(votes).mos
+        found.append([ceiling(votes)[name] for name in ("srcc", "plcc")])
+        reached.append([stats.spearmanr(truth, mos).statistic, stats.pearsonr(truth, mos).statistic])
+    np.testing.assert_allclose(np.mean(found, 0), np.mean(reached, 0), atol=0.015)
+
+
+def test_without_a_second_vote_no_ceiling_is_known():
+    assert ceiling(Votes.of([*"abcdef"], ["x"] * 6, [1, 2, 3, 4, 5, 4])) is None
+    noise = np.random.default_rng(0)
+    names = [f"{i}" for i in range(40)]
+    assert ceiling(Votes.of(names * 2, ["x"] * 80, noise.normal(size=80)))["srcc"] < 0.5
+
+
+def comparisons(seed, images=12, count=300):
+    noise = np.random.default_rng(seed)
+    theta = noise.normal(size=images)
+    first, second = np.array([noise.choice(images, 2, replace=False) for _ in range(count)]).T
+    won = noise.random(count) < 1 / (1 + np.exp(theta[second] - theta[first]))
+    return first, second, won.astype(float)
+
+
+def test_strengths_and_their_covariance_are_those_of_choix():
+    first, second, won = comparisons(0)
+    names = [f"{i}" for i in range(12)]
+    pairs = Pairs.of([*names, *first.astype(str)], [*names[1:], names[0], *second.astype(str)], [0.5] * 12 + [*won])
+    theta, covariance = bradley_terry(pairs, alpha=0.2)
+    data = [(i, j) if w else (j, i) for i, j, w in zip(first, second, won, strict=True)] * 2
+    for i in range(12):  # a draw is half a win for each, so all comparisons count twice
+        data += [(i, (i + 1) % 12), ((i + 1) % 12, i)]
+    penalty = 0.2  # of the squares themselves, not of their halves
+    theirs = choix.opt_pairwise(12, data, alpha=penalty, tol=1e-12)
+    np.testing.assert_allclose(theta, theirs, atol=1e-6)
+    hessian = choix.opt.PairwiseFcts(data, penalty).hessian(theirs)
+    np.testing.assert_allclose(covariance, 2 * np.linalg.inv(hessian), atol=1e-6)
+
+
+def test_an_image_that_never_lost_is_not_infinitely_good():
+    theta, covariance = bradley_terry(Pairs.of(["a", "a"], ["b", "c"], [1, 1]))
+    assert theta[0] > theta[1] == pytest.approx(theta[2])
+    assert covariance[0, 0] > 1
+
+
+def written(votes, path):
+    images, raters = [votes.images[j] for j in votes.image], [votes.raters[i] for i in votes.rater]
+    pd.DataFrame({"image": images, "rating": votes.score, "rater": raters}).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("model", ["mean", "bt500", "p913"])
+def test_a_table_of_votes_is_summarized(fsiqa, tmp_path, model):
+    votes = simulated(3, careless=3, repeats=6)[1]
+    table = written(votes, tmp_path / "ratings.csv")
+    result = fsiqa("ratings", "summarize", table, "-o", tmp_path / "mos.csv", "--model", model)
+    assert result.code == 0, result.error
+    rejected = outlying_raters(votes)
+    assert "552 votes of 40 images by 12 raters" in result.output
+    assert result.output.count(" yes") == rejected.sum()
+    mos = pd.read_csv(tmp_path / "mos.csv")
+    assert list(mos) == ["image", "mos", "std", "count", "low", "high"]
+    kept = votes.of_raters(~rejected) if model == "bt500" else votes
+    opinions = subject_model(votes).opinions if model == "p913" else mean_opinions(kept)
+    np.testing.assert_allclose(mos["mos"], opinions.mos, rtol=1e-4)
+    np.testing.assert_allclose(mos["high"], opinions.interval[1], rtol=1e-4)
+    assert f"SRCC {ceiling(kept)['srcc']:.3f}" in result.output
+
+
+def test_comparisons_are_summarized(fsiqa, tmp_path):
+    (tmp_path / "pairs.csv").write_text("image_a,image_b,preferred\nx.png,y.png,a\ny.png,z.png,equal\nz.png,x.png,b\n")
+    result = fsiqa("ratings", "summarize", tmp_path / "pairs.csv", "-o", tmp_path / "mos.csv")
+    assert "3 comparisons of 3 images" in result.output
+    mos = pd.read_csv(tmp_path / "mos.csv").set_index("image")
+    assert mos.mos.idxmax() == "x.png"
+    assert mos["count"].tolist() == [2, 2, 2]
+    assert (mos.high - mos.low).min() > 0
+
+
+def test_one_rater_who_repeats_nothing(fsiqa, tmp_path):
+    (tmp_path / "mine.csv").write_text("file,stars\na.png,1\nb.png,4\n")
+    result = fsiqa("ratings", "summarize", tmp_path / "mine.csv")
+    assert "2 votes of 2 images by 1 rater" in result.output
+    assert "not known: no image has two votes" in result.output
+
+
+def test_the_model_of_p913_says_where_it_follows_one_rater(tmp_path):
+    noise = np.random.default_rng(0)
+    few = Votes.of([*"abc"] * 3, [*"xxxyyyzzz"], noise.integers(1, 6, 9))
+    with pytest.warns(InputWarning, match="too few votes, its means are those of . alone"):
+        summarize_votes(written(few, tmp_path / "few.csv"), model="p913")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,rating,rater\na.png,3,\n", "row 2: 'rater' is empty"),
+        ("image,rating\na.png,good\n", "row 2: the score is 'good', not a number"),
+        ("image,rating,rater,subject\na.png,3,x,y\n", "'rater', 'subject' could each hold the raters"),
+        ("image_a,image_b,preferred\na.png,b.png,left\n", "row 2: preferred is 'left', not a, b or equal"),
+        ("image_a,image_b,preferred\na.png,a.png,a\n", "row 2: a.png is compared with itself"),
+    ],
+)
+def test_what_is_wrong_with_votes_is_said(tmp_path, text, message):
+    (tmp_path / "votes.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_votes(tmp_path / "votes.csv")
+
+
+def test_a_column_of_raters_is_named(fsiqa, tmp_path):
+    (tmp_path / "votes.csv").write_text("image,rating,who\na.png,3,x\na.png,4,y\n")
+    assert "by 1 rater" in fsiqa("ratings", "summarize", tmp_path / "votes.csv").output
+    assert "by 2 raters" in fsiqa("ratings", "summarize", tmp_path / "votes.csv", "--rater-column", "who").output
+    assert "no column 'whom'" in fsiqa("ratings", "summarize", tmp_path / "votes.csv", "--rater-column", "whom").error
+    assert "--model median" in fsiqa("ratings", "summarize", tmp_path / "votes.csv", "--model", "median").error
