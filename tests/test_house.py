@@ -47,11 +47,12 @@ MAY_IMPORT = {
     "predictor": LOOP | {"score"},
     "runtime": LOOP | {"score"},
     "recipes": RECIPE,
+    "app": {"errors", "files", "images"},
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},
     "estimator": RECIPE | {"recipes"},
     "cli": {"errors", "types", "config", "resources", "files", "progress", "printing", "data", "recipes", "runtime"}
-    | {"pretraining", "studies"},
+    | {"pretraining", "studies", "app"},
     "__init__": None,
 }
 

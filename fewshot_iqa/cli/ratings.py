@@ -1,14 +1,48 @@
-"""The commands on votes: `fsiqa ratings summarize`."""
+"""The commands on votes: rate, and ratings summarize."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..printing import decimals, print_table
+from ..errors import InputError
+from ..printing import decimals, nearby, print_table
 from .options import DATA, METHOD, OUTPUT, option, writable
 
 AGREEMENT = ("inconsistency", "srcc_others", "srcc_self", "std_self")
+
+
+def rate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the images to rate.")],
+    out: Annotated[Path, option(OUTPUT, "FILE", "Append the votes here.", "--out", "-o")] = Path("ratings.csv"),
+    scale: Annotated[
+        str,
+        option(METHOD, "NAME", "acr: five grades; continuous: 0 to 100; pairs: which of two images is better."),
+    ] = "acr",
+    rater: Annotated[str | None, option(DATA, "NAME", "Name of the rater. Default: the page asks.")] = None,
+    repeats: Annotated[
+        int | None, option(METHOD, "N", "Images asked for twice. Default: one in ten, at most ten.", min=0)
+    ] = None,
+    rounds: Annotated[int, option(METHOD, "N", "How often each image is compared, with --scale pairs.", min=1)] = 6,
+    seed: Annotated[int, option(METHOD, "N", "Seed of the order.", min=0)] = 0,
+    port: Annotated[int | None, option(OUTPUT, "N", "Port of the page. Default: a free one.", min=1, max=65535)] = None,
+    browser: Annotated[bool, option(OUTPUT, None, "Open the page in a browser.", "--browser/--no-browser")] = True,
+) -> None:
+    """Rate the images of a folder on a page in the browser; each vote is saved at once.
+
+    A repeated command goes on where the last one stopped. Needs the extra `app`.
+    """
+    try:
+        from ..app.rating import rate as run
+    except ImportError as error:
+        raise InputError(f"fsiqa rate needs {error.name}: pip install 'fewshot-iqa[app]'") from None
+
+    votes = run(
+        folder, out, scale=scale, rater=rater, repeats=repeats, rounds=rounds, seed=seed, port=port, browser=browser,
+        say=typer.echo,
+    )  # fmt: skip
+    typer.echo(f"{votes} votes in {nearby(out)}")
+
 
 ratings = typer.Typer(help="Mean opinion scores from the votes of several raters.", no_args_is_help=True)
 

@@ -4,7 +4,8 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union, cast
@@ -70,12 +71,19 @@ def to_picture(source: Source, name: str = "image", *, size: Resize | None = Non
 
 def read_image(path: str | os.PathLike[str], *, size: Resize | None = None) -> Picture:
     """The picture in a file, as `to_picture`."""
+    with _opened(path) as file:
+        return _to_rgb(file, os.fspath(path), size)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """A file whose header was read; what goes wrong inside becomes an InputError that begins with the path."""
     shown = os.fspath(path)
     if _URL.match(shown):
         raise InputError(f"{shown}: a URL; download the picture and give the path of the file")
     try:
         with Image.open(path) as file:
-            return _to_rgb(file, shown, size)
+            yield file
     except InputError:
         raise
     except FileNotFoundError:
@@ -109,8 +117,8 @@ def _file_hash(path: str, modified: int, size: int) -> str:
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width of the picture in a file, as it is stored; nothing is decoded."""
-    with Image.open(path) as file:
+    """Height and width of the picture in a file, as it is stored; not decoded. InputError as for `read_image`."""
+    with _opened(path) as file:
         return file.height, file.width
 
 

@@ -1,0 +1,154 @@
+"""The page of `fsiqa rate`."""
+
+import io
+import mimetypes
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from ..errors import InputError
+from ..images import image_size, photographs_in, read_image, shrunk_size
+from .server import serve
+from .session import ACR, Scale, Session, Trial
+
+SCALES = ("acr", "continuous", "pairs")
+SHOWN = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}  # as they are; others as PNG
+AHEAD = 3  # trials whose images the page loads before they are shown
+
+
+def rate(
+    folder: Path,
+    out: Path,
+    *,
+    scale: str = "acr",
+    rater: str | None = None,
+    repeats: int | None = None,
+    rounds: int = 6,
+    seed: int = 0,
+    port: int | None = None,
+    browser: bool = True,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Serve the page that rates the images of a folder until Ctrl-C; the number of votes in `out`. What is worth
+    saying is given to `say`."""
+    if scale not in SCALES:
+        raise InputError(f"--scale {scale}: expected one of {', '.join(SCALES)}")
+    files = photographs_in(folder)
+    names = [path.relative_to(folder).as_posix() for path in files]
+    repeats = min(10, len(names) // 10) if repeats is None else min(repeats, len(names))
+    session = Session(names, out, cast("Scale", scale), seed=seed, repeats=repeats, rounds=rounds)
+    for name, path in zip(names, files, strict=True):
+        try:
+            image_size(path)
+        except InputError as error:
+            session.drop(name, str(error))
+            say(f"passed over {error}")
+    earlier = f", {len(session.ballot.rows)} votes are in {out}" if session.ballot.rows else ""
+    say(f"{len(names) - len(session.broken)} images{earlier}; rate them on this page, and end with Ctrl-C:")
+    serve(rating_routes(session, folder, rater), port=port, browser=browser, say=say)
+    return len(session.ballot.rows)
+
+
+def rating_routes(session: Session, folder: Path, rater: str | None = None) -> list[BaseRoute]:
+    """The page and what it asks for. `rater` is the name that is suggested."""
+    numbers = {name: i for i, name in enumerate(session.images)}
+    templates = Environment(loader=PackageLoader("fewshot_iqa.app"), autoescape=select_autoescape())
+    command = f"fsiqa adapt --labels {_quoted(session.ballot.path)} --root {_quoted(folder)}"
+
+    def state(name: str) -> JSONResponse:
+        waiting = session.open_trials(name)
+        given = sum(row["rater"] == name for row in session.ballot.rows)
+        trials = [
+            {"images": each.images, "repetition": each.repetition, "urls": [f"image/{numbers[i]}" for i in each.images]}
+            for each in waiting[: 1 + AHEAD]
+        ]
+        found = {"trials": trials, "votes": given, "open": len(waiting), "broken": session.broken}
+        return JSONResponse(found, headers={"cache-control": "no-store"})
+
+    async def page(_: Request) -> Response:
+        found = templates.get_template("rate.html").render(
+            scale=session.scale, acr=ACR, rater=rater or "", folder=folder.name, command=command
+        )
+        return HTMLResponse(found)
+
+    async def show_state(request: Request) -> Response:
+        return state(request.query_params.get("rater", ""))
+
+    def posted(act: Callable[[dict[str, Any]], None]) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            try:
+                given = await request.json()
+                act(given)
+                return state(str(given["rater"]))
+            except (InputError, KeyError, TypeError, ValueError) as error:
+                return JSONResponse({"error": str(error)}, 400)
+            except OSError as error:
+                return JSONResponse({"error": f"{session.ballot.path}: cannot be written ({error.strerror})"}, 507)
+
+        return answer
+
+    def vote(given: dict[str, Any]) -> None:
+        session.vote(str(given["rater"]), _trial(given), str(given["value"]), float(given["seconds"]))
+
+    def undo(given: dict[str, Any]) -> None:
+        session.undo(str(given["rater"]), int(given["votes"]))
+
+    def skip(given: dict[str, Any]) -> None:
+        session.skip(str(given["rater"]), _trial(given))
+
+    def drop(given: dict[str, Any]) -> None:
+        if reason := problem(str(given["image"])):
+            session.drop(str(given["image"]), reason)
+        else:
+            raise InputError(f"{given['image']}: did not arrive")
+
+    @cache
+    def problem(name: str) -> str | None:
+        """Why an image cannot be scored; a browser shows half of what is cut off."""
+        try:
+            if name in numbers:
+                read_image(folder / name, size=partial(shrunk_size, 256))
+        except InputError as error:
+            return str(error)
+        return None
+
+    def image(request: Request) -> Response:
+        number = request.path_params["number"]
+        if number >= len(session.images):
+            return Response(status_code=404)
+        name = session.images[number]
+        if problem(name):
+            return Response(status_code=415)
+        headers = {"cache-control": "private, max-age=3600"}
+        if Path(name).suffix.lower() in SHOWN and "png" not in request.query_params:
+            return FileResponse(folder / name, media_type=mimetypes.guess_type(name)[0], headers=headers)
+        buffer = io.BytesIO()
+        Image.fromarray(read_image(folder / name).transpose(1, 2, 0)).save(buffer, "PNG", compress_level=1)
+        return Response(buffer.getvalue(), media_type="image/png", headers=headers)
+
+    return [
+        Route("/", page),
+        Route("/state", show_state),
+        Route("/vote", posted(vote), methods=["POST"]),
+        Route("/undo", posted(undo), methods=["POST"]),
+        Route("/skip", posted(skip), methods=["POST"]),
+        Route("/drop", posted(drop), methods=["POST"]),
+        Route("/image/{number:int}", image),
+    ]
+
+
+def _trial(given: dict[str, Any]) -> Trial:
+    return Trial(tuple(map(str, given["images"])), int(given["repetition"]))
+
+
+def _quoted(path: Path) -> str:
+    text = str(path)
+    return text if quote(text, safe="/.:\\") == text else f'"{text}"'

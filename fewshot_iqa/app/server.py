@@ -1,0 +1,88 @@
+"""A page on this machine alone: on loopback, behind a random token, for no other site."""
+
+import secrets
+import socket
+import webbrowser
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import InputError
+
+HOST = "127.0.0.1"
+STATIC = Path(__file__).parent / "static"
+HEADERS = {
+    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+    b"cross-origin-resource-policy": b"same-origin",
+}
+
+
+class OwnOrigin:
+    """Refuses requests that another site sent, and states what the page may load: its own files alone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        own = b"http://" + headers.get(b"host", b"")
+        foreign = headers.get(b"origin", own) != own
+        navigates = headers.get(b"sec-fetch-mode", b"navigate") == b"navigate" and scope["method"] == "GET"
+        foreign |= headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none") and not navigates
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS.items()]
+            await send(message)
+
+        app = PlainTextResponse("another origin", 403) if foreign else self.app
+        await app(scope, receive, guarded)
+
+
+def create_app(routes: Sequence[BaseRoute], token: str) -> Starlette:
+    """The page's routes below /TOKEN/; without the token every request is answered by 403."""
+
+    async def forbidden(*_: Any) -> PlainTextResponse:
+        return PlainTextResponse("the address lacks its token: open the one that fsiqa printed", 403)
+
+    mounted = Mount(f"/{token}", routes=[*routes, Mount("/static", StaticFiles(directory=STATIC))])
+    guards = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(OwnOrigin)]
+    return Starlette(routes=[mounted], middleware=guards, exception_handlers={404: forbidden})
+
+
+def serve(
+    routes: Sequence[BaseRoute], *, port: int | None = None, browser: bool = True, say: Callable[[str], None] = print
+) -> None:
+    """Serve a page until Ctrl-C; its address is given to `say`, and opened in a `browser`. InputError where the port is
+    taken."""
+    token = secrets.token_urlsafe(16)
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port or 0))
+        listener.listen()  # a browser that is quicker than the server waits
+    except OSError as error:
+        raise InputError(f"--port {port}: cannot be used ({error.strerror})") from None
+    address = f"http://{HOST}:{listener.getsockname()[1]}/{token}/"
+    say(address)
+    if browser:
+        webbrowser.open(address)
+    settings = uvicorn.Config(create_app(routes, token), log_level="warning", access_log=False, lifespan="off")
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has closed
+        uvicorn.Server(settings).run(sockets=[listener])

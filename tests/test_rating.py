@@ -1,0 +1,368 @@
+"""`fsiqa rate`: order, votes on disk, who may ask, and the page in a real browser."""
+
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from fewshot_iqa.app.ballot import RATING, Ballot
+from fewshot_iqa.app.session import APART, Session, Trial
+from fewshot_iqa.errors import InputError, InputWarning
+from tests.conftest import photograph
+
+IMAGES = [f"image{i}.png" for i in range(20)]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def vote_all(session, rater, value="3"):
+    asked = []
+    while waiting := session.open_trials(rater):
+        asked.append(waiting[0])
+        session.vote(rater, waiting[0], value, 1.0)
+    return asked
+
+
+def test_each_rater_has_an_order_and_repeats_come_later(tmp_path):
+    session = Session(IMAGES, tmp_path / "votes.csv", repeats=15)
+    ann, bob = session.trials("ann"), session.trials("bob")
+    assert ann != bob
+    assert ann == Session(IMAGES, tmp_path / "others.csv", repeats=15).trials("ann")
+    assert sorted(each.images[0] for each in ann if not each.repetition) == sorted(IMAGES)
+    for each in ann:
+        if each.repetition:
+            first = ann.index(Trial(each.images))
+            assert ann.index(each) >= min(first + APART, len(IMAGES))
+
+
+@pytest.mark.parametrize("scale", ["acr", "pairs"])
+def test_a_session_goes_on_where_it_stopped(tmp_path, scale):
+    value = "3" if scale == "acr" else "equal"
+    session = Session(IMAGES, tmp_path / "votes.csv", scale, repeats=3)
+    first, second = session.open_trials("ann")[:2]
+    session.vote("ann", first, value, 1.0)
+    session.vote("ann", first, value, 1.0)  # as if the answer had been lost
+    session.skip("ann", second)
+    later = Session(IMAGES, tmp_path / "votes.csv", scale, repeats=3)
+    assert first not in later.open_trials("ann")
+    assert len(later.open_trials("bob")) == len(later.trials("bob"))
+    vote_all(later, "ann", value)
+    assert len(rows_of(tmp_path / "votes.csv")) == len(later.trials("ann"))
+
+
+def test_pairs_are_balanced_and_keep_their_sides(tmp_path):
+    session = Session(IMAGES, tmp_path / "votes.csv", "pairs", rounds=30)
+    trials = session.trials("ann")
+    assert all(sum(image in each.images for each in trials) == 30 for image in IMAGES)
+    assert len({each.images for each in trials}) == len({frozenset(each.images) for each in trials})
+    assert len(set(trials)) == len(trials)
+    with pytest.raises(InputError, match="at least two images"):
+        Session(IMAGES[:1], tmp_path / "one.csv", "pairs")
+
+
+def test_what_was_skipped_comes_last(tmp_path):
+    session = Session(IMAGES, tmp_path / "votes.csv", repeats=20)
+    first = session.open_trials("ann")[0]
+    session.skip("ann", first)
+    asked = vote_all(session, "ann")
+    assert asked[-2:] == [first, Trial(first.images, 1)]
+    assert len(asked) == len(set(asked)) == 40
+
+
+def test_undo_takes_back_the_last_vote_of_this_rater(tmp_path):
+    session = Session(IMAGES, tmp_path / "votes.csv")
+    trial = session.open_trials("ann")[0]
+    session.vote("ann", trial, "4", 1.0)
+    session.vote("bob", session.open_trials("bob")[0], "2", 1.0)
+    session.undo("ann", 1)
+    session.undo("ann", 1)  # the same message again
+    assert [row["rater"] for row in rows_of(tmp_path / "votes.csv")] == ["bob"]
+    assert session.open_trials("ann")[0] == trial
+    session.undo("ann", 0)
+    assert len(session.ballot.rows) == 1
+
+
+def test_a_broken_image_is_asked_for_no_more(tmp_path):
+    session = Session(IMAGES, tmp_path / "votes.csv", "pairs")
+    session.drop(IMAGES[0], "not an image")
+    assert all(IMAGES[0] not in each.images for each in session.trials("ann"))
+    with pytest.raises(InputError, match="not an image of this session"):
+        session.drop("../secret.png", "")
+
+
+@pytest.mark.parametrize(
+    ("scale", "value"), [("acr", "6"), ("acr", "4.5"), ("continuous", "101"), ("continuous", "nan"), ("pairs", "left")]
+)
+def test_votes_off_the_scale_are_refused(tmp_path, scale, value):
+    session = Session(IMAGES, tmp_path / "votes.csv", scale)
+    with pytest.raises(InputError, match="no vote on this scale"):
+        session.vote("ann", session.open_trials("ann")[0], value, 1.0)
+    with pytest.raises(InputError, match="not asked for"):
+        session.vote("ann", Trial(("other.png",)), "3", 1.0)
+    with pytest.raises(InputError, match="no name"):
+        session.vote(" ", session.open_trials("ann")[0], "3", 1.0)
+    assert rows_of(tmp_path / "votes.csv") == []
+
+
+def test_half_a_row_is_dropped(tmp_path):
+    path = tmp_path / "votes.csv"
+    ballot = Ballot(path, RATING)
+    row = {"image": 'a, "b".png', "rating": "4", "rater": "Zoë", "seconds": "1.00", "time": "now"}
+    ballot.append(row)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"c.png,3,Zo")
+    with pytest.warns(InputWarning, match="last row is not whole"):
+        assert Ballot(path, RATING).rows == [row]
+    assert path.read_bytes() == whole
+    path.write_text("image,score\na.png,3\n")
+    with pytest.raises(InputError, match="has the columns image, score"):
+        Ballot(path, RATING)
+
+
+@contextmanager
+def serving(folder, *options):
+    """The page's address, of a process of its own."""
+    command = [sys.executable, "-c", "from fewshot_iqa.cli import main; main()", "rate", str(folder), "--no-browser"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    server = subprocess.Popen(
+        [*command, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+    said = []
+    try:
+        for line in server.stdout:
+            said.append(line)
+            if found := re.search(r"http://\S+", line):
+                server.said, server.address = "".join(said), found[0]
+                break
+        else:
+            raise AssertionError("".join(said))
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+def ask(address, body=None, **headers):
+    """(status, answer) of a request; AssertionError where nobody listens."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, data, {name.replace("_", "-"): text for name, text in headers.items()})
+    for _ in range(25):
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError):
+                raise
+            time.sleep(0.02)
+    raise AssertionError("no answer")
+
+
+def test_only_the_page_itself_may_ask(photographs, tmp_path):
+    with serving(photographs, "-o", tmp_path / "votes.csv") as server:
+        address = server.address
+        base = address[: address.index("/", 8)]
+        assert ask(address)[0] == 200
+        assert ask(f"{base}/")[0] == ask(f"{base}/state")[0] == ask(f"{base}/wrong/image/0")[0] == 403
+        assert ask(address, Origin="http://evil.example")[0] == 403
+        assert ask(address + "vote", {}, Origin=base)[0] == 400
+        assert ask(address + "vote", {}, Origin="http://127.0.0.1:1")[0] == 403
+        assert ask(address + "image/0", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")[0] == 403
+        assert ask(address, Host="evil.example")[0] == 400
+        assert ask(address + "image/99")[0] != 200
+        assert ask(address + "image/..%2f..%2fvotes.csv")[0] != 200
+        assert ask(address + "static/../rating.py")[0] != 200
+
+
+def test_a_vote_that_cannot_be_written_is_not_acknowledged(photographs, tmp_path):
+    out = tmp_path / "votes" / "votes.csv"
+    with serving(photographs, "-o", out) as server:
+        trial = json.loads(ask(server.address + "state?rater=ann")[1])["trials"][0]
+        shutil.rmtree(out.parent)
+        status, answer = ask(server.address + "vote", {**trial, "rater": "ann", "value": 3, "seconds": 1})
+        assert status == 507
+        assert "cannot be written" in json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
+def test_no_vote_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path, kills):
+    """A rater votes without rest and repeats what was not acknowledged; the server is killed in between."""
+    folder, out, noise = tmp_path / "images", tmp_path / "votes.csv", random.Random(0)
+    folder.mkdir()
+    photograph(0).save(folder / "first.png")
+    for i in range(60 * kills):
+        os.link(folder / "first.png", folder / f"{i}.png")
+    acknowledged, pending = [], None
+    for _ in range(kills):
+        with serving(folder, "-o", out) as server:
+            wait = noise.uniform(0.2, 1.5)
+            threading.Timer(wait, server.kill).start()
+            with suppress(OSError, AssertionError):  # of a killed server
+                while True:
+                    if pending is None:
+                        state = json.loads(ask(server.address + "state?rater=ann")[1])
+                        pending = {**state["trials"][0], "rater": "ann", "value": noise.randint(1, 5), "seconds": 0.1}
+                    assert ask(server.address + "vote", pending)[0] == 200
+                    acknowledged.append((pending["images"][0], str(pending["value"])))
+                    pending = None
+                    time.sleep(0.05)
+    with serving(folder, "-o", out) as server:
+        if pending:
+            assert ask(server.address + "vote", pending)[0] == 200
+            acknowledged.append((pending["images"][0], str(pending["value"])))
+    assert [(row["image"], row["rating"]) for row in rows_of(out)] == acknowledged
+    assert len(acknowledged) > 5 * kills
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@contextmanager
+def opened(browser, server, **options):
+    """The page, its requests in `page.asked`."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.asked, page.problems = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.goto(server.address)
+    try:
+        yield page
+    finally:
+        context.close()
+
+
+def shown(page):
+    page.locator("body[data-shown]").wait_for()
+    return page.locator("body").get_attribute("data-shown")
+
+
+def begin(page, rater="ann"):
+    page.fill("#rater", rater)
+    page.click("#who button")
+    return shown(page)
+
+
+@needs_browser
+def test_the_page_by_keyboard(browser, photographs, tmp_path):
+    out, folder = tmp_path / "votes.csv", tmp_path / "images"
+    shutil.copytree(photographs, folder)
+    photograph(9).save(folder / "film.tif")
+    (folder / "broken.png").write_bytes((folder / "photo0.png").read_bytes()[:400])
+    with serving(folder, "-o", out, "--repeats", 1) as server, opened(browser, server) as page:
+        first = begin(page)
+        order = [first]
+        for key in "5z4s3213":
+            page.keyboard.press(key)
+            page.wait_for_timeout(150)
+            order.append(shown(page))
+        assert order[2] == first  # undone, and asked again
+        for _ in range(10):
+            if page.is_visible("#end"):
+                break
+            page.keyboard.press("2")
+            page.wait_for_timeout(150)
+        assert "adapt --labels" in page.inner_text("#end pre")
+        assert "broken.png" in page.inner_text("#progress")
+        assert all(url.startswith((server.address, "data:")) for url in page.asked)
+        assert [text for text in page.problems if "415" not in text] == []
+    rows = rows_of(out)
+    assert len(rows) == 8  # seven images and a repetition
+    assert "film.tif" in {row["image"] for row in rows}
+    assert rows[0]["image"] == first
+    assert rows[0]["rating"] == "4"
+
+
+@needs_browser
+def test_the_pixels_are_those_of_the_image(browser, tmp_path):
+    """At 1:1 a screenshot holds the image's own pixels, on any screen; zoom and position are those of both images."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(2):
+        photograph(i, 300, 400).save(folder / f"{i}.png")
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    for ratio in (1, 2):
+        with (
+            serving(folder, "-o", tmp_path / f"{ratio}.csv") as server,
+            opened(browser, server, device_scale_factor=ratio, viewport={"width": 900, "height": 700}) as page,
+        ):
+            name = begin(page)
+            picture = np.asarray(Image.open(folder / name).convert("RGB"))
+            screen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+            box = page.locator(".view img").bounding_box()
+            left, top = round(box["x"] * ratio), round(box["y"] * ratio)
+            assert np.array_equal(screen[top : top + 300, left : left + 400], picture)
+            page.keyboard.press("+")
+            assert page.inner_text("#zoom") == "125 %"
+            page.keyboard.press("0")
+            assert page.inner_text("#zoom") == "100 %"
+    with serving(folder, "-o", tmp_path / "pairs.csv", "--scale", "pairs") as server, opened(browser, server) as page:
+        begin(page)
+        page.keyboard.press("+")
+        page.keyboard.press("ArrowLeft")
+        one, other = (each.evaluate("image => image.style.transform") for each in page.locator(".view img").all())
+        assert one == other
+        page.keyboard.press("1")
+        page.wait_for_timeout(200)
+    (row, *_) = rows_of(tmp_path / "pairs.csv")
+    assert row["preferred"] == "a"
+
+
+@needs_browser
+def test_the_page_on_a_phone_by_touch(browser, photographs, tmp_path):
+    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "device_scale_factor": 3}
+    out = tmp_path / "votes.csv"
+    with serving(photographs, "-o", out, "--scale", "continuous") as server, opened(browser, server, **phone) as page:
+        first = begin(page, "Zoë")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert min(button.bounding_box()["height"] for button in page.locator("button:visible").all()) >= 40
+        page.fill("#value", "73")
+        page.tap("#send")
+        page.locator(f"body:not([data-shown='{first}'])").wait_for()
+    (row,) = rows_of(out)
+    assert (row["image"], row["rating"], row["rater"]) == (first, "73", "Zoë")
+
+
+def test_ctrl_c_ends_with_a_summary(photographs, tmp_path):
+    with serving(photographs, "-o", tmp_path / "votes.csv") as server:
+        ask(server.address)
+        server.send_signal(signal.SIGINT)
+        assert "0 votes in" in server.stdout.read()
+
+
+def test_mistakes(fsiqa, photographs, tmp_path):
+    assert "--scale stars: expected one of acr" in fsiqa("rate", photographs, "--scale", "stars").error
+    assert "no such folder" in fsiqa("rate", tmp_path / "nowhere").error
+    (tmp_path / "labels.csv").write_text("image,score\na.png,3\n")
+    assert "name another file" in fsiqa("rate", photographs, "-o", tmp_path / "labels.csv").error
