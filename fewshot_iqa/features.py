@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from .errors import InputError, InputWarning
@@ -111,7 +111,7 @@ class FeatureCache:
         tensors |= {f"tokens.{name}": value.contiguous() for name, value in features.tokens.items()}
         try:
             path.parent.mkdir(exist_ok=True)
-            save_file(tensors, part, about)
+            part.write_bytes(to_bytes(tensors, about))
             part.replace(path)
         except (OSError, SafetensorError) as error:
             part.unlink(missing_ok=True)

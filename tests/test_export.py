@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 import fewshot_iqa
 from fewshot_iqa import runtime
 from fewshot_iqa.data.synthetic import wheel_photograph
-from fewshot_iqa.errors import InputError
+from fewshot_iqa.errors import InputError, InputWarning
 from fewshot_iqa.model.formats import weights_fingerprint
 from fewshot_iqa.recipes import exporting
 from fewshot_iqa.recipes.exporting import PHOTOGRAPHS, export
@@ -128,14 +128,15 @@ def test_a_checkpoint_is_scored_by_what_was_exported_from_it(fsiqa, eight, minia
 
 
 def test_an_export_that_differs_is_not_kept(fsiqa, eight, miniature, tmp_path, monkeypatch):
-    out, model = tmp_path / "out", tmp_path / "model.onnx"
+    out = tmp_path / "out"
+    model = out / EXPORTED
     adapt(fsiqa, "ridge", eight, miniature, out)
     monkeypatch.setattr(exporting, "TOLERANCE", {False: -1.0, True: -1.0})
     model.write_bytes(b"an earlier one")
     with pytest.raises(InputError, match=r"differs by .* in quality; nothing was kept"):
-        export(out, model)
+        export(out)
     assert model.read_bytes() == b"an earlier one"
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(out.glob("*.part"))
 
 
 class Mean:
@@ -190,3 +191,25 @@ def test_files_that_are_no_exported_model(fsiqa, photos, tmp_path, monkeypatch):
         fewshot_iqa.load(shipped).features(photo)
     monkeypatch.setattr(runtime, "has_runtime", lambda: False)
     assert "pip install 'fewshot-iqa[fast]'" in fsiqa("score", shipped, photo).error
+
+
+def test_a_broken_export_is_told_and_not_used(fsiqa, eight, miniature, tmp_path):
+    folder = tmp_path / "adapted"
+    adapt(fsiqa, "ridge", eight, miniature, folder)
+    (folder / EXPORTED).write_bytes(b"broken")
+    with pytest.warns(InputWarning, match=r"not a model .* not used: `fsiqa export .*adapted` makes it anew"):
+        assert not isinstance(load_fastest(folder).predictor, runtime.ExportedModel)
+    export(folder)  # inside a checkpoint it is replaced
+    assert isinstance(load_fastest(folder).predictor, runtime.ExportedModel)
+
+
+def test_what_is_no_export_is_not_replaced(fsiqa, eight, miniature, tmp_path):
+    folder, theirs = tmp_path / "adapted", tmp_path / "theirs.ONNX"
+    adapt(fsiqa, "ridge", eight, miniature, folder)
+    theirs.write_bytes(b"another program's")
+    assert "it is not replaced: name another file" in fsiqa("export", folder, theirs).error
+    assert theirs.read_bytes() == b"another program's"
+    with pytest.raises(InputError, match=r"name a \.onnx file"):
+        export(folder, tmp_path / "model")
+    assert "is exported already" in fsiqa("export", theirs, tmp_path / "other.onnx").error
+    assert "not a model that ONNX Runtime reads" in fsiqa("score", theirs, eight.parent).error

@@ -99,6 +99,9 @@ def main() -> None:
         except InputError as error:
             typer.echo(f"fsiqa: {error}", err=True)
             sys.exit(2)
+        except ModuleNotFoundError as error:
+            typer.echo(f"fsiqa: needs {error.name}, which is not installed: pip install fewshot-iqa", err=True)
+            sys.exit(2)
 
 
 def _show_once(others: Callable[..., None]) -> Callable[..., None]:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..files import open_text, require_writable, write_json
 from ..printing import nearby, print_table, rounded, with_std
 from ..resources import SHIPPED
-from .options import CACHE, DATA, DEVICE, JSON, METHOD, OUTPUT, drawable, option, writable
+from .options import CACHE, DATA, JSON, METHOD, OUTPUT, drawable, option, writable
 
 if TYPE_CHECKING:
     from ..score import Score, Scorer
@@ -47,7 +47,9 @@ def score(
     explain: Annotated[
         bool, option(METHOD, None, "Show the likeliest scene and distortion of each image.", "--explain")
     ] = False,
-    device: DEVICE = None,
+    device: Annotated[
+        str | None, option(METHOD, "NAME", "cpu, cuda, ... Default: ONNX Runtime if exported, else a GPU if any.")
+    ] = None,
     cache: CACHE = None,
     sort: Annotated[bool, option(OUTPUT, None, "List the worst images first.", "--sort")] = False,
     worst: Annotated[int | None, option(OUTPUT, "N", "List only the N worst images.", min=1)] = None,
@@ -129,16 +131,19 @@ def export(
     """
     from ..resources import is_checkpoint
 
+    if checkpoint.suffix.lower() == ".onnx":
+        raise InputError(f"{checkpoint}: is exported already; name the folder of its checkpoint")
     if not is_checkpoint(checkpoint):
         raise InputError(f"{checkpoint}: not a checkpoint (`fsiqa adapt` makes one, in runs/adapt)")
-    if model and model.suffix != ".onnx":
+    if model and model.suffix.lower() != ".onnx":
         raise InputError(f"{model}: name a .onnx file")
     if model:
         require_writable(model)
     from ..recipes.exporting import export as run
 
     found = run(checkpoint, model, int8=int8)
-    typer.echo(f"{nearby(found.path)}: {found.size / 1e6:.1f} MB; quality differs by {found.difference:.1g} at most")
+    differs = f"quality differs by {found.difference:.1g} at most on {found.photographs} photographs"
+    typer.echo(f"{nearby(found.path)}: {found.size / 1e6:.1f} MB; {differs}")
 
 
 @dataclass
@@ -231,8 +236,8 @@ def _load(model: Path | None, device: str | None, cache: Path | None, *, fast: b
     path = model or SHIPPED
     fast = fast and path.is_dir() and device is None and cache is None
     scorer = load_fastest(path) if fast else load(path, device=device, cache=cache)
-    if fast and isinstance(scorer.predictor, ExportedModel):
-        typer.echo("scored with ONNX Runtime on the CPU")
+    if isinstance(scorer.predictor, ExportedModel):
+        typer.echo(f"scored with ONNX Runtime on the CPU{', in 8 bit' if scorer.predictor.about['int8'] else ''}")
     if not model:
         typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
         if is_checkpoint(ADAPTED):
@@ -245,11 +250,11 @@ def _model_and_images(paths: list[Path]) -> tuple[Path | None, list[Path]]:
     from ..files import SUFFIXES, find_images
     from ..resources import is_checkpoint
 
-    given = is_checkpoint(paths[0]) or paths[0].suffix == ".onnx"
+    given = is_checkpoint(paths[0]) or paths[0].suffix.lower() == ".onnx"
     if not given and not paths[0].exists() and paths[0].suffix.lower() not in SUFFIXES:
         raise InputError(f"{paths[0]}: no such file or folder (`fsiqa adapt` makes a model, in runs/adapt)")
     for path in paths[given:]:
-        if path.suffix == ".onnx":
+        if path.suffix.lower() == ".onnx":
             raise InputError(f"{path}: is a model, no image: name it first, `fsiqa score {path} IMAGES`")
         if is_checkpoint(path) or (path.suffix.lower() not in SUFFIXES and is_checkpoint(path.parent)):
             folder = path if path.is_dir() else path.parent

@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from .. import rng
@@ -60,9 +60,10 @@ def save(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     (part / CONFIG).write_text(dump(config), encoding="utf-8")
-    save_file(weights, part / WEIGHTS)
+    (part / WEIGHTS).write_bytes(to_bytes(weights))  # save_file would hide it from other users
     if state:
-        save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, part / STATE)
+        kept = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        (part / STATE).write_bytes(to_bytes(kept))
     whole = {"format": formats.VERSION, **provenance, "clip": config.clip, "base": model.clip.fingerprint}
     whole |= {"tuned": sorted(model.tuned), "versions": versions()}
     (part / PROVENANCE).write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -22,8 +22,7 @@ from ..images import fixed_views, prepared_size, read_image
 from ..model import checkpoint
 from ..model.formats import read_checkpoint_config, weights_fingerprint
 from ..model.quality import QualityModel
-from ..resources import SHIPPED
-from ..runtime import INPUT, KEY, LOGITS, MEAN, STD, load_exported
+from ..runtime import INPUT, KEY, LOGITS, MEAN, STD, SUFFIX, load_exported
 from ..score import Opened
 from .loading import EXPORTED, explained_branches
 
@@ -36,26 +35,35 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower", "g
 
 @dataclass(frozen=True)
 class Exported:
-    """The file, its bytes, and the greatest `difference` of quality to the checkpoint's that the comparison found."""
+    """The file, its bytes, and the greatest `difference` of quality on so many `photographs`."""
 
     path: Path
     size: int
     difference: float
+    photographs: int
 
 
-def export(folder: str | Path = SHIPPED, path: str | Path | None = None, *, int8: bool = False) -> Exported:
+def export(folder: str | Path, path: str | Path | None = None, *, int8: bool = False) -> Exported:
     """Write a checkpoint as ONNX: encoded prompts, tower and head, from views (B, V, 3, crop, crop) to quality.
 
     `path` is a .onnx file; by default `model.onnx` inside the checkpoint, where `fsiqa score` finds it. With `int8` the
     linear layers of the tower compute in 8 bit. It is compared with the checkpoint on 1, 2 and 7 photographs at a time.
-    InputError where quality differs by more than 1e-4 (int8: 0.03), or where the method cannot be exported.
+    An earlier export is replaced. InputError where quality differs by more than 1e-4 (int8: 0.03), where the method
+    cannot be exported, or where `path` holds something else.
 
     Examples:
         >>> export("runs/adapt", "model.onnx").difference < 1e-4  # doctest: +SKIP
         True
     """
     folder = Path(folder)
-    path = folder / EXPORTED if path is None else Path(path)
+    named, path = path is not None, folder / EXPORTED if path is None else Path(path)
+    if path.suffix.lower() != SUFFIX:
+        raise InputError(f"{path}: name a {SUFFIX} file")
+    if named and path.is_file():
+        try:
+            load_exported(path)
+        except InputError as error:
+            raise InputError(f"{error}; it is not replaced: name another file, or delete it") from None
     if read_checkpoint_config(folder).head.kind == "custom":
         raise InputError(f"{folder}: a head from Python cannot be exported")
     model, settings, provenance = checkpoint.load(folder)
@@ -81,7 +89,7 @@ def export(folder: str | Path = SHIPPED, path: str | Path | None = None, *, int8
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
     finally:
         part.unlink(missing_ok=True)
-    return Exported(path, path.stat().st_size, difference)
+    return Exported(path, path.stat().st_size, difference, len(views))
 
 
 class _Graph(nn.Module):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
 from ..config import Config
-from ..errors import InputError
+from ..errors import InputError, InputWarning
 from ..model.formats import read_checkpoint_config, weights_fingerprint
 from ..resources import SHIPPED
 from ..runtime import SUFFIX, ExportedModel, has_runtime, load_exported
@@ -34,7 +35,7 @@ def load(
         >>> 0 < model.score(load_sample_image("china.jpg")) < 1
         True
     """
-    if Path(folder).suffix == SUFFIX:
+    if Path(folder).suffix.lower() == SUFFIX:
         for name, value in (("device", device), ("head", head), ("cache", cache)):
             if value is not None:
                 raise InputError(f"{folder}: an exported model takes no {name}; give its checkpoint")
@@ -61,11 +62,17 @@ def explained_branches(settings: Config, provenance: dict[str, Any]) -> list[str
 
 
 def load_fastest(folder: Path) -> Scorer:
-    """As `load`, by the exported model inside the checkpoint, where there is one of these weights, and the runtime."""
+    """As `load`, by the exported model inside the checkpoint, where there is one, and the runtime. An InputWarning says
+    why one that is there is not used."""
     exported = folder / EXPORTED
     if exported.is_file() and has_runtime():
-        scorer = load_exported(exported)
-        assert isinstance(scorer.predictor, ExportedModel)
-        if scorer.predictor.about["weights"] == weights_fingerprint(folder):
-            return scorer
+        try:
+            scorer = load_exported(exported)
+            assert isinstance(scorer.predictor, ExportedModel)
+            if scorer.predictor.about["weights"] == weights_fingerprint(folder):
+                return scorer
+            problem = f"{exported}: was exported from other weights"
+        except InputError as error:
+            problem = str(error)
+        warnings.warn(f"{problem}; not used: `fsiqa export {folder}` makes it anew", InputWarning, stacklevel=2)
     return load(folder)
