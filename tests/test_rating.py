@@ -20,7 +20,7 @@ import pytest
 from fewshot_iqa.app.ballot import RATING, Ballot
 from fewshot_iqa.app.session import APART, Session, Trial
 from fewshot_iqa.errors import InputError, InputWarning
-from tests.conftest import photograph
+from tests.conftest import photograph, sets
 
 IMAGES = [f"image{i}.png" for i in range(20)]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -124,7 +124,14 @@ def test_votes_off_the_scale_are_refused(tmp_path, scale, value):
 def test_half_a_row_is_dropped(tmp_path):
     path = tmp_path / "votes.csv"
     ballot = Ballot(path, RATING)
-    row = {"image": 'a, "b".png', "rating": "4", "rater": "Zoë", "seconds": "1.00", "time": "now"}
+    row = {
+        "image": 'a, "b".png',
+        "rating": "4",
+        "rater": "Zoë",
+        "rating_scale": "1-5",
+        "seconds": "1.00",
+        "time": "now",
+    }
     ballot.append(row)
     whole = path.read_bytes()
     path.write_bytes(whole + b"c.png,3,Zo")
@@ -352,6 +359,21 @@ def test_the_page_on_a_phone_by_touch(browser, photographs, tmp_path):
         page.locator(f"body:not([data-shown='{first}'])").wait_for()
     (row,) = rows_of(out)
     assert (row["image"], row["rating"], row["rater"]) == (first, "73", "Zoë")
+
+
+def test_what_the_page_writes_is_learned_from_without_an_option(fsiqa, miniature, photographs, tmp_path):
+    """From votes of two raters to a model of them, on the scale of the page though nobody used all of it."""
+    session = Session([f"photo{i}.png" for i in range(6)], tmp_path / "ratings.csv", repeats=2)
+    for rater in ("ann", "bob"):
+        for trial in session.trials(rater):
+            session.vote(rater, trial, str(2 + int(trial.images[0][5]) % 3), 1.0)
+    quick = [f"clip={miniature}", "views={short_side: null, crop: 32, count: 1}"]
+    task = ("adapt", "--labels", tmp_path / "ratings.csv", "--root", photographs, "--config", "ridge", *sets(quick))
+    result = fsiqa(*task, "--out", tmp_path / "model")
+    assert result.code == 0, result.error
+    assert "learned from 6 ratings" in result.output
+    assert "on the rating scale of 1 to 5" in result.output
+    assert "16 ratings of 6 pictures" in result.error
 
 
 def test_ctrl_c_ends_with_a_summary(photographs, tmp_path):

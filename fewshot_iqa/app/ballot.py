@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError, InputWarning
 from ..files import require_writable
 
-RATING = ("image", "rating", "rater", "seconds", "time")
+RATING = ("image", "rating", "rater", "rating_scale", "seconds", "time")
 COMPARISON = ("image_a", "image_b", "preferred", "rater", "seconds", "time")
 
 

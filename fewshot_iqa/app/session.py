@@ -13,6 +13,7 @@ from .ballot import COMPARISON, RATING, Ballot
 
 ACR = {5: "excellent", 4: "good", 3: "fair", 2: "poor", 1: "bad"}  # ITU-T P.910
 PREFERRED = ("a", "equal", "b")
+SPANS = {"acr": "1-5", "continuous": "0-100", "pairs": ""}  # for `data.readers.read_span`
 Scale = Literal["acr", "continuous", "pairs"]
 APART = 10  # trials at least between the two showings of an image that is repeated
 
@@ -75,7 +76,8 @@ class Session:
         names = COMPARISON[:3] if self.scale == "pairs" else RATING[:2]
         row = dict(zip(names, (*trial.images, value), strict=True))
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self.ballot.append(row | {"rater": rater, "seconds": f"{seconds:.2f}", "time": now})
+        row |= {"rater": rater, "rating_scale": SPANS[self.scale]}
+        self.ballot.append(row | {"seconds": f"{seconds:.2f}", "time": now})
 
     def undo(self, rater: str, votes: int) -> None:
         """Take back the last of a rater's `votes` votes; a repeated message changes nothing."""

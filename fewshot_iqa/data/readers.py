@@ -65,6 +65,15 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
     return _one_row_a_picture(where, records)
 
 
+def read_span(task: TableTask, frame: pd.DataFrame | None = None) -> tuple[float, float] | None:
+    """The rating scale that a table states in each row of a column rating_scale, such as 1-5; None without one."""
+    table = _from_frame(frame) if frame is not None else read_rows(_table_file(task, task.root or Path()))
+    stated = set(table["rating_scale"]) if "rating_scale" in table else set()
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", stated.pop()) if len(stated) == 1 else None
+    low, high = map(float, found.groups()) if found else (0.0, 0.0)
+    return (low, high) if low < high else None
+
+
 def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> dict[str, str]:
     """{file name: prompt} of a table with these columns; InputError where a name has two."""
     table = read_rows(path)

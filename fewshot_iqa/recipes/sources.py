@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
-from ..data.readers import read_table
+from ..data.readers import read_span, read_table
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record, Scale
 
@@ -112,6 +112,8 @@ def read_rated(source: TableTask | SyntheticTask, frame: pd.DataFrame | None = N
         from ..data.synthetic import synthetic_records
 
         return Rated(source, synthetic_records(source), None)
+    if source.range is None and (frame is not None or source.labels is not None):
+        source = with_overrides(source, range=read_span(source, frame))
     records = read_table(source, frame)
     if source.labels is None or source.test_labels is None:
         return Rated(source, records, None)
