@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 
 import pytest
 
@@ -223,7 +224,7 @@ def test_no_vote_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path, ki
         with serving(folder, "-o", out) as server:
             wait = noise.uniform(0.2, 1.5)
             threading.Timer(wait, server.kill).start()
-            with suppress(OSError, AssertionError):  # of a killed server
+            with suppress(OSError, HTTPException, AssertionError):  # of a killed server
                 while True:
                     if pending is None:
                         state = json.loads(ask(server.address + "state?rater=ann")[1])
