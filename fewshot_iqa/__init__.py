@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .recipes.metatraining import metatrain
     from .recipes.ratings import summarize_votes
     from .recipes.sources import TableOptions
+    from .recipes.suggesting import suggest
     from .regularize import project_gradient
     from .score import Scorer
     from .types import Features, Prediction
@@ -53,6 +54,7 @@ _HOMES = {
     "project_gradient": "regularize",
     "rmse": "metrics",
     "srcc": "metrics",
+    "suggest": "recipes.suggesting",
     "summarize_votes": "recipes.ratings",
 }
 
@@ -83,6 +85,7 @@ __all__ = [
     "project_gradient",
     "rmse",
     "srcc",
+    "suggest",
     "summarize_votes",
 ]
 __version__ = version("fewshot-iqa")

@@ -17,13 +17,14 @@ PACKAGE = Path(fewshot_iqa.__file__).parent
 SPECS = {"types", "errors", "config"}
 LOOP = SPECS | {"losses", "metrics", "regularize", "rng", "images", "features"}
 RECIPE = LOOP | {"files", "resources", "data", "distortions", "model", "evaluation", "score", "progress", "memory"}
-RECIPE |= {"votes", "inner", "meta", "moments", "finetune", "precision", "predictor", "runtime"}
+RECIPE |= {"votes", "suggestion", "inner", "meta", "moments", "finetune", "precision", "predictor", "runtime"}
 MAY_IMPORT = {
     "errors": set(),
     "rng": set(),
     "metrics": set(),
     "memory": set(),
     "votes": {"metrics"},
+    "suggestion": set(),
     "types": {"errors"},
     "resources": {"errors"},
     "config": {"errors", "resources"},
@@ -47,7 +48,7 @@ MAY_IMPORT = {
     "predictor": LOOP | {"score"},
     "runtime": LOOP | {"score"},
     "recipes": RECIPE,
-    "app": {"errors", "files", "images"},
+    "app": {"errors", "files", "images", "data"},
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},
     "estimator": RECIPE | {"recipes"},

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from ..data.readers import read_names
 from ..errors import InputError
 from ..images import image_size, photographs_in, read_image, shrunk_size
 from .server import serve
@@ -28,6 +29,7 @@ def rate(
     folder: Path,
     out: Path,
     *,
+    suggested: Path | None = None,
     scale: str = "acr",
     rater: str | None = None,
     repeats: int | None = None,
@@ -41,13 +43,16 @@ def rate(
     saying is given to `say`."""
     if scale not in SCALES:
         raise InputError(f"--scale {scale}: expected one of {', '.join(SCALES)}")
-    files = photographs_in(folder)
-    names = [path.relative_to(folder).as_posix() for path in files]
+    names = [path.relative_to(folder).as_posix() for path in photographs_in(folder)]
+    if suggested is not None:
+        names = _suggested(folder, names, suggested)
     repeats = min(10, len(names) // 10) if repeats is None else min(repeats, len(names))
-    session = Session(names, out, cast("Scale", scale), seed=seed, repeats=repeats, rounds=rounds)
-    for name, path in zip(names, files, strict=True):
+    session = Session(
+        names, out, cast("Scale", scale), seed=seed, repeats=repeats, rounds=rounds, ordered=suggested is not None
+    )
+    for name in names:
         try:
-            image_size(path)
+            image_size(folder / name)
         except InputError as error:
             session.drop(name, str(error))
             say(f"passed over {error}")
@@ -55,6 +60,15 @@ def rate(
     say(f"{len(names) - len(session.broken)} images{earlier}; rate them on this page, and end with Ctrl-C:")
     serve(rating_routes(session, folder, rater), port=port, browser=browser, say=say)
     return len(session.ballot.rows)
+
+
+def _suggested(folder: Path, names: list[str], table: Path) -> list[str]:
+    """The images of a table, in its order, all of which are in the folder."""
+    known, found = set(names), read_names(table)
+    for name in found:
+        if name not in known:
+            raise InputError(f"--suggested {table}: {folder / name} does not exist")
+    return found
 
 
 def rating_routes(session: Session, folder: Path, rater: str | None = None) -> list[BaseRoute]:

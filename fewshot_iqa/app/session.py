@@ -27,7 +27,7 @@ class Trial:
 
 
 class Session:
-    """Trials of each rater in a seeded order of its own, and the votes in a file.
+    """Trials of each rater, in a seeded order of its own or in that of the images (`ordered`), and the votes in a file.
 
     `acr` asks for one of five grades, `continuous` for a number from 0 to 100, `pairs` which of two images is better:
     each image is compared `rounds` times. Of the grades and numbers, `repeats` images are asked for twice.
@@ -42,11 +42,12 @@ class Session:
         seed: int = 0,
         repeats: int = 0,
         rounds: int = 6,
+        ordered: bool = False,
     ) -> None:
         if scale == "pairs" and len(images) < 2:
             raise InputError("--scale pairs: at least two images are needed")
         self.images, self.scale, self.seed = list(images), scale, seed
-        self.repeats, self.rounds = repeats, rounds
+        self.repeats, self.rounds, self.ordered = repeats, rounds, ordered
         self.ballot = Ballot(path, COMPARISON if scale == "pairs" else RATING)
         self._trials: dict[str, list[Trial]] = {}
         self._passed: dict[str, list[Trial]] = defaultdict(list)
@@ -113,7 +114,8 @@ class Session:
             return False
 
     def _single(self, noise: random.Random) -> list[Trial]:
-        order = [Trial((image,)) for image in noise.sample(self.images, len(self.images))]
+        images = self.images if self.ordered else noise.sample(self.images, len(self.images))
+        order = [Trial((image,)) for image in images]
         for trial in order[: self.repeats]:
             earliest = min(order.index(trial) + APART, len(order))
             order.insert(noise.randint(earliest, len(order)), Trial(trial.images, 1))

@@ -7,7 +7,7 @@ import typer
 
 from ..errors import InputError
 from ..printing import decimals, nearby, print_table
-from .options import DATA, METHOD, OUTPUT, option, writable
+from .options import CACHE, DATA, DEVICE, METHOD, OUTPUT, drawable, option, writable
 
 AGREEMENT = ("inconsistency", "srcc_others", "srcc_self", "std_self")
 
@@ -19,6 +19,9 @@ def rate(
         str,
         option(METHOD, "NAME", "acr: five grades; continuous: 0 to 100; pairs: which of two images is better."),
     ] = "acr",
+    suggested: Annotated[
+        Path | None, option(DATA, "FILE", "Only the images of this table of `fsiqa suggest`, in its order.")
+    ] = None,
     rater: Annotated[str | None, option(DATA, "NAME", "Name of the rater. Default: the page asks.")] = None,
     repeats: Annotated[
         int | None, option(METHOD, "N", "Images asked for twice. Default: one in ten, at most ten.", min=0)
@@ -38,10 +41,46 @@ def rate(
         raise InputError(f"fsiqa rate needs {error.name}: pip install 'fewshot-iqa[app]'") from None
 
     votes = run(
-        folder, out, scale=scale, rater=rater, repeats=repeats, rounds=rounds, seed=seed, port=port, browser=browser,
-        say=typer.echo,
+        folder, out, suggested=suggested, scale=scale, rater=rater, repeats=repeats, rounds=rounds, seed=seed,
+        port=port, browser=browser, say=typer.echo,
     )  # fmt: skip
     typer.echo(f"{votes} votes in {nearby(out)}")
+
+
+def suggest(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images.")],
+    count: Annotated[int, option(METHOD, "N", "Number of images.", "--count", "-n", min=1)] = 50,
+    rated: Annotated[Path | None, option(DATA, "FILE", "Your table of what is rated already.")] = None,
+    model: Annotated[
+        Path | None, option(METHOD, "FOLDER", "Checkpoint whose features are taken. Default: shipped.")
+    ] = None,
+    device: DEVICE = None,
+    cache: CACHE = None,
+    seed: Annotated[int, option(METHOD, "N", "Of more than 4,000 images, seed of those chosen from.", min=0)] = 0,
+    out: Annotated[Path, option(OUTPUT, "FILE", "Write image, quality, uncertainty here.", "--out", "-o")] = Path(
+        "suggested.csv"
+    ),
+    sheet: Annotated[Path | None, option(OUTPUT, "FILE", "Draw a contact sheet of them.", callback=drawable)] = None,
+) -> None:
+    """Suggest which images of a folder to rate next: those that tell most about the others."""
+    writable(out)
+    from ..recipes.suggesting import suggest as run
+
+    found = run(
+        folder, count, rated=rated, **({"model": model} if model else {}),
+        out=out, sheet=sheet, seed=seed, device=device, cache=cache,
+    )  # fmt: skip
+    rows = found.pictures.head(10).to_dict("records")
+    known = f", given the {found.rated} that are rated" if found.rated else ""
+    print_table(
+        f"{len(found.pictures)} of {found.among} images, whose ratings tell most about the others{known}; the first:",
+        ("", "image", "quality", *(["uncertainty"] if known else [])),
+        [
+            [i, row["image"], f"{row['quality']:.2f}", *([f"{row['uncertainty']:.0%}"] if known else [])]
+            for i, row in enumerate(rows, start=1)
+        ],
+    )
+    typer.echo(f"wrote {nearby(out)}; rate them with: fsiqa rate {folder} --suggested {nearby(out)}")
 
 
 ratings = typer.Typer(help="Mean opinion scores from the votes of several raters.", no_args_is_help=True)

@@ -74,6 +74,14 @@ def read_span(task: TableTask, frame: pd.DataFrame | None = None) -> tuple[float
     return (low, high) if low < high else None
 
 
+def read_names(path: Path) -> list[str]:
+    """The column image of a table, each name once, in order."""
+    table = read_rows(path)
+    if "image" not in table:
+        raise InputError(f"{path}: no column 'image'")
+    return list(dict.fromkeys(table["image"].str.strip()))
+
+
 def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> dict[str, str]:
     """{file name: prompt} of a table with these columns; InputError where a name has two."""
     table = read_rows(path)

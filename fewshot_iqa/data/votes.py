@@ -37,6 +37,12 @@ def read_votes(
     return Votes.of(_filled(where, table, columns["image"]), people, list(scores.values()))
 
 
+def rated_images(path: Path) -> list[str]:
+    """The names of the images of a table of ratings, votes or comparisons, each once."""
+    found = read_votes(path)
+    return list(found.images)
+
+
 def _pairs(where: str, table: pd.DataFrame) -> Pairs:
     first, second, preferred = (_filled(where, table, column) for column in PAIR)
     for row, one, other, outcome in zip(table.index, first, second, preferred, strict=True):
