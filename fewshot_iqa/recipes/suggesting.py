@@ -29,8 +29,8 @@ TILE, ACROSS = 160, 10  # of the contact sheet, in pixels and tiles
 @dataclass(frozen=True)
 class Suggestion:
     """`pictures`: those to rate, best first, with the columns image, quality (predicted) and uncertainty, from 0 to 1:
-    the share of the deviation without ratings that what is rated leaves. They were chosen from `among`, of which `rated`
-    are rated."""
+    the share of the deviation without ratings that what is rated leaves. They were chosen from `among` pictures, of
+    which `rated` are rated."""
 
     pictures: pd.DataFrame
     among: int
