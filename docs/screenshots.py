@@ -43,6 +43,7 @@ with tempfile.TemporaryDirectory() as place, sync_playwright() as driver:
         address = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
         page = browser.new_context(**screen).new_page()
         page.goto(address)
+        page.click("#who button")
         page.locator("body[data-shown]").wait_for()
         page.wait_for_timeout(300)
         page.screenshot(path=DOCS / f"{name}.jpg", type="jpeg", quality=85)

@@ -53,17 +53,14 @@ class Votes:
 @dataclass(frozen=True)
 class Opinions:
     """What is known of each image: `mos` (J,), the deviation `std` (J,) of its votes, nan of one vote, their `count`
-    (J,), and the standard deviation `mos_std` (J,) of the mean, nan where it is not known."""
+    (J,), the standard deviation `mos_std` (J,) of the mean, nan where it is not known, and half the width `margin` (J,)
+    of its 95 % confidence interval."""
 
     mos: Floats
     std: Floats
     count: NDArray[np.int64]
     mos_std: Floats
-
-    @property
-    def interval(self) -> tuple[Floats, Floats]:
-        """The 95 % confidence intervals of `mos`, (J,) and (J,)."""
-        return self.mos - Z95 * self.mos_std, self.mos + Z95 * self.mos_std
+    margin: Floats
 
 
 class Subjects(NamedTuple):
@@ -75,7 +72,7 @@ class Subjects(NamedTuple):
 
 
 def mean_opinions(votes: Votes) -> Opinions:
-    """The plain mean of each image's votes, with their sample deviation.
+    """The plain mean of each image's votes, with their sample deviation, and intervals by Student's t.
 
     Examples:
         >>> found = mean_opinions(Votes.of(["a", "a", "b"], ["ann", "bob", "ann"], [4, 5, 2]))
@@ -88,7 +85,8 @@ def mean_opinions(votes: Votes) -> Opinions:
     with np.errstate(invalid="ignore", divide="ignore"):
         std = np.sqrt(squares / (count - 1))
     std[count < 2] = np.nan
-    return Opinions(mos, std, count, std / np.sqrt(count))
+    mos_std = std / np.sqrt(count)
+    return Opinions(mos, std, count, mos_std, stats.t.ppf(0.975, np.maximum(count - 1, 1)) * mos_std)
 
 
 def outlying_raters(votes: Votes) -> NDArray[np.bool_]:
@@ -140,7 +138,8 @@ def subject_model(votes: Votes) -> Subjects:
         bias, inconsistency = rater_deviations(votes, mos)
         if np.linalg.norm(before - mos) < 1e-8:
             break
-    opinions = Opinions(mos + bias.mean(), plain.std, plain.count, 1 / np.sqrt(total))
+    mos_std = 1 / np.sqrt(total)
+    opinions = Opinions(mos + bias.mean(), plain.std, plain.count, mos_std, Z95 * mos_std)
     return Subjects(opinions, bias - bias.mean(), inconsistency)
 
 
@@ -172,24 +171,31 @@ def agreement_with_self(votes: Votes) -> tuple[Floats, Floats]:
     return correlation, std
 
 
-def ceiling(votes: Votes, seed: int = 0) -> dict[str, float] | None:
+def ceiling(votes: Votes, *, has_bias: bool = True, seed: int = 0) -> dict[str, float] | None:
     """{"srcc", "plcc"} that the true quality itself would have with the means of these votes, as these have noise.
 
-    The variance of a vote is that of the votes of an image around their mean, pooled over images. What the means vary
-    beyond the noise of their votes is the variance of the true quality. None where no image has two votes.
+    Scores are taken as mos_j + b_i + noise, by least squares. The variance of the noise is that of what remains; what
+    mos_j vary beyond it is the variance of the true quality. The means have the biases of those raters who rated an
+    image (`has_bias`), which matter where not all rated all. None where fewer than five votes can tell the noise.
     """
-    opinions = mean_opinions(votes)
-    freedom = (opinions.count - 1).sum()
-    if not freedom or len(votes.images) < LEAST:
+    images, raters = len(votes.images), len(votes.raters)
+    freedom = len(votes) - images - raters + 1
+    if freedom < LEAST or images < LEAST:
         return None
-    residual = votes.score - opinions.mos[votes.image]
-    noise = np.sqrt((residual**2).sum() / freedom / opinions.count)
-    measured = opinions.mos.var(ddof=1)
+    mos, bias = _mean(votes.score, votes.image, images), np.zeros(raters)
+    for _ in range(100):
+        bias = _mean(votes.score - mos[votes.image], votes.rater, raters)
+        mos = _mean(votes.score - bias[votes.rater], votes.image, images)
+    residual = votes.score - mos[votes.image] - bias[votes.rater]
+    count = np.bincount(votes.image, minlength=images)
+    noise = np.sqrt((residual**2).sum() / freedom / count)
+    measured = mos.var(ddof=1)
     true = max(measured - (noise**2).mean(), 0.0)
     if not true > 0:
         return {"srcc": 0.0, "plcc": 0.0}
-    quality = np.sqrt(true / measured) * (opinions.mos - opinions.mos.mean())
-    draws = np.random.default_rng(seed).normal(quality, noise, (DRAWS, len(quality)))
+    quality = np.sqrt(true / measured) * (mos - mos.mean())
+    shift = _mean(bias[votes.rater], votes.image, images) if has_bias else np.zeros(images)
+    draws = np.random.default_rng(seed).normal(quality + shift, noise, (DRAWS, images))
     found = {name: np.mean([of(quality, draw) for draw in draws]) for name, of in (("srcc", srcc), ("plcc", plcc))}
     return {name: float(value) for name, value in found.items()}
 

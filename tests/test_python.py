@@ -118,7 +118,7 @@ def test_an_open_file_is_a_picture(adapted, folder):
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):
     features = Features(2, {"": np_tensor()})
     cache = FeatureCache(tmp_path / "cache")
-    monkeypatch.setattr("fewshot_iqa.features.save_file", lambda *_: (_ for _ in ()).throw(OSError("No space left")))
+    monkeypatch.setattr("fewshot_iqa.features.to_bytes", lambda *_: (_ for _ in ()).throw(OSError("No space left")))
     with pytest.warns(InputWarning, match="nothing more is kept there"):
         cache.put("0" * 32, features)
     cache.put("1" * 32, features)

@@ -68,7 +68,7 @@ def test_means_are_those_of_sureal(missing):
     np.testing.assert_allclose(ours.mos, theirs["quality_scores"], atol=1e-6)
     np.testing.assert_allclose(ours.mos_std, theirs["quality_scores_std"], atol=1e-6)
     np.testing.assert_allclose(ours.std, theirs["quality_ambiguity"], atol=1e-6)
-    np.testing.assert_allclose(ours.interval[1] - ours.mos, theirs["quality_scores_ci95"][0], atol=1e-6)
+    np.testing.assert_allclose(ours.margin, stats.t.ppf(0.975, ours.count - 1) * ours.mos_std)
 
 
 @pytest.mark.parametrize("careless", [0, 1, 3])
@@ -138,6 +138,35 @@ def test_the_ceiling_is_what_the_truth_reaches():
     np.testing.assert_allclose(np.mean(found, 0), np.mean(reached, 0), atol=0.015)
 
 
+@pytest.mark.parametrize(
+    ("model", "raters", "bias", "missing"),
+    [("mean", 3, 1.0, 0.0), ("mean", 5, 0.8, 0.0), ("mean", 5, 0.8, 0.5), ("p913", 12, 0.8, 0.5)],
+)
+def test_the_ceiling_knows_the_biases_of_raters(model, raters, bias, missing):
+    found, reached = [], []
+    for seed in range(20):
+        noise = np.random.default_rng(seed)
+        truth, offset = noise.normal(3, 1, 100), noise.normal(0, bias, raters)
+        rows = [
+            (f"{j}", f"{i}", truth[j] + offset[i] + 0.4 * noise.normal())
+            for i in range(raters) for j in range(100) if noise.random() >= missing
+        ]  # fmt: skip
+        votes = Votes.of(*zip(*rows, strict=True))
+        mos = (mean_opinions(votes) if model == "mean" else subject_model(votes).opinions).mos
+        if np.isfinite(mos).all():
+            found.append(ceiling(votes, has_bias=model == "mean")["plcc"])
+            reached.append(stats.pearsonr(truth[[int(name) for name in votes.images]], mos).statistic)
+    assert np.mean(found) == pytest.approx(np.mean(reached), abs=0.02)
+
+
+def test_intervals_hold_the_truth_with_few_votes():
+    noise = np.random.default_rng(0)
+    scores = noise.normal(3, 1, (2000, 3))
+    votes = Votes.of(np.repeat(np.arange(2000).astype(str), 3), [*"xyz"] * 2000, scores.ravel())
+    found = mean_opinions(votes)
+    assert np.mean(np.abs(found.mos - 3) <= found.margin) == pytest.approx(0.95, abs=0.015)
+
+
 def test_without_a_second_vote_no_ceiling_is_known():
     assert ceiling(Votes.of([*"abcdef"], ["x"] * 6, [1, 2, 3, 4, 5, 4])) is None
     noise = np.random.default_rng(0)
@@ -194,8 +223,8 @@ def test_a_table_of_votes_is_summarized(fsiqa, tmp_path, model):
     kept = votes.of_raters(~rejected) if model == "bt500" else votes
     opinions = subject_model(votes).opinions if model == "p913" else mean_opinions(kept)
     np.testing.assert_allclose(mos["mos"], opinions.mos, rtol=1e-4)
-    np.testing.assert_allclose(mos["high"], opinions.interval[1], rtol=1e-4)
-    assert f"SRCC {ceiling(kept)['srcc']:.3f}" in result.output
+    np.testing.assert_allclose(mos["high"], opinions.mos + opinions.margin, rtol=1e-4)
+    assert f"SRCC {ceiling(kept, has_bias=model != 'p913')['srcc']:.3f}" in result.output
 
 
 def test_comparisons_are_summarized(fsiqa, tmp_path):
@@ -212,13 +241,13 @@ def test_one_rater_who_repeats_nothing(fsiqa, tmp_path):
     (tmp_path / "mine.csv").write_text("file,stars\na.png,1\nb.png,4\n")
     result = fsiqa("ratings", "summarize", tmp_path / "mine.csv")
     assert "2 votes of 2 images by 1 rater" in result.output
-    assert "not known: no image has two votes" in result.output
+    assert "not known: too few images have two votes" in result.output
 
 
 def test_the_model_of_p913_says_where_it_follows_one_rater(tmp_path):
     noise = np.random.default_rng(0)
     few = Votes.of([*"abc"] * 3, [*"xxxyyyzzz"], noise.integers(1, 6, 9))
-    with pytest.warns(InputWarning, match="too few votes, its means are those of . alone"):
+    with pytest.warns(InputWarning, match="too few votes, its means follow . alone"):
         summarize_votes(written(few, tmp_path / "few.csv"), model="p913")
 
 
@@ -243,4 +272,6 @@ def test_a_column_of_raters_is_named(fsiqa, tmp_path):
     assert "by 1 rater" in fsiqa("ratings", "summarize", tmp_path / "votes.csv").output
     assert "by 2 raters" in fsiqa("ratings", "summarize", tmp_path / "votes.csv", "--rater-column", "who").output
     assert "no column 'whom'" in fsiqa("ratings", "summarize", tmp_path / "votes.csv", "--rater-column", "whom").error
+    own = fsiqa("ratings", "summarize", tmp_path / "votes.csv", "-o", tmp_path / "votes.csv")
+    assert "is the table of votes; name another file" in own.error
     assert "--model median" in fsiqa("ratings", "summarize", tmp_path / "votes.csv", "--model", "median").error

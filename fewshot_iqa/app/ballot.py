@@ -1,10 +1,12 @@
 """The file of a rating session: one row a vote, on disk before the page moves on."""
 
 import csv
+import errno
 import os
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from io import StringIO
 from pathlib import Path
 
@@ -16,46 +18,68 @@ COMPARISON = ("image_a", "image_b", "preferred", "rater", "seconds", "time")
 
 
 class Ballot:
-    """Votes in a CSV file, which is created or gone on with.
+    """Votes in a CSV file, which is created or gone on with; what others append or remove meanwhile is kept.
 
-    A half row at the end, of a vote that was never acknowledged, is dropped with an InputWarning. InputError where the
+    Half a row at the end, of a vote that was never acknowledged, is dropped with an InputWarning. InputError where the
     file has other columns or cannot be written.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         require_writable(path)
-        self.path, self.columns = path, tuple(columns)
+        self.path, self.columns = path.resolve(), tuple(columns)
         self.rows: list[dict[str, str]] = []
+        self._count: Counter[tuple[str, ...]] = Counter()
+        self._seen: tuple[int, int] | None = None
         if path.is_file() and path.stat().st_size:
-            self._read()
+            self._refresh()
         else:
             path.parent.mkdir(exist_ok=True)
             self._replace()
-        self._count = Counter(map(self._key, self.rows))
 
     def count(self, rater: str, images: Sequence[str]) -> int:
         """How many votes a rater has given on these images."""
         return self._count[(rater, *images)]
 
     def append(self, row: Mapping[str, str]) -> None:
-        """Write a vote; it is on disk when this returns."""
+        """Write a vote; it is on disk when this returns, and not at all in the file where this raises OSError."""
+        self._refresh()
         row = {name: str(row[name]) for name in self.columns}
-        with self.path.open("ab") as file:
-            file.write(self._line(row))
-            file.flush()
-            os.fsync(file.fileno())
-        self.rows.append(row)
-        self._count[self._key(row)] += 1
+        before = self.path.stat().st_size
+        with self.path.open("ab", buffering=0) as file:
+            try:
+                line = self._line(row)
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+        self._keep([*self.rows, row])
 
     def remove_last(self, rater: str) -> dict[str, str] | None:
         """Take back a rater's last vote, and return it; None where there is none."""
+        self._refresh()
         mine = [i for i, row in enumerate(self.rows) if row["rater"] == rater]
         if not mine:
             return None
         row = self.rows.pop(mine[-1])
         self._replace()
-        self._count[self._key(row)] -= 1
         return row
+
+    def _refresh(self) -> None:
+        """Read what others wrote; a file that is gone is written again."""
+        try:
+            state = self.path.stat()
+        except FileNotFoundError:
+            self._replace()
+            return
+        if self._seen != (state.st_size, state.st_mtime_ns):
+            self._read()
+
+    def _keep(self, rows: list[dict[str, str]]) -> None:
+        self.rows, self._count = rows, Counter(map(self._key, rows))
+        state = self.path.stat()
+        self._seen = state.st_size, state.st_mtime_ns
 
     def _key(self, row: Mapping[str, str]) -> tuple[str, ...]:
         return row["rater"], *(row[name] for name in self.columns if name.startswith("image"))
@@ -63,19 +87,24 @@ class Ballot:
     def _read(self) -> None:
         content = self.path.read_bytes()
         whole, newline, rest = content.rpartition(b"\n")
-        if rest:
-            warnings.warn(f"{self.path}: its last row is not whole, and is dropped", InputWarning, stacklevel=3)
         try:
             table = csv.DictReader(StringIO((whole + newline).decode("utf-8-sig"), newline=""))
-            names, self.rows = tuple(table.fieldnames or ()), list(table)
+            names, rows = tuple(table.fieldnames or ()), list(table)
+            last = next(csv.DictReader(StringIO(rest.decode()), self.columns), {}) if rest.strip() else {}
         except (UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"{self.path}: not readable as a table ({error})") from None
         if names != self.columns:
-            raise InputError(
-                f"{self.path}: has the columns {', '.join(names)}, not {', '.join(self.columns)}: name another file"
-            )
+            listed = ", ".join(names)
+            raise InputError(f"{self.path}: has the columns {listed}, not {', '.join(self.columns)}: name another file")
+        if _is_whole(last.get("time")):
+            rows.append(last)  # of an editor that ends no last line
+        elif rest.strip():
+            warnings.warn(f"{self.path}: its last row is not whole, and is dropped", InputWarning, stacklevel=4)
+        self.rows = rows
         if rest:
             self._replace()
+        else:
+            self._keep(rows)
 
     def _line(self, row: Mapping[str, str]) -> bytes:
         text = StringIO()
@@ -91,3 +120,12 @@ class Ballot:
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.path)
+        self._keep(self.rows)
+
+
+def _is_whole(time: str | None) -> bool:
+    """Whether the last column of a row was written to its end."""
+    try:
+        return time is not None and datetime.fromisoformat(time).tzinfo is not None
+    except ValueError:
+        return False

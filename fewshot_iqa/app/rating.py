@@ -21,7 +21,7 @@ from .server import serve
 from .session import ACR, Scale, Session, Trial
 
 SCALES = ("acr", "continuous", "pairs")
-SHOWN = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}  # as they are; others as PNG
+SHOWN = {".jpg", ".jpeg", ".png", ".bmp"}  # by the browser as the model sees them; others are converted
 AHEAD = 3  # trials whose images the page loads before they are shown
 
 
@@ -52,6 +52,8 @@ def rate(
     )
     for name in names:
         try:
+            if not name.isprintable():
+                raise InputError(f"{name!r}: its name holds characters that a table cannot")
             image_size(folder / name)
         except InputError as error:
             session.drop(name, str(error))
@@ -84,7 +86,8 @@ def rating_routes(session: Session, folder: Path, rater: str | None = None) -> l
             {"images": each.images, "repetition": each.repetition, "urls": [f"image/{numbers[i]}" for i in each.images]}
             for each in waiting[: 1 + AHEAD]
         ]
-        found = {"trials": trials, "votes": given, "open": len(waiting), "broken": session.broken}
+        broken = [name for name in session.broken if name.isprintable()]
+        found = {"trials": trials, "votes": given, "open": len(waiting), "broken": broken}
         return JSONResponse(found, headers={"cache-control": "no-store"})
 
     async def page(_: Request) -> Response:
@@ -119,10 +122,13 @@ def rating_routes(session: Session, folder: Path, rater: str | None = None) -> l
         session.skip(str(given["rater"]), _trial(given))
 
     def drop(given: dict[str, Any]) -> None:
-        if reason := problem(str(given["image"])):
-            session.drop(str(given["image"]), reason)
+        name = str(given["image"])
+        if not (folder / name).is_file():
+            session.drop(name, "no such file")
+        elif reason := problem(name):
+            session.drop(name, reason)
         else:
-            raise InputError(f"{given['image']}: did not arrive")
+            raise InputError(f"{name}: did not arrive")
 
     @cache
     def problem(name: str) -> str | None:
@@ -139,10 +145,10 @@ def rating_routes(session: Session, folder: Path, rater: str | None = None) -> l
         if number >= len(session.images):
             return Response(status_code=404)
         name = session.images[number]
-        if problem(name):
+        if not (folder / name).is_file() or problem(name):
             return Response(status_code=415)
         headers = {"cache-control": "private, max-age=3600"}
-        if Path(name).suffix.lower() in SHOWN and "png" not in request.query_params:
+        if Path(name).suffix.lower() in SHOWN and "png" not in request.query_params and not has_alpha(folder / name):
             return FileResponse(folder / name, media_type=mimetypes.guess_type(name)[0], headers=headers)
         buffer = io.BytesIO()
         Image.fromarray(read_image(folder / name).transpose(1, 2, 0)).save(buffer, "PNG", compress_level=1)
@@ -157,6 +163,11 @@ def rating_routes(session: Session, folder: Path, rater: str | None = None) -> l
         Route("/drop", posted(drop), methods=["POST"]),
         Route("/image/{number:int}", image),
     ]
+
+
+def has_alpha(path: Path) -> bool:
+    with Image.open(path) as file:
+        return file.has_transparency_data
 
 
 def _trial(given: dict[str, Any]) -> Trial:

@@ -49,6 +49,10 @@ class Session:
         self.images, self.scale, self.seed = list(images), scale, seed
         self.repeats, self.rounds, self.ordered = repeats, rounds, ordered
         self.ballot = Ballot(path, COMPARISON if scale == "pairs" else RATING)
+        for row in self.ballot.rows:
+            if row.get("rating_scale", SPANS[scale]) != SPANS[scale]:
+                stated = row["rating_scale"]
+                raise InputError(f"{path}: holds ratings from {stated}, not from {SPANS[scale]}: name another file")
         self._trials: dict[str, list[Trial]] = {}
         self._passed: dict[str, list[Trial]] = defaultdict(list)
         self.broken: dict[str, str] = {}
@@ -64,7 +68,8 @@ class Session:
         """Those that the rater has not voted on yet; what was skipped comes last."""
         waiting = [each for each in self.trials(rater) if self.ballot.count(rater, each.images) <= each.repetition]
         skipped = [each for each in self._passed[rater] if each in waiting]
-        return [each for each in waiting if each not in skipped] + skipped
+        again = {each.images for each in skipped}  # a repetition would follow at once, and is left out
+        return [each for each in waiting if each.images not in again] + skipped
 
     def vote(self, rater: str, trial: Trial, value: str, seconds: float) -> None:
         """Record a vote; a repeated message of one that is recorded changes nothing. InputError for a vote that does
@@ -86,10 +91,9 @@ class Session:
             self.ballot.remove_last(rater)
 
     def skip(self, rater: str, trial: Trial) -> None:
-        """Ask for these images again behind all others."""
+        """Ask for it again behind all others."""
         self._require(rater, trial)
-        same = [each for each in self.trials(rater) if each.images == trial.images]
-        self._passed[rater] = [each for each in self._passed[rater] if each not in same] + same
+        self._passed[rater] = [each for each in self._passed[rater] if each != trial] + [trial]
 
     def drop(self, image: str, reason: str) -> None:
         """Ask for a broken image no more."""

@@ -135,7 +135,7 @@ def summarize(
         columns = ("rater", "votes", "bias", "std", "SRCC others", "SRCC self", "std self", "outlying")
         print_table(title, columns, rows)
         if found.ceiling is None:
-            typer.echo("how far a model can agree is not known: no image has two votes")
+            typer.echo("how far a model can agree is not known: too few images have two votes")
         else:
             reached = f"SRCC {found.ceiling['srcc']:.3f}, PLCC {found.ceiling['plcc']:.3f}"
             typer.echo(

@@ -58,6 +58,8 @@ def summarize_votes(
         raise InputError(f"--model {model}: expected one of {', '.join(MODELS)}")
     if out is not None:
         require_writable(Path(out))
+        if Path(out).resolve() == Path(votes).resolve():
+            raise InputError(f"--out {out}: is the table of votes; name another file")
     columns = {"image_column": image_column, "score_column": score_column, "rater_column": rater_column}
     found = read_votes(Path(votes), **columns)
     summary = _of_pairs(found) if isinstance(found, Pairs) else _of_votes(found, model)
@@ -87,15 +89,16 @@ def _of_votes(votes: Votes, model: str) -> Summary:
             "std_self": deviation,
         }
     )
-    return Summary(_table(used.images, opinions), raters, recovery.ceiling(used), len(votes))
+    reached = recovery.ceiling(used, has_bias=model != "p913")
+    return Summary(_table(used.images, opinions), raters, reached, len(votes))
 
 
 def _warn_collapse(votes: Votes, inconsistency: recovery.Floats) -> None:
     """Warn where the model of P.913 follows one rater alone."""
-    if len(votes.raters) > 1 and inconsistency.min() < 0.05 * np.median(inconsistency):
+    if len(votes.raters) > 1 and inconsistency.min() <= 0.05 * np.median(inconsistency):
         rater = votes.raters[int(inconsistency.argmin())]
         warnings.warn(
-            f"--model p913: too few votes, its means are those of {rater} alone; take --model mean",
+            f"--model p913: too few votes, its means follow {rater} alone; take --model mean",
             InputWarning,
             stacklevel=3,
         )
@@ -105,11 +108,12 @@ def _of_pairs(pairs: Pairs) -> Summary:
     strength, covariance = recovery.bradley_terry(pairs)
     count = np.bincount(pairs.first, minlength=len(strength)) + np.bincount(pairs.second, minlength=len(strength))
     unknown = np.full(len(strength), np.nan)
-    opinions = Opinions(strength, unknown, count, np.sqrt(np.diag(covariance)))
+    deviation = np.sqrt(np.diag(covariance))
+    opinions = Opinions(strength, unknown, count, deviation, recovery.Z95 * deviation)
     return Summary(_table(pairs.images, opinions), None, None, len(pairs.won))
 
 
 def _table(images: Sequence[str], opinions: Opinions) -> pd.DataFrame:
-    low, high = opinions.interval
+    low, high = opinions.mos - opinions.margin, opinions.mos + opinions.margin
     columns = {"image": images, "mos": opinions.mos, "std": opinions.std, "count": opinions.count}
     return pd.DataFrame({**columns, "low": low, "high": high})

@@ -5,6 +5,7 @@ const views = [...document.querySelectorAll(".view")];
 const scale = document.body.dataset.scale;
 const images = new Map(); // url -> promise of a decoded <img>
 let rater = "", state = null, shown = null, since = 0, busy = false;
+const UNSEEN = 150; // ms in which nobody has seen an image: a held key or a second click
 let zoom = 1, x = 0, y = 0; // of all views: screen pixels an image pixel, and the image's point in the middle
 
 async function ask(path, body) {
@@ -67,12 +68,11 @@ async function show() {
 }
 
 function told(broken) {
-  const names = Object.keys(broken);
-  return names.length ? `; ${names.length} cannot be shown: ${names.join(", ")}` : "";
+  return broken.length ? `; ${broken.length} cannot be shown: ${broken.join(", ")}` : "";
 }
 
 function vote(value) {
-  if (shown) act("vote", { images: shown.images, repetition: shown.repetition, value, seconds: (performance.now() - since) / 1000 });
+  if (shown && performance.now() - since > UNSEEN) act("vote", { images: shown.images, repetition: shown.repetition, value, seconds: (performance.now() - since) / 1000 });
 }
 
 // Zoom and position, in pixels of the screen.
@@ -140,7 +140,7 @@ for (const button of document.querySelectorAll(".vote")) button.addEventListener
 if (scale === "continuous") $("value").addEventListener("input", () => { $("shown").textContent = $("value").value; });
 
 document.addEventListener("keydown", (event) => {
-  if (event.target.id === "rater" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.id === "rater" || event.repeat && !event.key.startsWith("Arrow") || event.ctrlKey || event.metaKey || event.altKey) return;
   const keyed = [...document.querySelectorAll("[data-key]")].find((each) => each.dataset.key === event.key);
   if (keyed && !(event.key === "Enter" && event.target.tagName === "BUTTON")) { event.preventDefault(); keyed.click(); return; }
   const step = 60, sliding = event.target.id === "value";
@@ -152,11 +152,18 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "f") fit();
 });
 
+$("rater").addEventListener("input", () => { // nobody votes under a name that is not confirmed
+  rater = "";
+  shown = null;
+  $("votes").hidden = true;
+  $("who").querySelector("button").textContent = "Begin";
+});
 $("who").addEventListener("submit", async (event) => {
   event.preventDefault();
+  shown = null;
   rater = $("rater").value.trim();
   if (!rater) return;
-  localStorage.setItem("rater", rater);
+  sessionStorage.setItem("rater", rater);
   try {
     state = await ask(`state?rater=${encodeURIComponent(rater)}`);
     $("who").querySelector("button").textContent = "Change";
@@ -164,5 +171,7 @@ $("who").addEventListener("submit", async (event) => {
     await show();
   } catch (error) { $("message").textContent = error.message; }
 });
-if (!$("rater").value) $("rater").value = localStorage.getItem("rater") || "";
-if ($("rater").value) $("who").requestSubmit();
+if (sessionStorage.getItem("rater")) { // the page was loaded again
+  $("rater").value = sessionStorage.getItem("rater");
+  $("who").requestSubmit();
+}
