@@ -2,11 +2,11 @@
 
 import io
 import mimetypes
+import shlex
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image
@@ -77,7 +77,10 @@ def rating_routes(session: Session, folder: Path, rater: str | None = None) -> l
     """The page and what it asks for. `rater` is the name that is suggested."""
     numbers = {name: i for i, name in enumerate(session.images)}
     templates = Environment(loader=PackageLoader("fewshot_iqa.app"), autoescape=select_autoescape())
-    command = f"fsiqa adapt --labels {_quoted(session.ballot.path)} --root {_quoted(folder)}"
+    votes = shlex.quote(str(session.ballot.path))
+    command = f"fsiqa adapt --labels {votes} --root {shlex.quote(str(folder))}"
+    if session.scale == "pairs":
+        command = f"fsiqa ratings summarize {votes} -o mos.csv"
 
     def state(name: str) -> JSONResponse:
         waiting = session.open_trials(name)
@@ -172,8 +175,3 @@ def has_alpha(path: Path) -> bool:
 
 def _trial(given: dict[str, Any]) -> Trial:
     return Trial(tuple(map(str, given["images"])), int(given["repetition"]))
-
-
-def _quoted(path: Path) -> str:
-    text = str(path)
-    return text if quote(text, safe="/.:\\") == text else f'"{text}"'
