@@ -18,9 +18,8 @@ from ..data.readers import read_names
 from ..errors import InputError
 from ..images import image_size, photographs_in, read_image, shrunk_size
 from .server import serve
-from .session import ACR, Scale, Session, Trial
+from .session import ACR, SPANS, Scale, Session, Trial
 
-SCALES = ("acr", "continuous", "pairs")
 SHOWN = {".jpg", ".jpeg", ".png", ".bmp"}  # by the browser as the model sees them; others are converted
 AHEAD = 3  # trials whose images the page loads before they are shown
 
@@ -41,8 +40,8 @@ def rate(
 ) -> int:
     """Serve the page that rates the images of a folder until Ctrl-C; the number of votes in `out`. What is worth
     saying is given to `say`."""
-    if scale not in SCALES:
-        raise InputError(f"--scale {scale}: expected one of {', '.join(SCALES)}")
+    if scale not in SPANS:
+        raise InputError(f"--scale {scale}: expected one of {', '.join(SPANS)}")
     names = [path.relative_to(folder).as_posix() for path in photographs_in(folder)]
     if suggested is not None:
         names = _suggested(folder, names, suggested)
@@ -126,19 +125,21 @@ def rating_routes(session: Session, folder: Path, rater: str | None = None) -> l
 
     def drop(given: dict[str, Any]) -> None:
         name = str(given["image"])
-        if not (folder / name).is_file():
-            session.drop(name, "no such file")
-        elif reason := problem(name):
+        if reason := problem(name):
             session.drop(name, reason)
         else:
             raise InputError(f"{name}: did not arrive")
 
-    @cache
     def problem(name: str) -> str | None:
         """Why an image cannot be scored; a browser shows half of what is cut off."""
+        if name not in numbers:
+            return None
+        return decoding_problem(name) if (folder / name).is_file() else "no such file"
+
+    @cache
+    def decoding_problem(name: str) -> str | None:
         try:
-            if name in numbers:
-                read_image(folder / name, size=partial(shrunk_size, 256))
+            read_image(folder / name, size=partial(shrunk_size, 256))
         except InputError as error:
             return str(error)
         return None
@@ -148,10 +149,10 @@ def rating_routes(session: Session, folder: Path, rater: str | None = None) -> l
         if number >= len(session.images):
             return Response(status_code=404)
         name = session.images[number]
-        if not (folder / name).is_file() or problem(name):
+        if problem(name):
             return Response(status_code=415)
         headers = {"cache-control": "private, max-age=3600"}
-        if Path(name).suffix.lower() in SHOWN and "png" not in request.query_params and not has_alpha(folder / name):
+        if Path(name).suffix.lower() in SHOWN and "png" not in request.query_params and not _has_alpha(folder / name):
             return FileResponse(folder / name, media_type=mimetypes.guess_type(name)[0], headers=headers)
         buffer = io.BytesIO()
         Image.fromarray(read_image(folder / name).transpose(1, 2, 0)).save(buffer, "PNG", compress_level=1)
@@ -168,7 +169,7 @@ def rating_routes(session: Session, folder: Path, rater: str | None = None) -> l
     ]
 
 
-def has_alpha(path: Path) -> bool:
+def _has_alpha(path: Path) -> bool:
     with Image.open(path) as file:
         return file.has_transparency_data
 

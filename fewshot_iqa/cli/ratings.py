@@ -7,6 +7,7 @@ import typer
 
 from ..errors import InputError
 from ..printing import decimals, nearby, print_table
+from ..resources import SHIPPED
 from .options import CACHE, DATA, DEVICE, METHOD, OUTPUT, drawable, option, writable
 
 AGREEMENT = ("inconsistency", "srcc_others", "srcc_self", "std_self")
@@ -67,9 +68,8 @@ def suggest(
     from ..recipes.suggesting import suggest as run
 
     found = run(
-        folder, count, rated=rated, **({"model": model} if model else {}),
-        out=out, sheet=sheet, seed=seed, device=device, cache=cache,
-    )  # fmt: skip
+        folder, count, rated=rated, model=model or SHIPPED, out=out, sheet=sheet, seed=seed, device=device, cache=cache
+    )
     rows = found.pictures.head(10).to_dict("records")
     known = f", given the {found.rated} that are rated" if found.rated else ""
     print_table(

@@ -39,8 +39,7 @@ def read_votes(
 
 def rated_images(path: Path) -> list[str]:
     """The names of the images of a table of ratings, votes or comparisons, each once."""
-    found = read_votes(path)
-    return list(found.images)
+    return list(read_votes(path).images)
 
 
 def _pairs(where: str, table: pd.DataFrame) -> Pairs:

@@ -65,29 +65,33 @@ def suggest(
             require_writable(Path(path))
     names = [path.relative_to(folder).as_posix() for path in photographs_in(folder)]
     known = _rated(folder, names, rated)
-    some = sorted(np.random.default_rng(seed).permutation(len(names))[:MOST].tolist())
-    names = [name for i, name in enumerate(names) if i in set(some) or name in known]
+    drawn = set(np.random.default_rng(seed).permutation(len(names))[:MOST].tolist())
+    names = [name for i, name in enumerate(names) if i in drawn or name in known]
     scorer = load(model, device=device, cache=cache)
-    rows, features, quality = [], [], []
+    rows, quality = [], []
     with track("encoding", len(names)) as log:
-        for name in names:
-            try:
-                features.append(scorer.features(folder / name)[0])
-                quality.append(scorer.score(folder / name))
+        scores = scorer.stream([(str(folder / name), folder / name) for name in names])
+        for name, score in zip(names, scores, strict=True):
+            if score.quality is None:
+                warnings.warn(f"passed over {score.image}: {score.note}", InputWarning, stacklevel=2)
+            else:
                 rows.append(name)
-            except InputError as error:
-                warnings.warn(f"passed over {error}", InputWarning, stacklevel=2)
+                quality.append(score.quality)
             log({})
     if not set(rows) - known:
         raise InputError(f"{folder}: every picture that can be read is rated already")
-    x = torch.from_numpy(np.stack(features)).double()
+    x = torch.from_numpy(scorer.features([folder / name for name in rows])).double()  # kept since they were scored
     x = (x - x.mean(dim=0)) / feature_std(x)
     lengthscale = GaussianProcessSpec(kind="gp").lengthscale
     covariance = GaussianProcessHead.kernel(x, x, LINEAR, lengthscale).numpy()
     given = [i for i, name in enumerate(rows) if name in known]
     chosen, deviation = next_to_rate(covariance, NOISE, count, given)
     relative = deviation / np.sqrt(covariance.diagonal())
-    table = {"image": [rows[i] for i in chosen], "quality": np.array(quality)[chosen], "uncertainty": relative[chosen]}
+    table = {
+        "image": [rows[i] for i in chosen],
+        "quality": np.array(quality)[chosen],
+        "uncertainty": relative[chosen],
+    }
     found = Suggestion(pd.DataFrame(table), len(rows), len(given))
     write_csv(None if out is None else Path(out), found.pictures)
     if sheet is not None:
