@@ -54,7 +54,9 @@ class Ballot:
             except OSError:
                 file.truncate(before)
                 raise
-        self._keep([*self.rows, row])
+        self.rows.append(row)
+        self._count[self._key(row)] += 1
+        self._seen = self._stamp()
 
     def remove_last(self, rater: str) -> dict[str, str] | None:
         """Take back a rater's last vote, and return it; None where there is none."""
@@ -69,17 +71,21 @@ class Ballot:
     def _refresh(self) -> None:
         """Read what others wrote; a file that is gone is written again."""
         try:
-            state = self.path.stat()
+            changed = self._seen != self._stamp()
         except FileNotFoundError:
             self._replace()
             return
-        if self._seen != (state.st_size, state.st_mtime_ns):
+        if changed:
             self._read()
 
     def _keep(self, rows: list[dict[str, str]]) -> None:
         self.rows, self._count = rows, Counter(map(self._key, rows))
+        self._seen = self._stamp()
+
+    def _stamp(self) -> tuple[int, int]:
+        """Changes when somebody writes the file."""
         state = self.path.stat()
-        self._seen = state.st_size, state.st_mtime_ns
+        return state.st_size, state.st_mtime_ns
 
     def _key(self, row: Mapping[str, str]) -> tuple[str, ...]:
         return row["rater"], *(row[name] for name in self.columns if name.startswith("image"))

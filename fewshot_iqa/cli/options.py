@@ -102,7 +102,7 @@ def with_table_options(command: Callable[..., None]) -> Callable[..., None]:
         table = {name.rstrip("_"): given.pop(name) for name in options}
         command(table={name: value for name, value in table.items() if value is not None}, **given)
 
-    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]  # typer reads it
     run.__annotations__ = {}
     return run
 

@@ -110,7 +110,7 @@ class Operations(TorchDispatchMode):
     """Counts floating-point operations, `total`, of matrix products, convolutions and attention."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's has no types
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
