@@ -35,9 +35,9 @@ def project_gradient(quality: Params, semantic: Params, strength: float = 1.0, s
     result = dict(quality)
     for names in parts.values():
         inner_product, squared_norm = _dot(quality, semantic, names), _dot(semantic, semantic, names)
-        if inner_product > 0 and squared_norm > 0:
-            factor = strength * inner_product / squared_norm
-            result |= {name: quality[name] - factor * semantic[name] for name in names}
+        agree = (inner_product > 0) & (squared_norm > 0)
+        factor = torch.where(agree, strength * inner_product / squared_norm, 0)  # `if` would wait for a GPU
+        result |= {name: quality[name] - factor * semantic[name] for name in names}
     return result
 
 

@@ -52,6 +52,13 @@ def test_models_of_one_clip_share_its_tensors(settings, miniature):
     assert one.text["quality"].context.data_ptr() != two.text["quality"].context.data_ptr()
 
 
+def test_a_model_lies_where_its_clip_lies(settings, miniature):
+    clip = shared_clip(miniature, "meta")  # a device that every machine has beside the CPU
+    for model in (checkpoint.build(settings, "meta"), zero_shot_teacher(settings.model, "scene", clip)):
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        assert {name: value.device.type for name, value in tensors.items() if value.device.type != "meta"} == {}
+
+
 def test_training_changes_no_other_model_and_no_teacher(settings, miniature, images):
     one, two = checkpoint.build(settings), checkpoint.build(settings)
     teacher = zero_shot_teacher(settings.model, "scene", shared_clip(miniature))

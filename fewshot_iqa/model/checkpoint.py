@@ -37,7 +37,7 @@ def build(config: Config, device: str = "cpu", head: Any = None) -> QualityModel
         raise InputError(f"views.crop is {config.views.crop}, but {config.clip} reads {clip.image_size} pixels")
     with rng.scoped(config.seed, "init"):
         model = QualityModel(config.model, config.head, clip, head)
-    return model.eval().to(device)
+    return model.eval()
 
 
 def save(

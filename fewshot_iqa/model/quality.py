@@ -34,6 +34,7 @@ class QualityModel(Encoder):
         dense = [name for name, branch in spec.branches.items() if branch.windows]
         dense += self.quality_branches if head.kind == "fusion" else []
         self.dense = {self._set(name) for name in dense}  # the visual sets whose tokens are read
+        self.to(self.device)
 
     def encode_prompts(self, branches: Iterable[str] | None = None) -> PromptState:
         """The text features of `branches` (default: all) and the visual prompts that they look through."""
