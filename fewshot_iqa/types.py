@@ -30,7 +30,7 @@ class Record:
     not straddle a split: the reference photograph, or the generation prompt. `apply` lists (distortion, level)
     pairs still to be applied to the decoded picture, in order; `distortion` and `level` are labels. `subset` is a part
     of the data set within which metrics are computed as well. `alignment`, in [0, 1], is how well the picture matches
-    its prompt.
+    its prompt. Where `rating` is a mean, `rating_std` is the standard deviation of the votes and `votes` their number.
     """
 
     path: Path
@@ -43,6 +43,8 @@ class Record:
     alignment: float | None = None
     subset: str | None = None
     apply: tuple[tuple[str, float], ...] = ()
+    rating_std: float | None = None
+    votes: int | None = None
 
 
 @dataclass(frozen=True)

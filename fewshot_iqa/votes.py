@@ -187,15 +187,29 @@ def ceiling(votes: Votes, *, has_bias: bool = True, seed: int = 0) -> dict[str, 
         bias = _mean(votes.score - mos[votes.image], votes.rater, raters)
         mos = _mean(votes.score - bias[votes.rater], votes.image, images)
     residual = votes.score - mos[votes.image] - bias[votes.rater]
-    count = np.bincount(votes.image, minlength=images)
-    noise = np.sqrt((residual**2).sum() / freedom / count)
+    noise = np.sqrt((residual**2).sum() / freedom / np.bincount(votes.image, minlength=images))
+    shift = _mean(bias[votes.rater], votes.image, images) if has_bias else np.zeros(images)
+    return _agreement_of_truth(mos, noise, shift, seed)
+
+
+def ceiling_of_means(mos: Floats, std: Floats, count: Floats, *, seed: int = 0) -> dict[str, float] | None:
+    """The same of a table of MOS (J,), of which the deviation (J,) and the number of the votes (J,) are known: all
+    votes are taken to have the noise variance Σ (count − 1) std² / Σ (count − 1)."""
+    freedom = (count - 1).sum()
+    if freedom < LEAST or len(mos) < LEAST:
+        return None
+    noise = np.sqrt(((count - 1) * std**2).sum() / freedom / count)
+    return _agreement_of_truth(mos, noise, np.zeros(len(mos)), seed)
+
+
+def _agreement_of_truth(mos: Floats, noise: Floats, shift: Floats, seed: int) -> dict[str, float]:
+    """How far the true quality agrees with means that have this noise (J,) and these biases (J,)."""
     measured = mos.var(ddof=1)
     true = max(measured - (noise**2).mean(), 0.0)
     if not true > 0:
         return {"srcc": 0.0, "plcc": 0.0}
     quality = np.sqrt(true / measured) * (mos - mos.mean())
-    shift = _mean(bias[votes.rater], votes.image, images) if has_bias else np.zeros(images)
-    draws = np.random.default_rng(seed).normal(quality + shift, noise, (DRAWS, images))
+    draws = np.random.default_rng(seed).normal(quality + shift, noise, (DRAWS, len(mos)))
     found = {name: np.mean([of(quality, draw) for draw in draws]) for name, of in (("srcc", srcc), ("plcc", plcc))}
     return {name: float(value) for name, value in found.items()}
 

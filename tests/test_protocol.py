@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 from torch import equal
 
@@ -146,6 +147,44 @@ def test_folds_of_all_ratings_keep_groups_whole(fsiqa, table, quick, tmp_path):
     assert pd.read_csv(tmp_path / "out.csv").groupby("group").fold.nunique().max() == 1
     assert fsiqa(*task, *files, "--folds", 3).code == 0
     assert [trial["test"] for trial in trials(tmp_path / "out.json")] == [10, 10, 10]
+
+
+@pytest.fixture
+def dozens(tmp_path):
+    """A table of 24 photographs, the more contrast the better."""
+    rows = []
+    for i in range(24):
+        pixels = np.asarray(photograph(i)).astype(float)
+        Image.fromarray((128 + (pixels - 128) * i / 23).astype(np.uint8)).save(tmp_path / f"{i}.png")
+        rows.append({"image": f"{i}.png", "score": i})
+    pd.DataFrame(rows).to_csv(tmp_path / "rated.csv", index=False)
+    return tmp_path / "rated.csv"
+
+
+def test_the_learning_curve_tells_what_more_ratings_bring(fsiqa, dozens, quick, tmp_path):
+    task = ("adapt", "--labels", dozens, "--root", tmp_path, "--config", "gp", "--out", tmp_path / "out", *quick)
+    result = fsiqa(*task)
+    assert result.code == 0, result.error
+    found = checkpoint.provenance(tmp_path / "out")["learning_curve"]
+    assert found["shots"] == [5, 10, 19]
+    first, last = found["srcc"][1:]
+    fall = (last - first) / (1 / 10 - 1 / 19)
+    assert found["gain"] == pytest.approx(max(0, fall * (1 / 24 - 1 / 44)))
+    assert last > 0.5
+    assert found["more"] == 20
+    assert "20 more ratings would bring" in result.output
+    more = f"fsiqa suggest {tmp_path} --rated {dozens} -n 20"
+    assert f"next: {more}" in result.output if found["gain"] >= 0.01 else "next: fsiqa score" in result.output
+
+
+def test_no_learning_curve_where_it_would_take_minutes_or_tell_nothing(fsiqa, dozens, eight, quick, tmp_path):
+    for labels, config in ((dozens, "coop"), (eight, "gp")):
+        few = [] if config == "gp" else ["--set", "adapt.steps=1"]
+        result = fsiqa("adapt", "--labels", labels, "--config", config, "--out", tmp_path / "out", *quick, *few)
+        assert result.code == 0, result.error
+        assert "more ratings" not in result.output
+        assert "next: fsiqa score" in result.output
+        assert checkpoint.provenance(tmp_path / "out")["learning_curve"] is None
 
 
 def test_pictures_of_one_group_are_learned_from_without_a_test(fsiqa, table, quick, tmp_path):

@@ -11,9 +11,11 @@ from scipy import stats
 from sureal.dataset_reader import RawDatasetReader
 from sureal.subjective_model import MosModel, SubjectMLEModelProjectionSolver, SubjrejMosModel
 
+import fewshot_iqa
 from fewshot_iqa.data.votes import read_votes
 from fewshot_iqa.errors import InputError, InputWarning
 from fewshot_iqa.recipes.ratings import summarize_votes
+from fewshot_iqa.recipes.sources import read_source
 from fewshot_iqa.votes import (
     Pairs,
     Votes,
@@ -21,6 +23,7 @@ from fewshot_iqa.votes import (
     agreement_with_self,
     bradley_terry,
     ceiling,
+    ceiling_of_means,
     mean_opinions,
     outlying_raters,
     subject_model,
@@ -165,6 +168,39 @@ def test_intervals_hold_the_truth_with_few_votes():
     votes = Votes.of(np.repeat(np.arange(2000).astype(str), 3), [*"xyz"] * 2000, scores.ravel())
     found = mean_opinions(votes)
     assert np.mean(np.abs(found.mos - 3) <= found.margin) == pytest.approx(0.95, abs=0.015)
+
+
+def test_deviations_and_numbers_of_votes_tell_the_ceiling_as_votes_do():
+    both = []
+    for seed in range(20):
+        _, votes = simulated(seed)
+        found = mean_opinions(votes)
+        both.append([ceiling(votes)["srcc"], ceiling_of_means(found.mos, found.std, found.count)["srcc"]])
+    ours, of_means = np.mean(both, axis=0)
+    assert of_means == pytest.approx(ours, abs=0.02)  # raters' biases count as noise
+    assert ceiling_of_means(np.arange(9.0), np.zeros(9), np.ones(9)) is None
+
+
+def test_a_table_to_learn_from_has_the_ceiling_of_its_votes(tmp_path):
+    _, votes = simulated(3)
+    for name in votes.images:
+        (tmp_path / name).touch()
+    rows = pd.DataFrame({"image": np.array(votes.images)[votes.image], "rating": votes.score, "rater": votes.rater})
+    rows.to_csv(tmp_path / "votes.csv", index=False)
+    summary = fewshot_iqa.summarize_votes(tmp_path / "votes.csv", out=tmp_path / "mos.csv")
+    with pytest.warns(InputWarning, match="learning from their means"):
+        read = read_source(None, labels=tmp_path / "votes.csv")
+    assert read.ceiling == summary.ceiling
+    record, row = read.records[0], summary.mos.iloc[0]
+    assert (record.rating, record.rating_std, record.votes) == pytest.approx((row["mos"], row["std"], row["count"]))
+    summarized = read_source(None, labels=tmp_path / "mos.csv")
+    assert [r.votes for r in summarized.records] == [r.votes for r in read.records]
+    assert summarized.ceiling["srcc"] == pytest.approx(summary.ceiling["srcc"], abs=0.05)
+    (tmp_path / "mos.csv").write_text(
+        "image,mos,std,count\n" + "\n".join(f"{n},{i},1,0" for i, n in enumerate(votes.images))
+    )
+    with pytest.raises(InputError, match=r"row 2: the number of votes '0' is not a number from 1 on"):
+        read_source(None, labels=tmp_path / "mos.csv")
 
 
 def test_without_a_second_vote_no_ceiling_is_known():

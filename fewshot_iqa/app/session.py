@@ -13,7 +13,7 @@ from .ballot import COMPARISON, RATING, Ballot
 
 ACR = {5: "excellent", 4: "good", 3: "fair", 2: "poor", 1: "bad"}  # ITU-T P.910
 PREFERRED = ("a", "equal", "b")
-SPANS = {"acr": "1-5", "continuous": "0-100", "pairs": ""}  # for `data.readers.read_span`
+SPANS = {"acr": "1-5", "continuous": "0-100", "pairs": ""}  # for `data.readers.stated_range`
 Scale = Literal["acr", "continuous", "pairs"]
 APART = 10  # trials at least between the two showings of an image that is repeated
 

@@ -1,5 +1,6 @@
 """The commands that learn: metatrain, adapt, curve, pretrain."""
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +38,8 @@ from .options import (
     words,
     writable,
 )
+
+WORTHWHILE = 0.01  # SRCC that twenty more ratings bring
 
 
 def metatrain(
@@ -141,6 +144,7 @@ def adapt(
     several = len(found["trials"]) > 1 and not found["agreement"]
     start = "the shipped prompts" if Path(found["start"]) == SHIPPED else nearby(found["start"])
     typer.echo(f"started from {start}; {'the first model' if several else 'the model'} saved in {nearby(result.out)}")
+    _print_next(found, table, nearby(result.out))
     write_csv(csv_file, result.pictures)
     write_json(json_file, found)
 
@@ -156,9 +160,23 @@ def _print_agreement(found: dict[str, Any], provenance: dict[str, Any]) -> None:
     interval = agreed["srcc_interval"]
     given = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
     typer.echo(f"  SRCC {decimals(agreed['srcc'])}{given}, PLCC {decimals(agreed['plcc'])}")
+    if (most := found["ceiling"]) is not None:
+        typer.echo(f"  of at most SRCC {decimals(most['srcc'])}, PLCC {decimals(most['plcc'])}: the ratings have noise")
     typer.echo(f"  RMSE {agreed['rmse']:.3g} on the rating scale of {low:.4g} to {high:.4g}")
     if (coverage := agreed.get("coverage")) is not None:
         typer.echo(f"  {coverage:.0%} of the ratings lie within the predicted 90 % intervals")
+
+
+def _print_next(found: dict[str, Any], table: dict[str, Any], model: str) -> None:
+    """What more ratings would bring, and the command to go on with."""
+    labels, folder = table.get("labels"), shlex.quote(str(table.get("root") or "FOLDER"))
+    gain = (found["learning_curve"] or {}).get("gain")
+    more = gain is not None and gain >= WORTHWHILE and labels is not None
+    if gain is not None:
+        brought = f"about {gain:.2f} SRCC" if gain >= WORTHWHILE else f"less than {WORTHWHILE:.2f} SRCC"
+        typer.echo(f"{found['learning_curve']['more']} more ratings would bring {brought}")
+    score = f"fsiqa score {shlex.quote(model)} {folder} --csv scores.csv"
+    typer.echo(f"next: fsiqa suggest {folder} --rated {shlex.quote(str(labels))} -n 20" if more else f"next: {score}")
 
 
 def _print_trials(found: dict[str, Any]) -> None:

@@ -31,6 +31,10 @@ class Columns(Spec):
     """The distortion (optional)."""
     subset: str = "subset"
     """The part of the data set within which metrics are computed as well (optional)."""
+    std: str = "std"
+    """The standard deviation of the votes whose mean the rating is (optional)."""
+    count: str = "count"
+    """The number of these votes (optional)."""
 
 
 class TableTask(Spec):

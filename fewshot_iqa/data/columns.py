@@ -14,7 +14,7 @@ USUAL = {
 }
 DIFFERENCE = ("dmos", "difference")  # from a reference: the lower the better, mostly
 OPTIONS = {"image": "--image-column COLUMN", "score": "--score-column COLUMN", "group": "--group COLUMN"}
-OPTIONAL = ("group", "prompt", "alignment", "scene", "distortion", "subset")
+OPTIONAL = ("group", "prompt", "alignment", "scene", "distortion", "subset", "std", "count")
 
 
 def find_columns(task: TableTask, table: str, names: Sequence[str]) -> dict[str, str]:

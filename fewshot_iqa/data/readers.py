@@ -3,9 +3,10 @@
 import csv
 import math
 import re
+import statistics
 import warnings
 import zipfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -21,22 +22,40 @@ from .labels import Annotations
 FRAME = "the labels table"  # what messages call a DataFrame
 
 
-def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Record]:
-    """The records of a table, `task.labels` or the `frame` in its place.
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts, indexed as an editor counts them (those of a frame from 0), and what messages call them."""
 
-    Several rows of one picture become one of their mean rating; an InputWarning counts them. InputError names the table
-    and the row (of a file as an editor counts, of a frame from 0) or column at fault.
-    """
-    if task.labels is None and frame is None:
+    where: str
+    rows: pd.DataFrame
+
+
+def open_table(task: TableTask, frame: pd.DataFrame | None = None) -> Table:
+    """`task.labels`, or the `frame` in its place."""
+    if frame is not None:
+        return Table(FRAME, _from_frame(frame))
+    if task.labels is None:
         raise InputError("this task reads a table: give --labels TABLE.csv, and --root FOLDER of its pictures")
+    path = _table_file(task, root_of(task))
+    return Table(str(path), read_rows(path))
+
+
+def root_of(task: TableTask) -> Path:
+    """The folder of a task's pictures."""
     root = task.root or (task.labels.parent if task.labels else Path())
     if not root.is_dir():
         raise InputError(f"{root}: no such folder")
-    if frame is not None:
-        where, table = FRAME, _from_frame(frame)
-    else:
-        path = _table_file(task, root)
-        where, table = str(path), read_rows(path)
+    return root
+
+
+def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
+    """The records of a table, by default of the task's own.
+
+    Several rows of one picture become one of their mean rating; an InputWarning counts them. InputError names the table
+    and the row or column at fault.
+    """
+    opened = given or open_table(task)
+    where, table, root = opened.where, opened.rows, root_of(task)
     if task.model and "model" not in table and task.columns.image in table:
         table["model"] = table[task.columns.image].str.extract(task.model, expand=False).fillna("")
     columns = find_columns(task, where, [str(name) for name in table])
@@ -50,6 +69,7 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
     for (row, rating), file in zip(ratings.items(), files, strict=True):
         texts = {name: cells[row].strip() for name, cells in present.items() if cells[row].strip()}
         texts |= annotated[file]
+        count = _at_least(1, where, row, "number of votes", texts.get("count"))
         records.append(
             Record(
                 file,
@@ -60,15 +80,16 @@ def read_table(task: TableTask, frame: pd.DataFrame | None = None) -> list[Recor
                 prompt=texts.get("prompt"),
                 alignment=_alignment(task, where, row, texts.get("alignment")),
                 subset=texts.get("subset") or _subset(task, file),
+                rating_std=_at_least(0, where, row, "deviation", texts.get("std")),
+                votes=None if count is None else round(count),
             )
         )
     return _one_row_a_picture(where, records)
 
 
-def read_span(task: TableTask, frame: pd.DataFrame | None = None) -> tuple[float, float] | None:
+def stated_range(table: Table) -> tuple[float, float] | None:
     """The rating scale that a table states in each row of a column rating_scale, such as 1-5; None without one."""
-    table = _from_frame(frame) if frame is not None else read_rows(_table_file(task, task.root or Path()))
-    stated = set(table["rating_scale"]) if "rating_scale" in table else set()
+    stated = set(table.rows["rating_scale"]) if "rating_scale" in table.rows else set()
     found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", stated.pop()) if len(stated) == 1 else None
     low, high = map(float, found.groups()) if found else (0.0, 0.0)
     return (low, high) if low < high else None
@@ -135,7 +156,7 @@ def _one_row_a_picture(where: str, records: list[Record]) -> list[Record]:
         return records
     rows_of: dict[tuple[Path, Record], list[Record]] = {}
     for file, record in zip(files, _groups_joined(records, files), strict=True):
-        same = replace(record, path=file, rating=0.0, alignment=None)
+        same = replace(record, path=file, rating=0.0, alignment=None, rating_std=None, votes=None)
         rows_of.setdefault((file, same), []).append(record)
     found = [_mean(rows) for rows in rows_of.values()]
     if len(found) < len(records):
@@ -150,9 +171,17 @@ def _one_row_a_picture(where: str, records: list[Record]) -> list[Record]:
 
 
 def _mean(rows: list[Record]) -> Record:
+    if len(rows) == 1:
+        return rows[0]
     known = [row.alignment for row in rows if row.alignment is not None]
-    rating = sum(row.rating for row in rows) / len(rows)
-    return replace(rows[0], rating=rating, alignment=sum(known) / len(known) if known else None)
+    ratings = [row.rating for row in rows]
+    return replace(
+        rows[0],
+        rating=statistics.fmean(ratings),
+        alignment=statistics.fmean(known) if known else None,
+        rating_std=statistics.stdev(ratings),
+        votes=len(rows),
+    )
 
 
 def _groups_joined(records: list[Record], files: list[Path]) -> list[Record]:
@@ -179,6 +208,14 @@ def _alignment(task: TableTask, where: str, row: int, text: str | None) -> float
     if not low <= _number(text) <= high:
         raise InputError(f"{where}, row {row}: the alignment '{text}' is not a number from {low:g} to {high:g}")
     return (_number(text) - low) / (high - low)
+
+
+def _at_least(least: float, where: str, row: int, what: str, text: str | None) -> float | None:
+    """An optional number."""
+    number = None if text is None else _number(text)
+    if number is not None and not least <= number < math.inf:
+        raise InputError(f"{where}, row {row}: the {what} '{text}' is not a number from {least:g} on")
+    return number
 
 
 def _subset(task: TableTask, file: Path) -> str | None:

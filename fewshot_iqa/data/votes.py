@@ -1,15 +1,18 @@
 """Tables of single votes: a row for each, or for each comparison of two images."""
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 
 from ..config import TableTask
 from ..config.task import Columns
-from ..errors import InputError
-from ..votes import Pairs, Votes
+from ..errors import InputError, InputWarning
+from ..types import Record
+from ..votes import Pairs, Votes, ceiling, ceiling_of_means
 from .columns import find_columns, no_column, plain
-from .readers import parse_ratings, read_rows
+from .readers import Table, parse_ratings, read_rows
 
 RATERS = {"rater", "subject", "observer", "participant", "user", "worker", "annotator"}
 RATERS |= {f"{name}id" for name in RATERS}
@@ -25,16 +28,39 @@ def read_votes(
 
     InputError names the row or the column at fault.
     """
-    where, table = str(path), read_rows(path)
-    names = [str(name) for name in table]
-    if set(PAIR) <= set(names):
-        return _pairs(where, table)
+    table = Table(str(path), read_rows(path))
+    if set(PAIR) <= set(table.rows):
+        return _pairs(table)
     stated = Columns(image=image_column, score=score_column)
-    columns = find_columns(TableTask(kind="table", description="votes", columns=stated), where, names)
-    scores = parse_ratings(where, table[columns["score"]], None)
-    raters = _rater_column(where, names, rater_column)
-    people = _filled(where, table, raters) if raters else [""] * len(table)
-    return Votes.of(_filled(where, table, columns["image"]), people, list(scores.values()))
+    return _votes(TableTask(kind="table", description="votes", columns=stated), table, rater_column)
+
+
+def table_ceiling(task: TableTask, table: Table, records: Sequence[Record]) -> dict[str, float] | None:
+    """{"srcc", "plcc"} of the true quality with a table of ratings, whose `records` these are: no model can do better.
+
+    The table is of single votes, or of means with their deviations and numbers; None where neither tells it.
+    """
+    if len(table.rows) > len(records):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)  # the records' reader warned
+            return ceiling(_votes(task, table, None))
+    known = [
+        (r.rating, r.rating_std or 0.0, r.votes)
+        for r in records
+        if r.votes and (r.rating_std is not None or r.votes == 1)
+    ]
+    if len(known) < len(records):
+        return None
+    return ceiling_of_means(*np.array(known, float).T)
+
+
+def _votes(task: TableTask, table: Table, rater_column: str | None) -> Votes:
+    names = [str(name) for name in table.rows]
+    columns = find_columns(task, table.where, names)
+    scores = parse_ratings(table.where, table.rows[columns["score"]], None)
+    raters = _rater_column(table.where, names, rater_column)
+    people = _filled(table, raters) if raters else [""] * len(table.rows)
+    return Votes.of(_filled(table, columns["image"]), people, list(scores.values()))
 
 
 def rated_images(path: Path) -> list[str]:
@@ -42,13 +68,13 @@ def rated_images(path: Path) -> list[str]:
     return list(read_votes(path).images)
 
 
-def _pairs(where: str, table: pd.DataFrame) -> Pairs:
-    first, second, preferred = (_filled(where, table, column) for column in PAIR)
-    for row, one, other, outcome in zip(table.index, first, second, preferred, strict=True):
+def _pairs(table: Table) -> Pairs:
+    first, second, preferred = (_filled(table, column) for column in PAIR)
+    for row, one, other, outcome in zip(table.rows.index, first, second, preferred, strict=True):
         if outcome.lower() not in WON:
-            raise InputError(f"{where}, row {row}: preferred is '{outcome}', not a, b or equal")
+            raise InputError(f"{table.where}, row {row}: preferred is '{outcome}', not a, b or equal")
         if one == other:
-            raise InputError(f"{where}, row {row}: {one} is compared with itself")
+            raise InputError(f"{table.where}, row {row}: {one} is compared with itself")
     return Pairs.of(first, second, [WON[outcome.lower()] for outcome in preferred])
 
 
@@ -62,9 +88,9 @@ def _rater_column(where: str, names: list[str], stated: str | None) -> str | Non
     return known[0] if known else None
 
 
-def _filled(where: str, table: pd.DataFrame, column: str) -> list[str]:
+def _filled(table: Table, column: str) -> list[str]:
     """The texts of a column, none of which is empty."""
-    texts = table[column].str.strip()
-    for row in table.index[texts == ""]:
-        raise InputError(f"{where}, row {row}: '{column}' is empty")
+    texts = table.rows[column].str.strip()
+    for row in texts.index[texts == ""]:
+        raise InputError(f"{table.where}, row {row}: '{column}' is empty")
     return list(texts)

@@ -12,7 +12,7 @@ import pandas as pd
 from ..config import Config, with_overrides
 from ..errors import InputError
 from ..features import FeatureCache
-from ..files import require_room
+from ..files import require_room, write_csv
 from ..losses import FunctionLoss
 from ..model import checkpoint
 from ..progress import say
@@ -22,7 +22,8 @@ from ..types import Shots
 from .common import Result, choose_device, count_labels
 from .draws import Draw, draw_all, draw_trials
 from .loading import load
-from .results import agreement, by_picture, summarize
+from .outlook import learning_curve
+from .results import PICTURES, agreement, by_picture, summarize
 from .sources import TableOptions, read_source, source_name, warn_few, warn_guessed_scale
 from .starts import describe_start, find_method, find_start, read_settings
 from .trial import Memory, Method, read_pictures, run_trial
@@ -36,8 +37,10 @@ class Adapted(Result):
     """An adapted `model`, ready to score, saved in `out`.
 
     `metrics`: those of each draw with a test (`trials`), their `median` and interquartile range (`iqr`), and, where the
-    model learned from all ratings, the `agreement` of out-of-fold predictions in the ratings' units. `pictures` has a
-    row for each picture, with its rating and what a model that did not learn from it predicted.
+    model learned from all ratings, the `agreement` of out-of-fold predictions in the ratings' units and the
+    `learning_curve` inside the ratings; `ceiling` is the agreement of the true quality with the ratings, where these
+    tell it. `pictures` has a row for each picture, with its rating and what a model that did not learn from it
+    predicted.
     """
 
     model: Scorer
@@ -131,7 +134,10 @@ def adapt(
             rows += by_picture(draw, trial.report, shots=wanted is not None)
     pictures = pd.DataFrame(rows).dropna(axis="columns", how="all")
     agreed = agreement(pictures, seed=settings.seed) if wanted is None and rows else None
-    checkpoint.save(folder, learned.model, learned.settings, provenance | learned.entry | {"agreement": agreed})
+    provenance |= learned.entry | {"agreement": agreed, "ceiling": rated.ceiling, "history": list(learned.history)}
+    provenance["learning_curve"] = None if agreed is None else learning_curve(method, kept, memory)
+    checkpoint.save(folder, learned.model, learned.settings, provenance)
+    write_csv(folder / PICTURES, pictures)
     found = {
         "task": task,
         "method": label,
@@ -140,6 +146,8 @@ def adapt(
         "trials": entries,
         **summarize(entries),
         "agreement": agreed,
+        "ceiling": rated.ceiling,
+        "learning_curve": provenance["learning_curve"],
         "config": settings.model_dump(mode="json"),
         "versions": checkpoint.versions(),
     }

@@ -9,6 +9,7 @@ from .. import metrics
 from ..evaluation import NINETY, Report, over_trials
 from .draws import Draw
 
+PICTURES = "pictures.csv"  # inside a checkpoint: the rows of `by_picture`
 METRICS = (
     *("srcc", "plcc", "plcc_logistic", "krcc", "rmse", "coverage", "scene_accuracy", "distortion_accuracy"),
     *("alignment_srcc", "alignment_auc", "within", "zero_shot", "cosine", "seconds", "peak_mb"),
@@ -32,6 +33,7 @@ def by_picture(draw: Draw, report: Report | None, *, shots: bool = True) -> list
             row |= {"image": str(record.path), "group": record.group}
             row |= {"distortion": record.distortion, "level": record.level, "subset": record.subset}
             row |= {"rating": record.rating, "quality": draw.scale.quality(record.rating)}
+            row |= {"rating_std": record.rating_std, "votes": record.votes}
             if report is not None and part == "test":
                 quality, std = report.predicted[i], report.predicted_std[i] if report.predicted_std else None
                 row |= {"predicted_rating": draw.scale.rating(quality), "predicted_quality": quality}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
-from ..data.readers import read_span, read_table
+from ..data.readers import open_table, read_table, stated_range
+from ..data.votes import table_ceiling
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record, Scale
 
@@ -45,11 +46,13 @@ class TableOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Rated:
-    """The rated pictures of a source, and the release's own test rows where it has such."""
+    """The rated pictures of a source, and the release's own test rows where it has such. `ceiling`, {"srcc", "plcc"},
+    is what the true quality would have with the ratings of the test, or of all; None where it is not known."""
 
     source: TableTask | SyntheticTask
     records: list[Record]
-    test: list[Record] | None
+    test: list[Record] | None = None
+    ceiling: dict[str, float] | None = None
 
     @property
     def has_guessed_scale(self) -> bool:
@@ -111,16 +114,19 @@ def read_rated(source: TableTask | SyntheticTask, frame: pd.DataFrame | None = N
     if isinstance(source, SyntheticTask):
         from ..data.synthetic import synthetic_records
 
-        return Rated(source, synthetic_records(source), None)
-    if source.range is None and (frame is not None or source.labels is not None):
-        source = with_overrides(source, range=read_span(source, frame))
-    records = read_table(source, frame)
+        return Rated(source, synthetic_records(source))
+    table = open_table(source, frame)
+    if source.range is None:
+        source = with_overrides(source, range=stated_range(table))
+    records = read_table(source, table)
     if source.labels is None or source.test_labels is None:
-        return Rated(source, records, None)
-    test = read_table(with_overrides(source, labels=source.test_labels, root=source.root or source.labels.parent))
+        return Rated(source, records, ceiling=table_ceiling(source, table, records))
+    testing = with_overrides(source, labels=source.test_labels, root=source.root or source.labels.parent)
+    table = open_table(testing)
+    test = read_table(testing, table)
     for group in {record.group for record in records} & {record.group for record in test}:
         raise InputError(f"{source.test_labels}: '{group}' is among the training rows of {source.labels} as well")
-    return Rated(source, records, test)
+    return Rated(source, records, test, table_ceiling(testing, table, test))
 
 
 def warn_guessed_scale(scale: Scale, ratings: int) -> None:

@@ -3,7 +3,7 @@
 import copy
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Trial:
-    """The model that learned from a draw, its test (None without test pictures), and the metrics as JSON has them."""
+    """The model that learned from a draw, its test (None without test pictures), the metrics as JSON has them, and what
+    each gradient step logged."""
 
     settings: Config
     model: QualityModel
     report: Report | None
     entry: dict[str, Any] = field(default_factory=dict)
+    history: Sequence[Mapping[str, float]] = ()
 
 
 def read_pictures(method: Method, drawn: Sequence[Draw], memory: Memory) -> None:
@@ -148,7 +150,7 @@ def run_trial(method: Method, draw: Draw, memory: Memory) -> Trial:
     entry |= metrics_of(report) if report else {}
     entry |= {"zero_shot": metrics_of(before) if before else None}
     entry |= {"seconds": round(seconds, 2), "peak_mb": peak_memory_mb(method.device)}
-    return Trial(settings.model_copy(update={"seed": draw.seed}), model, report, entry)
+    return Trial(settings.model_copy(update={"seed": draw.seed}), model, report, entry, history)
 
 
 def loader_of(method: Method, draw: Draw, memory: Memory) -> Loader:
