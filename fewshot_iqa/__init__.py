@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .app.report import report
     from .data.synthetic import kadid_mos
     from .distortions import DISTORTIONS, TID2013, compose, distort, distort_batch
     from .errors import InputError, InputWarning
@@ -52,6 +53,7 @@ _HOMES = {
     "plcc_logistic": "metrics",
     "pretrain": "pretraining.recipe",
     "project_gradient": "regularize",
+    "report": "app.report",
     "rmse": "metrics",
     "srcc": "metrics",
     "suggest": "recipes.suggesting",
@@ -83,6 +85,7 @@ __all__ = [
     "plcc_logistic",
     "pretrain",
     "project_gradient",
+    "report",
     "rmse",
     "srcc",
     "suggest",

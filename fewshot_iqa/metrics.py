@@ -61,9 +61,15 @@ def plcc_logistic(predicted: ArrayLike, rated: ArrayLike) -> float:
         >>> round(plcc(predicted, rated), 3), round(plcc_logistic(predicted, rated), 3)
         (0.9, 1.0)
     """
+    curve = fit_logistic(predicted, rated)
+    return float("nan") if curve is None else plcc(curve(np.asarray(predicted, float)), rated)
+
+
+def fit_logistic(predicted: ArrayLike, rated: ArrayLike) -> Callable[[Any], Any] | None:
+    """The logistic of `plcc_logistic` as a function of predictions; None where that is nan."""
     x, y = np.asarray(predicted, float), np.asarray(rated, float)
     if len(x) < 5 or not np.ptp(x) > 0 or not np.ptp(y) > 0 or not np.isfinite(x).all():
-        return float("nan")
+        return None
     start = (y.max(), y.min(), x.mean(), x.std() / 4)
     try:
         with warnings.catch_warnings():
@@ -71,8 +77,8 @@ def plcc_logistic(predicted: ArrayLike, rated: ArrayLike) -> float:
             warnings.simplefilter("ignore", RuntimeWarning)  # overflow on the way to a fit
             best, _ = optimize.curve_fit(_logistic, x, y, start, maxfev=20_000)
     except RuntimeError:
-        return float("nan")
-    return plcc(_logistic(x, *best), y)
+        return None
+    return lambda new: _logistic(new, *best)
 
 
 def krcc(predicted: ArrayLike, rated: ArrayLike) -> float:

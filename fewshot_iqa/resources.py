@@ -1,5 +1,6 @@
 """Find a configuration, task or weight file: the user's own path, then the installed package, then a checkout."""
 
+import re
 from pathlib import Path
 
 from .errors import InputError, nearest
@@ -52,6 +53,23 @@ def find(kind: str, name: str) -> Path:
             "or give the path of a .yaml file"
         )
     return path
+
+
+def citations(method: str) -> list[dict[str, str]]:
+    """What to cite: the software, then the paper of the method, each with its authors, title, where and url."""
+    import yaml
+
+    path = next(folder / "CITATION.cff" for folder in (PACKAGE, PACKAGE.parent) if (folder / "CITATION.cff").is_file())
+    whole = yaml.safe_load(path.read_text(encoding="utf-8"))
+    papers = [each for each in whole["references"] if method in re.findall(r"\w+", each["notes"])]
+    found = []
+    for each in [{**whole, "url": whole["repository-code"], "year": ""}, *papers]:
+        authors = ", ".join(one.get("name") or f"{one['given-names']} {one['family-names']}" for one in each["authors"])
+        where = each.get("collection-title") or each.get("journal") or ""
+        found.append(
+            {"authors": authors, "title": each["title"], "url": each["url"], "where": f"{where} {each['year']}".strip()}
+        )
+    return found
 
 
 def portable(clip: str) -> str:

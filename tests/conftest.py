@@ -182,3 +182,16 @@ def sets(overrides):
 
 def seeded(*shape) -> torch.Tensor:
     return torch.rand(*shape, generator=rng.generator(0, *shape))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, without a window."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser import CHROMIUM
+
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()

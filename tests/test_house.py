@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "predictor": LOOP | {"score"},
     "runtime": LOOP | {"score"},
     "recipes": RECIPE,
-    "app": {"errors", "files", "images", "data"},
+    "app": {"errors", "types", "config", "resources", "files", "images", "data", "recipes", "score", "progress"},
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},
     "estimator": RECIPE | {"recipes"},

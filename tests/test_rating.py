@@ -4,16 +4,11 @@ import csv
 import json
 import os
 import random
-import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http.client import HTTPException
 
 import pytest
@@ -21,11 +16,10 @@ import pytest
 from fewshot_iqa.app.ballot import RATING, Ballot
 from fewshot_iqa.app.session import APART, Session, Trial
 from fewshot_iqa.errors import InputError, InputWarning
+from tests.browser import PHONE, ask, needs_browser, opened, serving
 from tests.conftest import photograph, sets
 
 IMAGES = [f"image{i}.png" for i in range(20)]
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
 def rows_of(path):
@@ -193,49 +187,8 @@ def test_half_a_row_is_dropped(tmp_path):
         Ballot(path, RATING)
 
 
-@contextmanager
-def serving(folder, *options):
-    """The page's address, of a process of its own."""
-    command = [sys.executable, "-c", "from fewshot_iqa.cli import main; main()", "rate", str(folder), "--no-browser"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    server = subprocess.Popen(
-        [*command, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
-    said = []
-    try:
-        for line in server.stdout:
-            said.append(line)
-            if found := re.search(r"http://\S+", line):
-                server.said, server.address = "".join(said), found[0]
-                break
-        else:
-            raise AssertionError("".join(said))
-        yield server
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
-
-
-def ask(address, body=None, **headers):
-    """(status, answer) of a request; AssertionError where nobody listens."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(address, data, {name.replace("_", "-"): text for name, text in headers.items()})
-    for _ in range(25):
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-        except urllib.error.URLError as error:
-            if not isinstance(error.reason, ConnectionRefusedError):
-                raise
-            time.sleep(0.02)
-    raise AssertionError("no answer")
-
-
 def test_only_the_page_itself_may_ask(photographs, tmp_path):
-    with serving(photographs, "-o", tmp_path / "votes.csv") as server:
+    with serving("rate", photographs, "-o", tmp_path / "votes.csv") as server:
         address = server.address
         base = address[: address.index("/", 8)]
         assert ask(address)[0] == 200
@@ -252,7 +205,7 @@ def test_only_the_page_itself_may_ask(photographs, tmp_path):
 
 def test_a_vote_that_cannot_be_written_is_not_acknowledged(photographs, tmp_path):
     out = tmp_path / "votes" / "votes.csv"
-    with serving(photographs, "-o", out) as server:
+    with serving("rate", photographs, "-o", out) as server:
         trial = json.loads(ask(server.address + "state?rater=ann")[1])["trials"][0]
         shutil.rmtree(out.parent)
         status, answer = ask(server.address + "vote", {**trial, "rater": "ann", "value": 3, "seconds": 1})
@@ -270,7 +223,7 @@ def test_no_vote_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path, ki
         os.link(folder / "first.png", folder / f"{i}.png")
     acknowledged, pending = [], None
     for _ in range(kills):
-        with serving(folder, "-o", out) as server:
+        with serving("rate", folder, "-o", out) as server:
             wait = noise.uniform(0.2, 1.5)
             threading.Timer(wait, server.kill).start()
             with suppress(OSError, HTTPException, AssertionError):  # of a killed server
@@ -282,38 +235,12 @@ def test_no_vote_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path, ki
                     acknowledged.append((pending["images"][0], str(pending["value"])))
                     pending = None
                     time.sleep(0.05)
-    with serving(folder, "-o", out) as server:
+    with serving("rate", folder, "-o", out) as server:
         if pending:
             assert ask(server.address + "vote", pending)[0] == 200
             acknowledged.append((pending["images"][0], str(pending["value"])))
     assert [(row["image"], row["rating"]) for row in rows_of(out)] == acknowledged
     assert len(acknowledged) > 5 * kills
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@contextmanager
-def opened(browser, server, **options):
-    """The page, its requests in `page.asked`."""
-    context = browser.new_context(**options)
-    page = context.new_page()
-    page.asked, page.problems = [], []
-    page.on("request", lambda request: page.asked.append(request.url))
-    page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.goto(server.address)
-    try:
-        yield page
-    finally:
-        context.close()
 
 
 def shown(page):
@@ -333,7 +260,7 @@ def test_the_page_by_keyboard(browser, photographs, tmp_path):
     shutil.copytree(photographs, folder)
     photograph(9).save(folder / "film.tif")
     (folder / "broken.png").write_bytes((folder / "photo0.png").read_bytes()[:400])
-    with serving(folder, "-o", out, "--repeats", 1) as server, opened(browser, server) as page:
+    with serving("rate", folder, "-o", out, "--repeats", 1) as server, opened(browser, server.address) as page:
         first = begin(page)
         order = [first]
         page.wait_for_timeout(200)
@@ -372,8 +299,8 @@ def test_the_pixels_are_those_of_the_image(browser, tmp_path):
 
     for ratio in (1, 2):
         with (
-            serving(folder, "-o", tmp_path / f"{ratio}.csv") as server,
-            opened(browser, server, device_scale_factor=ratio, viewport={"width": 900, "height": 700}) as page,
+            serving("rate", folder, "-o", tmp_path / f"{ratio}.csv") as server,
+            opened(browser, server.address, device_scale_factor=ratio, viewport={"width": 900, "height": 700}) as page,
         ):
             name = begin(page)
             picture = np.asarray(Image.open(folder / name).convert("RGB"))
@@ -385,7 +312,10 @@ def test_the_pixels_are_those_of_the_image(browser, tmp_path):
             assert page.inner_text("#zoom") == "125 %"
             page.keyboard.press("0")
             assert page.inner_text("#zoom") == "100 %"
-    with serving(folder, "-o", tmp_path / "pairs.csv", "--scale", "pairs") as server, opened(browser, server) as page:
+    with (
+        serving("rate", folder, "-o", tmp_path / "pairs.csv", "--scale", "pairs") as server,
+        opened(browser, server.address) as page,
+    ):
         begin(page)
         page.keyboard.press("+")
         page.keyboard.press("ArrowLeft")
@@ -400,9 +330,11 @@ def test_the_pixels_are_those_of_the_image(browser, tmp_path):
 
 @needs_browser
 def test_the_page_on_a_phone_by_touch(browser, photographs, tmp_path):
-    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "device_scale_factor": 3}
     out = tmp_path / "votes.csv"
-    with serving(photographs, "-o", out, "--scale", "continuous") as server, opened(browser, server, **phone) as page:
+    with (
+        serving("rate", photographs, "-o", out, "--scale", "continuous") as server,
+        opened(browser, server.address, **PHONE) as page,
+    ):
         first = begin(page, "Zoë")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert min(button.bounding_box()["height"] for button in page.locator("button:visible").all()) >= 40
@@ -418,7 +350,7 @@ def test_the_page_on_a_phone_by_touch(browser, photographs, tmp_path):
 def test_nobody_votes_unseen_or_under_another_name(browser, photographs, tmp_path):
     """A held key, a second click, and a name that was typed but not confirmed."""
     out = tmp_path / "votes.csv"
-    with serving(photographs, "-o", out) as server, opened(browser, server) as page:
+    with serving("rate", photographs, "-o", out) as server, opened(browser, server.address) as page:
         begin(page, "ann")
         page.wait_for_timeout(200)
         for _ in range(5):
@@ -446,7 +378,7 @@ def test_names_that_a_table_cannot_hold_are_passed_over(photographs, tmp_path):
     folder = tmp_path / "images"
     shutil.copytree(photographs, folder)
     shutil.copy(folder / "photo0.png", os.fsencode(folder) + b"/caf\xe9.png")
-    with serving(folder, "-o", tmp_path / "votes.csv") as server:
+    with serving("rate", folder, "-o", tmp_path / "votes.csv") as server:
         assert "holds characters that a table cannot" in server.said
         assert json.loads(ask(server.address + "state?rater=ann")[1])["open"] == 6
 
@@ -454,7 +386,7 @@ def test_names_that_a_table_cannot_hold_are_passed_over(photographs, tmp_path):
 def test_an_image_that_is_gone_is_asked_for_no_more(photographs, tmp_path):
     folder = tmp_path / "images"
     shutil.copytree(photographs, folder)
-    with serving(folder, "-o", tmp_path / "votes.csv") as server:
+    with serving("rate", folder, "-o", tmp_path / "votes.csv") as server:
         trial = json.loads(ask(server.address + "state?rater=ann")[1])["trials"][0]
         assert ask(server.address + trial["urls"][0])[0] == 200
         (folder / trial["images"][0]).unlink()
@@ -480,7 +412,7 @@ def test_what_the_page_writes_is_learned_from_without_an_option(fsiqa, miniature
 
 
 def test_ctrl_c_ends_with_a_summary(photographs, tmp_path):
-    with serving(photographs, "-o", tmp_path / "votes.csv") as server:
+    with serving("rate", photographs, "-o", tmp_path / "votes.csv") as server:
         ask(server.address)
         server.send_signal(signal.SIGINT)
         assert "0 votes in" in server.stdout.read()

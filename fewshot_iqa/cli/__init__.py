@@ -14,6 +14,7 @@ from ..errors import InputError, InputWarning
 from ..printing import print_table
 from .learning import adapt, curve, metatrain, pretrain
 from .options import SET
+from .pages import report
 from .pictures import distort, synthesize
 from .ratings import rate, ratings, suggest
 from .scoring import export, score
@@ -79,7 +80,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (suggest, rate, score, adapt, curve, metatrain, export, tasks, configs, distort, synthesize, pretrain):
+for command in (
+    suggest,
+    rate,
+    score,
+    adapt,
+    report,
+    curve,
+    metatrain,
+    export,
+    tasks,
+    configs,
+    distort,
+    synthesize,
+    pretrain,
+):
     app.command()(command)
 app.add_typer(ratings, name="ratings")
 app.add_typer(bench, name="bench")

@@ -1,16 +1,12 @@
 """Tables of rated pictures -> records."""
 
-import csv
 import math
 import re
 import statistics
 import warnings
-import zipfile
-from dataclasses import dataclass, replace
-from io import StringIO
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ..config import TableTask
@@ -18,26 +14,16 @@ from ..errors import InputError, InputWarning, nearest
 from ..types import Record
 from .columns import find_columns, no_column
 from .labels import Annotations
-
-FRAME = "the labels table"  # what messages call a DataFrame
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of texts, indexed as an editor counts them (those of a frame from 0), and what messages call them."""
-
-    where: str
-    rows: pd.DataFrame
+from .tables import Table, from_frame, parse_ratings, read_rows, to_number
 
 
 def open_table(task: TableTask, frame: pd.DataFrame | None = None) -> Table:
     """`task.labels`, or the `frame` in its place."""
     if frame is not None:
-        return Table(FRAME, _from_frame(frame))
+        return from_frame(frame)
     if task.labels is None:
         raise InputError("this task reads a table: give --labels TABLE.csv, and --root FOLDER of its pictures")
-    path = _table_file(task, root_of(task))
-    return Table(str(path), read_rows(path))
+    return read_rows(_table_file(task, root_of(task)))
 
 
 def root_of(task: TableTask) -> Path:
@@ -97,7 +83,7 @@ def stated_range(table: Table) -> tuple[float, float] | None:
 
 def read_names(path: Path) -> list[str]:
     """The column image of a table, each name once, in order."""
-    table = read_rows(path)
+    table = read_rows(path).rows
     if "image" not in table:
         raise InputError(f"{path}: no column 'image'")
     return list(dict.fromkeys(table["image"].str.strip()))
@@ -105,7 +91,7 @@ def read_names(path: Path) -> list[str]:
 
 def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> dict[str, str]:
     """{file name: prompt} of a table with these columns; InputError where a name has two."""
-    table = read_rows(path)
+    table = read_rows(path).rows
     for column, option in ((image, "--image-column COLUMN"), (prompt, "--prompt-column COLUMN")):
         if column not in table:
             raise no_column(str(path), [str(name) for name in table], column, option)
@@ -205,14 +191,14 @@ def _alignment(task: TableTask, where: str, row: int, text: str | None) -> float
     if task.alignment_range is None or text is None:
         return None
     low, high = task.alignment_range
-    if not low <= _number(text) <= high:
+    if not low <= to_number(text) <= high:
         raise InputError(f"{where}, row {row}: the alignment '{text}' is not a number from {low:g} to {high:g}")
-    return (_number(text) - low) / (high - low)
+    return (to_number(text) - low) / (high - low)
 
 
 def _at_least(least: float, where: str, row: int, what: str, text: str | None) -> float | None:
     """An optional number."""
-    number = None if text is None else _number(text)
+    number = None if text is None else to_number(text)
     if number is not None and not least <= number < math.inf:
         raise InputError(f"{where}, row {row}: the {what} '{text}' is not a number from {least:g} on")
     return number
@@ -221,102 +207,3 @@ def _at_least(least: float, where: str, row: int, what: str, text: str | None) -
 def _subset(task: TableTask, file: Path) -> str | None:
     found = re.search(task.subset, file.name) if task.subset else None
     return found[1] if found else None
-
-
-def read_rows(path: Path) -> pd.DataFrame:
-    """A table of texts, its index the row numbers that an editor shows."""
-    try:
-        table = {".xlsx": _read_excel, ".mat": _read_aigciqa2023}.get(path.suffix.lower(), _read_text)(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table") from None
-    except (ImportError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not readable as a table ({error})") from None
-    table.index += 2  # row numbers as an editor shows them, the header being row 1
-    return _cleaned(str(path), table)
-
-
-def _from_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    texts = frame.reset_index(drop=True).astype(object)
-    return _cleaned(FRAME, texts.where(texts.notna(), "").map(str))
-
-
-def _cleaned(where: str, table: pd.DataFrame) -> pd.DataFrame:
-    """A table of texts without blanks around the names of columns, and without empty rows."""
-    table = table.fillna("").rename(columns=lambda name: str(name).strip())
-    table = table[(table != "").any(axis=1)]
-    if table.empty:
-        raise InputError(f"{where}: the table holds no rows")
-    return table
-
-
-def _read_excel(path: Path) -> pd.DataFrame:
-    """The first sheet."""
-    return pd.read_excel(path, dtype=str, keep_default_na=False)
-
-
-def _read_aigciqa2023(path: Path) -> pd.DataFrame:
-    """AIGCIQA2023 as released: one of DATA/MOS/mosz1.mat (quality), mosz2.mat (authenticity) and mosz3.mat
-    (correspondence) as `score`, the last as `alignment`; 6 models made 4 pictures of each of 100 prompts, numbered in
-    this order. The prompts are in the third column of AIGCIQA2023_Prompts.xlsx beside DATA, where that is."""
-    from scipy.io import loadmat
-
-    score, alignment = (loadmat(file)["MOSz"].ravel() for file in (path, path.with_name("mosz3.mat")))
-    if len(score) != 2400:
-        raise ValueError(f"{len(score)} scores, not the 2400 of AIGCIQA2023")
-    number = np.arange(2400)
-    table = {"image": [f"{i}.png" for i in number], "model": number // 400, "group": number % 400 // 4}
-    frame = pd.DataFrame(table | {"score": score, "alignment": alignment}).astype(str)
-    prompts = path.resolve().parents[2] / "AIGCIQA2023_Prompts.xlsx"
-    if prompts.is_file():
-        column = pd.read_excel(prompts, header=None, dtype=str).iloc[-100:, 2]
-        frame["prompt"] = column.str.strip().to_numpy()[number % 400 // 4]
-    return frame
-
-
-def _read_text(path: Path) -> pd.DataFrame:
-    """Text between commas, semicolons or tabs; with the latter two a number may have a decimal comma."""
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("cp1252", errors="replace")  # as spreadsheets on Windows write it
-    if "\0" in text:
-        raise ValueError("it is not text: save it as .csv or .xlsx")
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    width = 0
-    for number, cells in enumerate(csv.reader(StringIO(text), delimiter=separator), start=1):
-        width = width or len(cells)
-        if any(cell.strip() for cell in cells[width:]):
-            hint = " (for decimal commas, separate columns by semicolons)" if separator == "," else ""
-            raise ValueError(f"row {number} has {len(cells)} values, the header {width} columns{hint}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a comma at the end of each row
-        table = pd.read_csv(
-            StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True,
-            skip_blank_lines=False,
-        )  # fmt: skip
-    return table if separator == "," else table.replace(r"^\s*([-+]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
-
-
-def parse_ratings(where: str, column: "pd.Series[str]", span: tuple[float, float] | None) -> dict[int, float]:
-    """{row: rating}; InputError where one is not a number or outside of the span, or all are the same."""
-    low, high = span or (-math.inf, math.inf)
-    numbers = {int(str(row)): _number(text) for row, text in column.items()}
-    for row, number in numbers.items():
-        if not math.isfinite(number):
-            shown = f"'{column[row]}'" if column[row] else "empty"
-            raise InputError(f"{where}, row {row}: the score is {shown}, not a number")
-        if not low <= number <= high:
-            raise InputError(
-                f"{where}, row {row}: the score {number:g} lies outside of the range {low:g} to {high:g}: widen --range"
-            )
-    if len(numbers) > 1 and len(set(numbers.values())) == 1:
-        raise InputError(f"{where}: every score equals {column.iloc[0]}: there is nothing to learn from")
-    return numbers
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

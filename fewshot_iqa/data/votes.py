@@ -12,7 +12,7 @@ from ..errors import InputError, InputWarning
 from ..types import Record
 from ..votes import Pairs, Votes, ceiling, ceiling_of_means
 from .columns import find_columns, no_column, plain
-from .readers import Table, parse_ratings, read_rows
+from .tables import Table, parse_ratings, read_rows
 
 RATERS = {"rater", "subject", "observer", "participant", "user", "worker", "annotator"}
 RATERS |= {f"{name}id" for name in RATERS}
@@ -28,7 +28,7 @@ def read_votes(
 
     InputError names the row or the column at fault.
     """
-    table = Table(str(path), read_rows(path))
+    table = read_rows(path)
     if set(PAIR) <= set(table.rows):
         return _pairs(table)
     stated = Columns(image=image_column, score=score_column)

@@ -19,6 +19,7 @@ from ..progress import say
 from ..resources import METATRAINED
 from ..score import Scorer
 from ..types import Shots
+from . import plots
 from .common import Result, choose_device, count_labels
 from .draws import Draw, draw_all, draw_trials
 from .loading import load
@@ -29,6 +30,7 @@ from .starts import describe_start, find_method, find_start, read_settings
 from .trial import Memory, Method, read_pictures, run_trial
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
 
@@ -46,6 +48,22 @@ class Adapted(Result):
     model: Scorer
     metrics: dict[str, Any] = field(repr=False)
     pictures: pd.DataFrame = field(repr=False)
+
+    def plot_scatter(self, path: str | Path | None = None) -> Figure:
+        """Rating over predicted rating of each picture; the figure, also written to `path`."""
+        return plots.plot_scatter(self.pictures, path)
+
+    def plot_calibration(self, path: str | Path | None = None) -> Figure:
+        """The share of ratings within the predicted interval of each level; InputError without predicted deviations."""
+        return plots.plot_calibration(self.pictures, path)
+
+    def plot_residuals(self, path: str | Path | None = None, *, by: str | None = None) -> Figure:
+        """Rating minus predicted rating, in the groups of the column `by` of `pictures`."""
+        return plots.plot_residuals(self.pictures, path, by=by)
+
+    def plot_learning_curve(self, path: str | Path | None = None) -> Figure:
+        """SRCC over the number of ratings, and what more would bring; InputError where the curve was not computed."""
+        return plots.plot_learning_curve(self.metrics["learning_curve"], self.metrics["ceiling"], path)
 
 
 def adapt(
@@ -131,7 +149,7 @@ def adapt(
             learned = trial
         if draw.test:
             entries.append(trial.entry)
-            rows += by_picture(draw, trial.report, shots=wanted is not None)
+            rows += by_picture(draw, trial.report, shots=wanted is not None or rated.test is not None)
     pictures = pd.DataFrame(rows).dropna(axis="columns", how="all")
     agreed = agreement(pictures, seed=settings.seed) if wanted is None and rows else None
     provenance |= learned.entry | {"agreement": agreed, "ceiling": rated.ceiling, "history": list(learned.history)}

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Mapping
 from typing import Any
 
 from .. import metrics
@@ -21,9 +22,9 @@ REPETITIONS = 4  # of five folds; two from 200 ratings on
 
 def learning_curve(method: Method, draw: Draw, memory: Memory) -> dict[str, Any] | None:
     """{"shots", "srcc"}: SRCC of out-of-fold predictions after learning from a part of the shots of a draw; and what
-    `more` ratings beside the n there are would bring, the `gain`, by the law
+    `more` ratings beside the n `ratings` that there are would bring, the `gain`, by the law
 
-        SRCC(m) = s − c / m
+        SRCC(m) = s − c / m,   c ≥ 0
 
     through the last two parts. None for a method that is not fitted in closed form on frozen features, and where there
     are too few or too many shots, or groups.
@@ -56,7 +57,15 @@ def learning_curve(method: Method, draw: Draw, memory: Memory) -> dict[str, Any]
         return None
     fall = (srcc[-1] - srcc[-2]) / (1 / counts[-2] - 1 / counts[-1])  # c
     gain = max(0.0, fall * (1 / len(shots) - 1 / (len(shots) + MORE)))
-    return {"shots": counts, "srcc": srcc, "more": MORE, "gain": gain}
+    return {"ratings": len(shots), "shots": counts, "srcc": srcc, "more": MORE, "gain": gain}
+
+
+def expected(found: Mapping[str, Any]) -> tuple[list[int], list[float]]:
+    """(ratings, SRCC) by the law of `learning_curve`: of the largest part, all ratings, and more of them."""
+    largest, ratings, more = found["shots"][-1], found["ratings"], found["more"]
+    fall = found["gain"] / (1 / ratings - 1 / (ratings + more))
+    counts = [largest, ratings, ratings + more]
+    return counts, [found["srcc"][-1] + fall * (1 / largest - 1 / count) for count in counts]
 
 
 def _of(part: float, count: int) -> int:
