@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,9 +220,9 @@ class Scorer:
             if views is None:
                 picture = prepare(image, self.views) if image is not None else to_picture(source, name, size=self._size)
                 views = fixed_views(picture, self.views)
+            height, width = image.shape[1:] if image is not None else image_size(cast("str", source))
         except InputError as error:
             return Score(name, note=str(error).removeprefix(f"{name}: "))
-        height, width = image.shape[1:] if image is not None else image_size(name)
         crop = self.views.crop
         note = f"{width}x{height} is smaller than the {crop} pixel crop: enlarged" if min(height, width) < crop else ""
         return Opened(name, key, views, note)

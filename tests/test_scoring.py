@@ -29,7 +29,7 @@ class Brightness:
 def scorer(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # names are not folded
     found = Scorer(Brightness(), ViewSpec(crop=32, count=1))
-    monkeypatch.setattr("fewshot_iqa.recipes.loading.load_fastest", lambda _: found)
+    monkeypatch.setattr("fewshot_iqa.recipes.loading.load_fastest", lambda _, **options: found)
     return found
 
 

@@ -58,6 +58,13 @@ class Ballot:
         self._count[self._key(row)] += 1
         self._seen = self._stamp()
 
+    def put(self, row: Mapping[str, str]) -> None:
+        """Write a vote in the place of all that the rater gave on the same images."""
+        self._refresh()
+        self.rows = [each for each in self.rows if self._key(each) != self._key(row)]
+        self.rows.append({name: str(row[name]) for name in self.columns})
+        self._replace()
+
     def remove_last(self, rater: str) -> dict[str, str] | None:
         """Take back a rater's last vote, and return it; None where there is none."""
         self._refresh()

@@ -1,7 +1,5 @@
 """The page of `fsiqa rate`."""
 
-import io
-import mimetypes
 import shlex
 from collections.abc import Callable
 from functools import cache, partial
@@ -9,18 +7,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, select_autoescape
-from PIL import Image
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ..data.readers import read_names
 from ..errors import InputError
 from ..images import image_size, photographs_in, read_image, shrunk_size
-from .server import serve
+from .server import image_response, serve
 from .session import ACR, SPANS, Scale, Session, Trial
 
-SHOWN = {".jpg", ".jpeg", ".png", ".bmp"}  # by the browser as the model sees them; others are converted
 AHEAD = 3  # trials whose images the page loads before they are shown
 
 
@@ -151,12 +147,7 @@ def rating_routes(session: Session, folder: Path, rater: str | None = None) -> l
         name = session.images[number]
         if problem(name):
             return Response(status_code=415)
-        headers = {"cache-control": "private, max-age=3600"}
-        if Path(name).suffix.lower() in SHOWN and "png" not in request.query_params and not _has_alpha(folder / name):
-            return FileResponse(folder / name, media_type=mimetypes.guess_type(name)[0], headers=headers)
-        buffer = io.BytesIO()
-        Image.fromarray(read_image(folder / name).transpose(1, 2, 0)).save(buffer, "PNG", compress_level=1)
-        return Response(buffer.getvalue(), media_type="image/png", headers=headers)
+        return image_response(folder / name, as_png="png" in request.query_params)
 
     return [
         Route("/", page),
@@ -167,11 +158,6 @@ def rating_routes(session: Session, folder: Path, rater: str | None = None) -> l
         Route("/drop", posted(drop), methods=["POST"]),
         Route("/image/{number:int}", image),
     ]
-
-
-def _has_alpha(path: Path) -> bool:
-    with Image.open(path) as file:
-        return file.has_transparency_data
 
 
 def _trial(given: dict[str, Any]) -> Trial:

@@ -1,5 +1,7 @@
 """A page on this machine alone: on loopback, behind a random token, for no other site."""
 
+import io
+import mimetypes
 import secrets
 import socket
 import webbrowser
@@ -9,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import InputError
+from ..images import read_image
 
 HOST = "127.0.0.1"
+SHOWN = {".jpg", ".jpeg", ".png", ".bmp"}  # by the browser as the model sees them; others are converted
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -64,6 +69,21 @@ def create_app(routes: Sequence[BaseRoute], token: str) -> Starlette:
     mounted = Mount(f"/{token}", routes=[*routes, Mount("/static", StaticFiles(directory=STATIC))])
     guards = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(OwnOrigin)]
     return Starlette(routes=[mounted], middleware=guards, exception_handlers={404: forbidden})
+
+
+def image_response(path: Path, *, as_png: bool = False) -> Response:
+    """A picture as the model sees it, whole. InputError where it cannot be read."""
+    headers = {"cache-control": "private, max-age=3600"}
+    if path.suffix.lower() in SHOWN and not as_png and not _has_alpha(path):
+        return FileResponse(path, media_type=mimetypes.guess_type(path)[0], headers=headers)
+    buffer = io.BytesIO()
+    Image.fromarray(read_image(path).transpose(1, 2, 0)).save(buffer, "PNG", compress_level=1)
+    return Response(buffer.getvalue(), media_type="image/png", headers=headers)
+
+
+def _has_alpha(path: Path) -> bool:
+    with Image.open(path) as file:
+        return file.has_transparency_data
 
 
 def serve(

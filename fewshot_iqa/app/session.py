@@ -79,11 +79,21 @@ class Session:
             raise InputError(f"'{value}' is no vote on this scale")
         if self.ballot.count(rater, trial.images) > trial.repetition:
             return
+        self.ballot.append(self._row(rater, trial, value, seconds))
+
+    def correct(self, rater: str, image: str, value: str, seconds: float) -> None:
+        """Record a vote on an image in the place of those that the rater gave before."""
+        if not rater.strip() or not self._fits(value):
+            raise InputError(f"'{value}' by '{rater}' is no vote on this scale")
+        self.ballot.put(self._row(rater, Trial((image,)), value, seconds))
+
+    def _row(self, rater: str, trial: Trial, value: str, seconds: float) -> dict[str, str]:
         names = COMPARISON[:3] if self.scale == "pairs" else RATING[:2]
         row = dict(zip(names, (*trial.images, value), strict=True))
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        row |= {"rater": rater, "rating_scale": SPANS[self.scale]}
-        self.ballot.append(row | {"seconds": f"{seconds:.2f}", "time": now})
+        return row | {
+            "rater": rater, "rating_scale": SPANS[self.scale], "seconds": f"{seconds:.2f}", "time": now,
+        }  # fmt: skip
 
     def undo(self, rater: str, votes: int) -> None:
         """Take back the last of a rater's `votes` votes; a repeated message changes nothing."""

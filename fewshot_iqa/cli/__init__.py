@@ -14,7 +14,7 @@ from ..errors import InputError, InputWarning
 from ..printing import print_table
 from .learning import adapt, curve, metatrain, pretrain
 from .options import SET
-from .pages import report
+from .pages import browse, report
 from .pictures import distort, synthesize
 from .ratings import rate, ratings, suggest
 from .scoring import export, score
@@ -80,21 +80,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    suggest,
-    rate,
-    score,
-    adapt,
-    report,
-    curve,
-    metatrain,
-    export,
-    tasks,
-    configs,
-    distort,
-    synthesize,
-    pretrain,
-):
+COMMANDS = (suggest, rate, score, adapt, browse, report, curve, metatrain, export)  # in the order of their use
+for command in (*COMMANDS, tasks, configs, distort, synthesize, pretrain):
     app.command()(command)
 app.add_typer(ratings, name="ratings")
 app.add_typer(bench, name="bench")

@@ -60,6 +60,8 @@ RESUME = Annotated[bool, option(OUTPUT, None, "Resume an interrupted run.", "--r
 JSON = Annotated[Path | None, option(OUTPUT, "FILE", "Also write the result here.", "--json", callback=writable)]
 CSV = Annotated[Path | None, option(OUTPUT, "FILE", "Write the table here.", "--csv", callback=writable)]
 FIGURE = Annotated[Path | None, option(OUTPUT, "FILE", "Draw the curves.", callback=drawable)]
+PORT = Annotated[int | None, option(OUTPUT, "N", "Port of the page. Default: a free one.", min=1, max=65535)]
+BROWSER = Annotated[bool, option(OUTPUT, None, "Open the page in a browser.", "--browser/--no-browser")]
 TASK = Annotated[
     str | None, option(DATA, "NAME", "A data set from `fsiqa tasks`. Default: csv with --labels, else demo.")
 ]

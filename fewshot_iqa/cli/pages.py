@@ -1,4 +1,4 @@
-"""The commands that show what a model makes of pictures: report."""
+"""The commands that show what a model makes of pictures: browse and report."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,45 @@ import typer
 
 from ..errors import InputError
 from ..printing import nearby
-from .options import CACHE, DEVICE, METHOD, OUTPUT, option, words, writable
+from .options import BROWSER, CACHE, DATA, DEVICE, METHOD, OUTPUT, PORT, option, words, writable
+
+
+def browse(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL|SCORES", help="A checkpoint or exported model; or a table of `score --csv`."),
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FOLDER]", help="Folder of the images. Default: where the table names them."),
+    ] = None,
+    ratings: Annotated[
+        Path, option(OUTPUT, "FILE", "Put corrected ratings here.", "--ratings", "-o", callback=writable)
+    ] = Path("ratings.csv"),
+    scale: Annotated[str, option(METHOD, "NAME", "Of the ratings. acr: five grades; continuous: 0 to 100.")] = "acr",
+    rater: Annotated[str, option(DATA, "NAME", "Name of the rater. Default: the page asks.")] = "",
+    device: DEVICE = None,
+    cache: CACHE = None,
+    port: PORT = None,
+    browser: BROWSER = True,
+) -> None:
+    """Look at scored images in a gallery in the browser: sort, filter, select, correct ratings. Needs the extra `app`.
+
+    A model scores the folder meanwhile.
+    """
+    if not source.exists():
+        raise InputError(f"{source}: no such model or table (`fsiqa adapt` makes a model, in runs/adapt)")
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    try:
+        from ..app.browse import browse as run
+    except ImportError as error:
+        raise InputError(f"fsiqa browse needs {error.name}: pip install 'fewshot-iqa[app]'") from None
+
+    run(
+        source, folder, ratings=ratings, scale=scale, rater=rater, device=device, cache=cache,
+        port=port, browser=browser, say=typer.echo,
+    )  # fmt: skip
 
 
 def report(

@@ -8,7 +8,7 @@ import typer
 from ..errors import InputError
 from ..printing import decimals, nearby, print_table
 from ..resources import SHIPPED
-from .options import CACHE, DATA, DEVICE, METHOD, OUTPUT, drawable, option, writable
+from .options import BROWSER, CACHE, DATA, DEVICE, METHOD, OUTPUT, PORT, drawable, option, writable
 
 AGREEMENT = ("inconsistency", "srcc_others", "srcc_self", "std_self")
 
@@ -29,8 +29,8 @@ def rate(
     ] = None,
     rounds: Annotated[int, option(METHOD, "N", "How often each image is compared, with --scale pairs.", min=1)] = 6,
     seed: Annotated[int, option(METHOD, "N", "Seed of the order.", min=0)] = 0,
-    port: Annotated[int | None, option(OUTPUT, "N", "Port of the page. Default: a free one.", min=1, max=65535)] = None,
-    browser: Annotated[bool, option(OUTPUT, None, "Open the page in a browser.", "--browser/--no-browser")] = True,
+    port: PORT = None,
+    browser: BROWSER = True,
 ) -> None:
     """Rate the images of a folder on a page in the browser; each vote is saved at once.
 

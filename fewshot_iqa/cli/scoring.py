@@ -234,8 +234,7 @@ def _load(model: Path | None, device: str | None, cache: Path | None, *, fast: b
     from ..runtime import ExportedModel
 
     path = model or SHIPPED
-    fast = fast and path.is_dir() and device is None and cache is None
-    scorer = load_fastest(path) if fast else load(path, device=device, cache=cache)
+    scorer = (load_fastest if fast else load)(path, device=device, cache=cache)
     if isinstance(scorer.predictor, ExportedModel):
         typer.echo(f"scored with ONNX Runtime on the CPU{', in 8 bit' if scorer.predictor.about['int8'] else ''}")
     if not model:

@@ -61,11 +61,11 @@ def explained_branches(settings: Config, provenance: dict[str, Any]) -> list[str
     return [branch for target, branch in settings.label_branches.items() if learned.get(target)]
 
 
-def load_fastest(folder: Path) -> Scorer:
-    """As `load`, by the exported model inside the checkpoint, where there is one, and the runtime. An InputWarning says
-    why one that is there is not used."""
+def load_fastest(folder: Path, *, device: str | None = None, cache: str | Path | None = None) -> Scorer:
+    """As `load`; without device and cache by the exported model inside the checkpoint, where there is one, and the
+    runtime. An InputWarning says why one that is there is not used."""
     exported = folder / EXPORTED
-    if exported.is_file() and has_runtime():
+    if device is None and cache is None and exported.is_file() and has_runtime():
         try:
             scorer = load_exported(exported)
             assert isinstance(scorer.predictor, ExportedModel)
@@ -75,4 +75,4 @@ def load_fastest(folder: Path) -> Scorer:
         except InputError as error:
             problem = str(error)
         warnings.warn(f"{problem}; not used: `fsiqa export {folder}` makes it anew", InputWarning, stacklevel=2)
-    return load(folder)
+    return load(folder, device=device, cache=cache)

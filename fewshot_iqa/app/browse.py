@@ -1,0 +1,141 @@
+"""The page of `fsiqa browse`: a gallery of scored images."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from ..errors import InputError
+from .catalogue import Catalogue, Entry, read_scores, score_folder
+from .server import image_response, serve
+from .session import ACR, Scale, Session
+from .thumbnails import Thumbnails
+
+
+def browse(
+    source: Path,
+    folder: Path | None,
+    *,
+    ratings: Path = Path("ratings.csv"),
+    scale: str = "acr",
+    rater: str = "",
+    device: str | None = None,
+    cache: Path | None = None,
+    port: int | None = None,
+    browser: bool = True,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve the gallery until Ctrl-C: of the table of scores `source`, or of what a model scores in `folder`."""
+    if scale not in ("acr", "continuous"):
+        raise InputError(f"--scale {scale}: expected acr or continuous")
+    if ratings.exists():
+        Session([], ratings, cast("Scale", scale))  # whether more can be added to it
+    if source.is_file() and source.suffix.lower() != ".onnx":
+        catalogue = read_scores(source, folder)
+    elif folder is None:
+        raise InputError(f"{source}: is a model; name the folder of the images as well")
+    else:
+        catalogue = score_folder(source, folder, device, cache)
+    thumbnails = Thumbnails()
+    by_quality = sorted(catalogue.entries, key=lambda entry: (entry.quality is None, entry.quality))
+    stop = thumbnails.make_in_background([entry.path for entry in by_quality])
+    say(f"{catalogue.total} images; look at them on this page, and end with Ctrl-C:")
+    try:
+        serve(browse_routes(catalogue, thumbnails, folder, ratings, scale, rater), port=port, browser=browser, say=say)
+    finally:
+        stop.set()
+        catalogue.stop.set()
+
+
+def browse_routes(
+    catalogue: Catalogue, thumbnails: Thumbnails, folder: Path | None, ratings: Path, scale: str, rater: str
+) -> list[BaseRoute]:
+    """The page and what it asks for; corrected ratings go into the table `ratings`."""
+    templates = Environment(loader=PackageLoader("fewshot_iqa.app"), autoescape=select_autoescape())
+    root = "" if folder is None else f" --root {shlex.quote(str(folder))}"
+    session: Session | None = None
+
+    def opened() -> Session:
+        nonlocal session
+        session = session or Session([], ratings, cast("Scale", scale))
+        return session
+
+    async def page(_: Request) -> Response:
+        found = templates.get_template("browse.html").render(
+            scale=scale,
+            acr=ACR,
+            rater=rater,
+            ratings=str(ratings),
+            title=folder.name if folder else "images",
+            command=f"fsiqa adapt --labels {shlex.quote(str(ratings))}{root}",
+        )
+        return HTMLResponse(found)
+
+    def rows(request: Request) -> Response:
+        start = int(request.query_params.get("start", 0))
+        entries = catalogue.entries[start:]
+        found = {
+            "rows": [_row(entry) for entry in entries],
+            "total": catalogue.total,
+            "failed": catalogue.failed,
+            "rated": _rated() if not start else {},
+        }
+        return JSONResponse(found, headers={"cache-control": "no-store"})
+
+    def _rated() -> dict[str, str]:
+        """{image: the last vote on it}."""
+        return {row["image"]: row["rating"] for row in opened().ballot.rows} if ratings.exists() else {}
+
+    def entry(request: Request) -> Entry | None:
+        number = request.path_params["number"]
+        return catalogue.entries[number] if number < len(catalogue.entries) else None
+
+    def thumbnail(request: Request) -> Response:
+        found = entry(request)
+        if found is None:
+            return Response(status_code=404)
+        try:
+            return FileResponse(thumbnails.get(found.path), media_type="image/jpeg", headers=KEEP)
+        except InputError:
+            return Response(status_code=415)
+
+    def image(request: Request) -> Response:
+        found = entry(request)
+        if found is None or not found.path.is_file():
+            return Response(status_code=404)
+        try:
+            return image_response(found.path, as_png="png" in request.query_params)
+        except (InputError, OSError):
+            return Response(status_code=415)
+
+    async def rate(request: Request) -> Response:
+        try:
+            given: dict[str, Any] = await request.json()
+            name = catalogue.entries[int(given["number"])].name
+            opened().correct(str(given["rater"]), name, str(given["value"]), float(given["seconds"]))
+            return JSONResponse({"rated": _rated()})
+        except (InputError, KeyError, IndexError, TypeError, ValueError) as error:
+            return JSONResponse({"error": str(error)}, 400)
+        except OSError as error:
+            return JSONResponse({"error": f"{ratings}: cannot be written ({error.strerror})"}, 507)
+
+    return [
+        Route("/", page),
+        Route("/rows", rows),
+        Route("/thumbnail/{number:int}", thumbnail),
+        Route("/image/{number:int}", image),
+        Route("/rate", rate, methods=["POST"]),
+    ]
+
+
+KEEP = {"cache-control": "private, max-age=3600"}
+
+
+def _row(entry: Entry) -> list[Any]:
+    numbers = (entry.quality, entry.quality_std, entry.rating)
+    return [entry.name, *(None if each is None else round(each, 4) for each in numbers), entry.likeliest, entry.note]

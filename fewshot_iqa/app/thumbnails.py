@@ -1,0 +1,66 @@
+"""Small images of pictures, made once and kept on disk."""
+
+import contextlib
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from platformdirs import user_cache_path
+
+from ..errors import InputError
+from ..images import read_image, shrunk_size
+
+SIDE = 240  # pixels of the longer side
+MOST = 50_000  # files that are kept; the oldest go first
+
+
+class Thumbnails:
+    """JPEG thumbnails of pictures, keyed by path, size and time of change, in a `folder` that outlives the process
+    (default: that of the user's caches)."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or user_cache_path("fewshot_iqa", appauthor=False) / "thumbnails"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = sorted(self.folder.glob("*.jpg"), key=lambda path: path.stat().st_mtime)
+        for path in kept[: max(0, len(kept) - MOST)]:
+            path.unlink(missing_ok=True)
+
+    def get(self, picture: Path) -> Path:
+        """The file of a picture's thumbnail; InputError where the picture cannot be read."""
+        try:
+            state = picture.stat()
+        except OSError as error:
+            raise InputError(f"{picture}: {error.strerror}") from None
+        key = f"{picture.resolve()} {state.st_size} {state.st_mtime_ns} {SIDE}"
+        path = self.folder / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:32]}.jpg"
+        if not path.is_file():
+            image = Image.fromarray(read_image(picture, size=_reduced).transpose(1, 2, 0))
+            image.thumbnail((SIDE, SIDE))
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=80)
+            part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+            part.write_bytes(buffer.getvalue())
+            part.replace(path)
+        return path
+
+    def make_in_background(self, pictures: Sequence[Path]) -> threading.Event:
+        """Begin to make those of all pictures, in order; the event stops it."""
+        stop = threading.Event()
+
+        def make() -> None:
+            for picture in pictures:
+                if stop.is_set():
+                    return
+                with contextlib.suppress(InputError, OSError):  # the page tells of the picture where it is shown
+                    self.get(picture)
+
+        threading.Thread(target=make, daemon=True).start()
+        return stop
+
+
+def _reduced(height: int, width: int) -> tuple[int, int]:
+    return shrunk_size(SIDE, height, width)
