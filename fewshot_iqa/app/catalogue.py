@@ -89,12 +89,11 @@ def _place(name: str, folder: Path | None) -> tuple[str, Path]:
     """The name inside the folder, and the file, of an image of a table."""
     if folder is None:
         return name, Path(name)
-    inside = folder / name
-    if inside.is_file() or not Path(name).is_file():
-        return name, inside
-    path = Path(name).resolve()
-    within = path.is_relative_to(folder.resolve())
-    return (path.relative_to(folder.resolve()).as_posix() if within else name), Path(name)
+    for path in (folder / name, Path(name), folder.parent / name):
+        if path.is_file():
+            whole, root = path.resolve(), folder.resolve()
+            return (whole.relative_to(root).as_posix() if whole.is_relative_to(root) else name), path
+    return name, folder / name
 
 
 def _finite(number: float) -> float | None:

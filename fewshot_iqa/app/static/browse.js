@@ -179,7 +179,7 @@ function view(place) {
   image.addEventListener("error", () => { if (!image.src.endsWith("png=1")) image.src = `image/${i}?png=1`; });
   image.src = `image/${i}`;
   $("large").replaceChildren(image);
-  const rating = row[RATING] === null ? "" : `, rating ${row[RATING]}`;
+  const rating = row[RATING] === null ? "" : `, predicted rating ${row[RATING]}`;
   $("caption").textContent = `${row[NAME]}: quality ${about(row)}${rating}${row[LIKELIEST] ? `, ${row[LIKELIEST]}` : ""}`;
   $("previous").disabled = place === 0;
   $("next").disabled = place === order.length - 1;
