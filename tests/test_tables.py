@@ -97,6 +97,12 @@ def test_tables_as_spreadsheets_write_them(photographs, tmp_path, content, endin
     assert [record.rating for record in rated.records] == [1.5, 2]
 
 
+def test_a_table_that_is_no_table_is_said(tmp_path):
+    (tmp_path / "labels.csv").write_bytes(b"image,score\na\rb.png,3\nc.png,4\n")
+    with pytest.raises(InputError, match=r"labels\.csv: not readable as a table \(new-line character"):
+        read_source(None, labels=tmp_path / "labels.csv")
+
+
 def test_rows_of_one_picture_become_their_mean(photographs):
     names = ["photo0.png", "./photo0.png", "photo1.png", "photo2.png", "photo3.png", "photo1.png"]
     labels = frame(group=["a", "b", "b", "c", "d", "e"]).assign(image=names, score=[1, 2, 3, 4, 5, 5])

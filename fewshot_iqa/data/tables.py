@@ -28,7 +28,7 @@ def read_rows(path: Path) -> Table:
         table = {".xlsx": _read_excel, ".mat": _read_aigciqa2023}.get(path.suffix.lower(), _read_text)(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table") from None
-    except (ImportError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except (ImportError, KeyError, OSError, ValueError, csv.Error, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not readable as a table ({error})") from None
     table.index += 2  # row numbers as an editor shows them, the header being row 1
     return Table(str(path), _cleaned(str(path), table))

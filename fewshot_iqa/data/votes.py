@@ -65,7 +65,11 @@ def _votes(task: TableTask, table: Table, rater_column: str | None) -> Votes:
 
 def rated_images(path: Path) -> list[str]:
     """The names of the images of a table of ratings, votes or comparisons, each once."""
-    return list(read_votes(path).images)
+    table = read_rows(path)
+    if set(PAIR) <= set(table.rows):
+        return list(_pairs(table).images)
+    columns = find_columns(TableTask(kind="table", description="votes"), table.where, [str(name) for name in table.rows])
+    return list(dict.fromkeys(_filled(table, columns["image"])))
 
 
 def _pairs(table: Table) -> Pairs:

@@ -72,7 +72,7 @@ class GaussianProcessHead(Head):
         best, chosen = -math.inf, (0.0, lengthscale, 1.0, 0.0)
         inner, near = self._similarities(x, x, lengthscale)
         for linear in self.spec.linear:
-            values, vectors = torch.linalg.eigh(1 + linear * inner + (1 - linear) * near)
+            values, vectors = torch.linalg.eigh(_weighed(linear, inner, near))
             centred = vectors.T @ (y - y.mean())
             for noise in self.spec.noise:
                 precision = 1 / (values.clamp(min=0) + noise)
@@ -137,8 +137,7 @@ class GaussianProcessHead(Head):
     @classmethod
     def kernel(cls, one: Tensor, two: Tensor, linear: float, lengthscale: float) -> Tensor:
         """k of standardised rows (M, S) and (N, S): (M, N)."""
-        inner, near = cls._similarities(one, two, lengthscale)
-        return 1 + linear * inner + (1 - linear) * near
+        return _weighed(linear, *cls._similarities(one, two, lengthscale))
 
     @staticmethod
     def _similarities(one: Tensor, two: Tensor, lengthscale: float) -> tuple[Tensor, Tensor]:
@@ -146,3 +145,7 @@ class GaussianProcessHead(Head):
         width = one.shape[1]
         distance = torch.cdist(one, two, compute_mode="use_mm_for_euclid_dist")  # which can be exported
         return (one @ two.T) / width, (-distance / (lengthscale * width**0.5)).exp()
+
+
+def _weighed(linear: float, inner: Tensor, near: Tensor) -> Tensor:
+    return 1 + linear * inner + (1 - linear) * near
