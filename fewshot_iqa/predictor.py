@@ -108,3 +108,6 @@ class ModelPredictor:
         similarity = self.model.windows(features, branch, state)[0, :, :, phrase]
         weights = (similarity.flatten() / spec.branches[branch].attention).softmax(dim=0)
         return branch, phrase, weights.view(-1, count, count).cpu().numpy()
+
+    def nearest_words(self, branch: str | None, count: int) -> list[list[str]]:
+        return self.model.nearest_words(branch, count)

@@ -72,6 +72,9 @@ class ExportedModel:
     def attention(self, tiles: NDArray[np.uint8]) -> tuple[str, int, NDArray[np.float32]]:
         raise InputError(f"{self.path}: an exported model draws no map; give the checkpoint for --map")
 
+    def nearest_words(self, branch: str | None, count: int) -> list[list[str]]:
+        raise InputError(f"{self.path}: an exported model keeps no prompts; load its checkpoint")
+
 
 def _session(graph: bytes, path: Path) -> Any:
     import onnxruntime

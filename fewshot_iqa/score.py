@@ -108,6 +108,9 @@ class Predictor(Protocol):
         """Of a picture in tiles (V, 3, crop, crop): a branch, its likeliest phrase, and weights (V, n, n) of where that
         is seen. InputError where it cannot tell."""
 
+    def nearest_words(self, branch: str | None, count: int) -> list[list[str]]:
+        """As `Scorer.nearest_words`."""
+
 
 @dataclass(frozen=True)
 class Scorer:
@@ -251,6 +254,18 @@ class Scorer:
         branch, phrase, maps = self.predictor.attention(fixed_views(image, views))
         weights = assemble(maps, image, views)
         return Attention(image, branch, self._phrase(branch, phrase), weights / weights.sum())
+
+    def nearest_words(self, branch: str | None = None, count: int = 5) -> list[list[str]]:
+        """For each of the L context vectors that a branch learned, the `count` tokens whose embeddings are nearest by
+        cosine, the nearest first: words, or parts of words. `branch` is by default the first with such vectors.
+        InputError where a branch has none, and of an exported model.
+
+        Examples:
+            >>> import fewshot_iqa
+            >>> [len(words) for words in fewshot_iqa.load().nearest_words("quality", 3)]
+            [3, 3, 3, 3]
+        """
+        return self.predictor.nearest_words(branch, count)
 
     def _phrase(self, branch: str, index: int) -> str:
         return self.predictor.phrases[branch][index].rstrip(".")

@@ -4,6 +4,7 @@ import io
 import os
 
 import numpy as np
+import open_clip
 import pandas as pd
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from PIL import Image
 import fewshot_iqa
 from fewshot_iqa import InputError, InputWarning
 from fewshot_iqa.features import FeatureCache
+from fewshot_iqa.resources import SHIPPED
 from fewshot_iqa.types import Features
 from tests.conftest import photograph
 
@@ -113,6 +115,33 @@ def test_an_open_file_is_a_picture(adapted, folder):
         adapted.model.score(io.BytesIO(b"text"))
     with pytest.raises(InputError, match="a URL"):
         adapted.model.score("https://example.org/a.png")
+
+
+def test_words_near_learned_prompts_are_those_of_the_greatest_cosine():
+    shipped = fewshot_iqa.load()
+    model = shipped.predictor.model
+    vectors = model.text["quality"].context.detach().numpy()
+    embeddings = model.clip.token_embedding.weight.detach().numpy()
+    tokenizer = open_clip.tokenizer.SimpleTokenizer()
+    found = []
+    for vector in vectors:
+        cosine = embeddings @ vector / np.linalg.norm(embeddings, axis=1) / np.linalg.norm(vector)
+        found.append([tokenizer.decode([token]).strip() for token in np.argsort(-cosine)[:7]])
+    assert shipped.nearest_words(count=7) == shipped.nearest_words("quality", 7) == found
+    assert len(shipped.nearest_words(count=50_000)[0]) == len(embeddings)
+
+
+def test_words_near_prompts_that_are_not_there(adapted):
+    shipped = fewshot_iqa.load()
+    for call, message in (
+        (lambda: shipped.nearest_words("scene"), "scene has no learned context; those with one: quality"),
+        (lambda: shipped.nearest_words("qualiti"), "qualiti has no learned context"),
+        (lambda: shipped.nearest_words(count=0), "at least one"),
+        (lambda: adapted.model.nearest_words(), "no branch of this method has one"),
+        (lambda: fewshot_iqa.load(SHIPPED / "model.onnx").nearest_words(), "exported"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from .tables import Table, parse_ratings, read_rows
 RATERS = {"rater", "subject", "observer", "participant", "user", "worker", "annotator"}
 RATERS |= {f"{name}id" for name in RATERS}
 PAIR = ("image_a", "image_b", "preferred")
+VOTES = TableTask(kind="table", description="votes")
 WON = {"a": 1.0, "equal": 0.5, "b": 0.0}
 
 
@@ -32,7 +33,7 @@ def read_votes(
     if set(PAIR) <= set(table.rows):
         return _pairs(table)
     stated = Columns(image=image_column, score=score_column)
-    return _votes(TableTask(kind="table", description="votes", columns=stated), table, rater_column)
+    return _votes(VOTES.model_copy(update={"columns": stated}), table, rater_column)
 
 
 def table_ceiling(task: TableTask, table: Table, records: Sequence[Record]) -> dict[str, float] | None:
@@ -68,7 +69,7 @@ def rated_images(path: Path) -> list[str]:
     table = read_rows(path)
     if set(PAIR) <= set(table.rows):
         return list(_pairs(table).images)
-    columns = find_columns(TableTask(kind="table", description="votes"), table.where, [str(name) for name in table.rows])
+    columns = find_columns(VOTES, table.where, [str(name) for name in table.rows])
     return list(dict.fromkeys(_filled(table, columns["image"])))
 
 

@@ -166,6 +166,13 @@ class Backbone(nn.Module):
                 )
         return pad_tokens(rows)
 
+    @torch.no_grad()
+    def nearest_tokens(self, vectors: Tensor, count: int) -> list[list[str]]:
+        """The `count` tokens whose embeddings are nearest to each of `vectors` (L, Wt) by cosine, the nearest first."""
+        cosine = F.normalize(vectors, dim=-1) @ F.normalize(self.token_embedding.weight, dim=-1).T
+        nearest = cosine.topk(min(count, cosine.shape[1]), dim=-1).indices.tolist()
+        return [[_tokenizer().decode([token]).strip() for token in row] for row in nearest]
+
 
 def _shared_copy(value: Any, known: dict[int, Any]) -> Any:
     """A module, parameter or buffer on the same memory. As copy.deepcopy would make it, but quicker."""

@@ -114,6 +114,18 @@ class QualityModel(Encoder):
         known = scale * torch.stack([cosine, threshold.expand_as(cosine)], dim=-1)
         return pair.index_put((torch.tensor(having),), known)
 
+    def nearest_words(self, branch: str | None = None, count: int = 5) -> list[list[str]]:
+        """For each of the L learned context vectors of a branch, by default the first that has such, the `count` tokens
+        whose embeddings are nearest by cosine, the nearest first. InputError where a branch has none."""
+        learned = {name: prompts.context for name, prompts in self.text.items() if prompts.context is not None}
+        name = next(iter(learned), None) if branch is None else branch
+        if name is None or name not in learned:
+            has = f"those with one: {', '.join(learned)}" if learned else "no branch of this method has one"
+            raise InputError(f"nearest_words: {name or 'a branch'} has no learned context; {has}")
+        if count < 1:
+            raise InputError(f"nearest_words: count {count}: at least one")
+        return self.clip.nearest_tokens(learned[name], count)
+
     def _set(self, branch: str) -> str:
         return self.spec.branches[branch].visual or PLAIN
 
