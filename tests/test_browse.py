@@ -7,9 +7,11 @@ import time
 
 import pytest
 from PIL import Image
+from starlette.requests import Request
 
 from fewshot_iqa.app.ballot import RATING, Ballot
-from fewshot_iqa.app.catalogue import read_scores
+from fewshot_iqa.app.browse import browse_routes
+from fewshot_iqa.app.catalogue import Catalogue, Entry, read_scores
 from fewshot_iqa.app.thumbnails import SIDE, Thumbnails
 from fewshot_iqa.errors import InputError
 from tests.browser import PHONE, ask, needs_browser, opened, serious, serving
@@ -109,6 +111,14 @@ def test_what_does_not_fit_is_said(fsiqa, folder, tmp_path):
     (tmp_path / "mos.csv").write_text("image,mos\na.png,3\n")
     assert "has the columns image, mos" in fsiqa("browse", folder / "scores.csv", "-o", tmp_path / "mos.csv").error
     assert "not a checkpoint" in fsiqa("browse", tmp_path, folder).error
+
+
+def test_a_name_that_is_no_text_does_not_hide_the_others(tmp_path):
+    entries = [Entry(name, tmp_path / name, 0.5, None, None, None, "", "") for name in ("a.png", "\udcff.png")]
+    routes = browse_routes(Catalogue(entries, 2), Thumbnails(tmp_path), None, tmp_path / "ratings.csv", "acr", "")
+    (rows,) = [route.endpoint for route in routes if route.path == "/rows"]
+    answer = json.loads(rows(Request({"type": "http", "query_string": b""})).body)
+    assert [row[0] for row in answer["rows"]] == ["a.png", "?.png"]
 
 
 def names(page):

@@ -121,6 +121,17 @@ def test_a_method_with_gradients_has_training_curves(rated, miniature, tmp_path)
         result.plot_learning_curve()
 
 
+def test_what_the_distortion_branch_sees_is_counted(rated, miniature, tmp_path):
+    table = pd.read_csv(rated).assign(distortion=lambda rows: rows.index.map(lambda i: "jpeg" if i < 36 else "blur"))
+    options = {"clip": miniature, "overrides": ["views={crop: 32, count: 1}", "adapt.steps=3"]}
+    result = fewshot_iqa.adapt("mp_iqe", labels=table, root=rated.parent, shots=12, out=tmp_path / "mp", **options)
+    found = find_report(result.out, [])
+    assert sum(found.phrases["distortion"].values()) == len(plots.tested(result.pictures))
+    text = fewshot_iqa.report(result.out, tmp_path / "report.html", baselines=[]).read_text()
+    assert "What the distortion branch sees" in text
+    assert "Residuals by distortion" in text
+
+
 def test_what_cannot_be_reported_is_said(fsiqa, adapted, rated, tmp_path):
     assert "not a checkpoint" in fsiqa("report", tmp_path).error
     result = fsiqa("report", Path(fewshot_iqa.__file__).parent / "assets" / "grmp", "-o", tmp_path / "report.html")

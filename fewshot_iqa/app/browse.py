@@ -138,4 +138,5 @@ KEEP = {"cache-control": "private, max-age=3600"}
 
 def _row(entry: Entry) -> list[Any]:
     numbers = (entry.quality, entry.quality_std, entry.rating)
-    return [entry.name, *(None if each is None else round(each, 4) for each in numbers), entry.likeliest, entry.note]
+    name = entry.name.encode(errors="replace").decode()  # some names are no text
+    return [name, *(None if each is None else round(each, 4) for each in numbers), entry.likeliest, entry.note]
