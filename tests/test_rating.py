@@ -423,3 +423,32 @@ def test_mistakes(fsiqa, photographs, tmp_path):
     assert "no such folder" in fsiqa("rate", tmp_path / "nowhere").error
     (tmp_path / "labels.csv").write_text("image,score\na.png,3\n")
     assert "name another file" in fsiqa("rate", photographs, "-o", tmp_path / "labels.csv").error
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_next_image_of_12_megapixels_is_painted_within_100_ms(browser, tmp_path):
+    from fewshot_iqa.studies.bench_jobs import write_jpeg
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(8):
+        write_jpeg(folder / f"{i}.jpg", 3000, 4000, seed=i)
+    with serving("rate", folder, "-o", tmp_path / "votes.csv") as server, opened(browser, server.address) as page:
+        begin(page)
+        waits = []
+        for _ in range(7):
+            page.wait_for_timeout(2500)  # as somebody looks at it, and the next ones load
+            waits.append(
+                page.evaluate(
+                    """() => new Promise((done) => {
+                        const before = document.body.dataset.shown, pressed = performance.now();
+                        const look = () => document.body.dataset.shown === before ? requestAnimationFrame(look)
+                            : requestAnimationFrame(() => done(performance.now() - pressed));
+                        document.dispatchEvent(new KeyboardEvent("keydown", { key: "3", bubbles: true }));
+                        look();
+                    })"""
+                )
+            )
+    print("ms:", [round(wait) for wait in waits])
+    assert sorted(waits)[3] < 100
