@@ -108,7 +108,9 @@ class Ballot:
             raise InputError(f"{self.path}: not readable as a table ({error})") from None
         if names != self.columns:
             listed = ", ".join(names)
-            raise InputError(f"{self.path}: has the columns {listed}, not {', '.join(self.columns)}: name another file with -o")
+            raise InputError(
+                f"{self.path}: has the columns {listed}, not {', '.join(self.columns)}: name another file with -o"
+            )
         if _is_whole(last.get("time")):
             rows.append(last)  # of an editor that ends no last line
         elif rest.strip():

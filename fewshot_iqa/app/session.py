@@ -52,7 +52,9 @@ class Session:
         for row in self.ballot.rows:
             if row.get("rating_scale", SPANS[scale]) != SPANS[scale]:
                 stated = row["rating_scale"]
-                raise InputError(f"{path}: holds ratings from {stated}, not from {SPANS[scale]}: name another file with -o")
+                raise InputError(
+                    f"{path}: holds ratings from {stated}, not from {SPANS[scale]}: name another file with -o"
+                )
         self._trials: dict[str, list[Trial]] = {}
         self._passed: dict[str, list[Trial]] = defaultdict(list)
         self.broken: dict[str, str] = {}

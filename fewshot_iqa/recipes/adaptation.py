@@ -152,7 +152,7 @@ def adapt(
             rows += by_picture(draw, trial.report, shots=wanted is not None or rated.test is not None)
     pictures = pd.DataFrame(rows).dropna(axis="columns", how="all")
     agreed = agreement(pictures, seed=settings.seed) if wanted is None and rows else None
-    provenance |= learned.entry | {"agreement": agreed, "ceiling": rated.ceiling, "history": list(learned.history)}
+    provenance |= learned.entry | {"agreement": agreed, "ceiling": rated.ceiling(), "history": list(learned.history)}
     provenance["learning_curve"] = None if agreed is None else learning_curve(method, kept, memory)
     checkpoint.save(folder, learned.model, learned.settings, provenance)
     write_csv(folder / PICTURES, pictures)
@@ -164,7 +164,7 @@ def adapt(
         "trials": entries,
         **summarize(entries),
         "agreement": agreed,
-        "ceiling": rated.ceiling,
+        "ceiling": provenance["ceiling"],
         "learning_curve": provenance["learning_curve"],
         "config": settings.model_dump(mode="json"),
         "versions": checkpoint.versions(),

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
 from ..data.readers import open_table, read_table, stated_range
-from ..data.votes import table_ceiling
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record, Scale
 
 if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Unpack
+
+    from ..data.tables import Table
 
 FEWEST, FEWEST_TESTED = 10, 30  # ratings to learn from; pictures of a test
 FEW = 100  # ratings of which the lowest and the highest hardly are those of the scale
@@ -46,13 +47,22 @@ class TableOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Rated:
-    """The rated pictures of a source, and the release's own test rows where it has such. `ceiling`, {"srcc", "plcc"},
-    is what the true quality would have with the ratings of the test, or of all; None where it is not known."""
+    """The rated pictures of a source, the release's own test rows where it has such, and the table of these, else of
+    all."""
 
     source: TableTask | SyntheticTask
     records: list[Record]
     test: list[Record] | None = None
-    ceiling: dict[str, float] | None = None
+    table: Table | None = None
+
+    def ceiling(self) -> dict[str, float] | None:
+        """{"srcc", "plcc"} that the true quality would have with the ratings of the test, or of all; None where the
+        table does not tell it."""
+        from ..data.votes import table_ceiling
+
+        if self.table is None or isinstance(self.source, SyntheticTask):
+            return None
+        return table_ceiling(self.source, self.table, self.test or self.records)
 
     @property
     def has_guessed_scale(self) -> bool:
@@ -120,13 +130,13 @@ def read_rated(source: TableTask | SyntheticTask, frame: pd.DataFrame | None = N
         source = with_overrides(source, range=stated_range(table))
     records = read_table(source, table)
     if source.labels is None or source.test_labels is None:
-        return Rated(source, records, ceiling=table_ceiling(source, table, records))
+        return Rated(source, records, table=table)
     testing = with_overrides(source, labels=source.test_labels, root=source.root or source.labels.parent)
     table = open_table(testing)
     test = read_table(testing, table)
     for group in {record.group for record in records} & {record.group for record in test}:
         raise InputError(f"{source.test_labels}: '{group}' is among the training rows of {source.labels} as well")
-    return Rated(source, records, test, table_ceiling(testing, table, test))
+    return Rated(source, records, test, table)
 
 
 def warn_guessed_scale(scale: Scale, ratings: int) -> None:
