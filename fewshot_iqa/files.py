@@ -72,7 +72,7 @@ def open_text(path: Path) -> TextIO:
     require_writable(path)
     try:
         path.parent.mkdir(exist_ok=True)
-        return path.open("w", newline="", encoding="utf-8", buffering=1)
+        return path.open("w", newline="", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -121,10 +121,12 @@ def bootstrap_interval(
 ) -> tuple[float, float] | None:
     """The 95 % interval of a metric, by the percentiles of 1,000 resamples of whole groups (N,).
 
-    None where the metric is not defined for 19 of 20 resamples, as with very few pictures.
+    None where the metric is not defined for 19 of 20 resamples, as with very few pictures, and of one group.
     """
     x, y, names = np.asarray(predicted, float), np.asarray(rated, float), np.asarray(groups)
     rows = [np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())]
+    if len(rows) < 2:
+        return None
     noise = np.random.default_rng(seed)
     found = []
     for _ in range(1000):

@@ -187,6 +187,8 @@ def ceiling(votes: Votes, *, has_bias: bool = True, seed: int = 0) -> dict[str, 
         bias = _mean(votes.score - mos[votes.image], votes.rater, raters)
         mos = _mean(votes.score - bias[votes.rater], votes.image, images)
     residual = votes.score - mos[votes.image] - bias[votes.rater]
+    if not np.ptp(residual) > 1e-9:
+        return None  # votes that never differ are copies
     noise = np.sqrt((residual**2).sum() / freedom / np.bincount(votes.image, minlength=images))
     shift = _mean(bias[votes.rater], votes.image, images) if has_bias else np.zeros(images)
     return _agreement_of_truth(mos, noise, shift, seed)
@@ -196,7 +198,7 @@ def ceiling_of_means(mos: Floats, std: Floats, count: Floats, *, seed: int = 0) 
     """The same of a table of MOS (J,), of which the deviation (J,) and the number of the votes (J,) are known: all
     votes are taken to have the noise variance Σ (count − 1) std² / Σ (count − 1)."""
     freedom = (count - 1).sum()
-    if freedom < LEAST or len(mos) < LEAST:
+    if freedom < LEAST or len(mos) < LEAST or not std.any():
         return None
     noise = np.sqrt(((count - 1) * std**2).sum() / freedom / count)
     return _agreement_of_truth(mos, noise, np.zeros(len(mos)), seed)

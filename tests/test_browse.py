@@ -3,15 +3,20 @@
 import csv
 import json
 import os
+import threading
 import time
+from contextlib import contextmanager
 
 import pytest
+import uvicorn
 from PIL import Image
 from starlette.requests import Request
 
 from fewshot_iqa.app.ballot import RATING, Ballot
 from fewshot_iqa.app.browse import browse_routes
 from fewshot_iqa.app.catalogue import Catalogue, Entry, read_scores
+from fewshot_iqa.app.server import create_app
+from fewshot_iqa.app.session import Session
 from fewshot_iqa.app.thumbnails import SIDE, Thumbnails
 from fewshot_iqa.errors import InputError
 from tests.browser import PHONE, ask, needs_browser, opened, serious, serving
@@ -34,6 +39,19 @@ def folder(tmp_path_factory):
     rows.append("broken.jpg,,,,,not an image,")
     (folder / "scores.csv").write_text(COLUMNS + "\n".join(rows) + "\n")
     return folder
+
+
+@contextmanager
+def opened_routes(routes):
+    """The address of routes that a thread serves."""
+    server = uvicorn.Server(uvicorn.Config(create_app(routes, "token"), log_level="warning", lifespan="off", port=0))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/token/"
+    server.should_exit = True
+    thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +119,40 @@ def test_a_correction_takes_the_place_of_earlier_votes(folder, tmp_path):
     with out.open() as file:
         rows = [(row["image"], row["rater"], row["rating"], row["rating_scale"]) for row in csv.DictReader(file)]
     assert rows == [("night/1.png", "bob", "2", "1-5"), ("night/1.png", "ann", "5", "1-5")]
+
+
+def test_a_vote_that_is_refused_changes_nothing(tmp_path, monkeypatch):
+    session = Session([], tmp_path / "votes.csv")
+    session.correct("ann", "a.png", "5", 1)
+    before = (tmp_path / "votes.csv").read_bytes()
+    for rater, image in (("ann", "\udcff.png"), ("\ud800", "b.png")):
+        with pytest.raises(InputError, match="characters that a table cannot"):
+            session.correct(rater, image, "3", 1)
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
+            session.correct("ann", "a.png", "1", 1)
+    assert (tmp_path / "votes.csv").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["votes.csv"]
+    session.correct("ann", "b.png", "3", 1)
+    with (tmp_path / "votes.csv").open() as file:
+        assert [(row["image"], row["rating"]) for row in csv.DictReader(file)] == [("a.png", "5"), ("b.png", "3")]
+
+
+def test_requests_that_make_no_sense_are_refused(folder, tmp_path):
+    with serving("browse", folder / "scores.csv", folder, "-o", tmp_path / "ratings.csv") as server:
+        for start in ("abc", "", "1e99", "-1"):
+            assert len(json.loads(ask(server.address + f"rows?start={start}")[1])["rows"]) == 13
+        for number in (-1, 1.9, True, "1", None):
+            given = {"number": number, "rater": "ann", "value": "5", "seconds": 1}
+            assert ask(server.address + "rate", given)[0] == 400
+    assert not (tmp_path / "ratings.csv").exists()
+
+
+def test_without_a_folder_for_caches_thumbnails_are_temporary(folder, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert Thumbnails().get(folder / "0.png").is_file()
 
 
 def test_what_does_not_fit_is_said(fsiqa, folder, tmp_path):
@@ -234,6 +286,31 @@ def test_twenty_thousand_images_scroll(browser, tmp_path):
     assert shown < 3  # half a second on an idle machine
     assert longest < 250  # ms a frame
     assert tiles < 120
+
+
+@needs_browser
+def test_a_vote_is_for_the_image_that_is_shown_while_others_are_scored(browser, tmp_path):
+    names = ["b.png", "c.png", "a.png"]
+    for i, name in enumerate(names):
+        photograph(i).save(tmp_path / name)
+    catalogue = Catalogue([Entry("b.png", tmp_path / "b.png", 0.5, None, None, None, "", "")], 3)
+    out = tmp_path / "ratings.csv"
+    routes = browse_routes(catalogue, Thumbnails(tmp_path / "t"), tmp_path, out, "acr", "")
+    with opened_routes(routes) as address, opened(browser, address) as page:
+        page.locator(".open").first.click()
+        page.locator("#large img[alt='b.png']").wait_for()
+        for name, quality in (("c.png", 0.1), ("a.png", 0.2)):  # both worse
+            catalogue.entries.append(Entry(name, tmp_path / name, quality, None, None, None, "", ""))
+        page.get_by_text("3 images").wait_for()
+        page.keyboard.press("4")  # who rates?
+        page.keyboard.type("ann")
+        page.locator("#large").focus()
+        page.keyboard.press("4")
+        page.get_by_text("saved 4 for b.png").wait_for()
+        page.keyboard.press("ArrowLeft")
+        page.locator("#large img[alt='a.png']").wait_for()
+    assert ",ann,1-5," in out.read_text()
+    assert out.read_text().splitlines()[1].startswith("b.png,4,ann")
 
 
 @needs_browser

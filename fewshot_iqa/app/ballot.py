@@ -34,7 +34,7 @@ class Ballot:
             self._refresh()
         else:
             path.parent.mkdir(exist_ok=True)
-            self._replace()
+            self._replace([])
 
     def count(self, rater: str, images: Sequence[str]) -> int:
         """How many votes a rater has given on these images."""
@@ -61,9 +61,8 @@ class Ballot:
     def put(self, row: Mapping[str, str]) -> None:
         """Write a vote in the place of all that the rater gave on the same images."""
         self._refresh()
-        self.rows = [each for each in self.rows if self._key(each) != self._key(row)]
-        self.rows.append({name: str(row[name]) for name in self.columns})
-        self._replace()
+        others = [each for each in self.rows if self._key(each) != self._key(row)]
+        self._replace([*others, {name: str(row[name]) for name in self.columns}])
 
     def remove_last(self, rater: str) -> dict[str, str] | None:
         """Take back a rater's last vote, and return it; None where there is none."""
@@ -71,8 +70,8 @@ class Ballot:
         mine = [i for i, row in enumerate(self.rows) if row["rater"] == rater]
         if not mine:
             return None
-        row = self.rows.pop(mine[-1])
-        self._replace()
+        row = self.rows[mine[-1]]
+        self._replace([each for i, each in enumerate(self.rows) if i != mine[-1]])
         return row
 
     def _refresh(self) -> None:
@@ -80,7 +79,7 @@ class Ballot:
         try:
             changed = self._seen != self._stamp()
         except FileNotFoundError:
-            self._replace()
+            self._replace(self.rows)
             return
         if changed:
             self._read()
@@ -115,9 +114,8 @@ class Ballot:
             rows.append(last)  # of an editor that ends no last line
         elif rest.strip():
             warnings.warn(f"{self.path}: its last row is not whole, and is dropped", InputWarning, stacklevel=4)
-        self.rows = rows
         if rest:
-            self._replace()
+            self._replace(rows)
         else:
             self._keep(rows)
 
@@ -126,16 +124,21 @@ class Ballot:
         csv.writer(text, lineterminator="\n").writerow(row[name] for name in self.columns)
         return text.getvalue().encode()
 
-    def _replace(self) -> None:
-        """Write the whole file under a temporary name, and rename it."""
+    def _replace(self, rows: list[dict[str, str]]) -> None:
+        """Write the whole file under a temporary name, and rename it; on an error all stays as it was."""
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         header = self._line({name: name for name in self.columns})
-        with part.open("wb") as file:
-            file.write(header + b"".join(map(self._line, self.rows)))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.path)
-        self._keep(self.rows)
+        content = header + b"".join(map(self._line, rows))
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        self._keep(rows)
 
 
 def _is_whole(time: str | None) -> bool:

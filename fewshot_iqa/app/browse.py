@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, select_autoescape
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -49,7 +50,7 @@ def browse(
         serve(browse_routes(catalogue, thumbnails, folder, ratings, scale, rater), port=port, browser=browser, say=say)
     finally:
         stop.set()
-        catalogue.stop.set()
+        catalogue.end()
 
 
 def browse_routes(
@@ -57,7 +58,7 @@ def browse_routes(
 ) -> list[BaseRoute]:
     """The page and what it asks for; corrected ratings go into the table `ratings`."""
     templates = Environment(loader=PackageLoader("fewshot_iqa.app"), autoescape=select_autoescape())
-    root = "" if folder is None else f" --root {shlex.quote(str(folder))}"
+    root = shlex.quote(str(folder or "."))
     session: Session | None = None
 
     def opened() -> Session:
@@ -72,12 +73,13 @@ def browse_routes(
             rater=rater,
             ratings=str(ratings),
             title=folder.name if folder else "images",
-            command=f"fsiqa adapt --labels {shlex.quote(str(ratings))}{root}",
+            command=f"fsiqa adapt --labels {shlex.quote(str(ratings))} --root {root}",
         )
         return HTMLResponse(found)
 
     def rows(request: Request) -> Response:
-        start = int(request.query_params.get("start", 0))
+        given = request.query_params.get("start", "0")
+        start = int(given) if given.isdecimal() else 0
         entries = catalogue.entries[start:]
         found = {
             "rows": [_row(entry) for entry in entries],
@@ -110,16 +112,19 @@ def browse_routes(
             return Response(status_code=404)
         try:
             return image_response(found.path, as_png="png" in request.query_params)
-        except (InputError, OSError):
+        except (InputError, OSError, Image.DecompressionBombError):
             return Response(status_code=415)
 
     async def rate(request: Request) -> Response:
         try:
             given: dict[str, Any] = await request.json()
-            name = catalogue.entries[int(given["number"])].name
+            number = given["number"]
+            if type(number) is not int or not 0 <= number < len(catalogue.entries):
+                raise InputError(f"there is no image {number}")
+            name = catalogue.entries[number].name
             opened().correct(str(given["rater"]), name, str(given["value"]), float(given["seconds"]))
             return JSONResponse({"rated": _rated()})
-        except (InputError, KeyError, IndexError, TypeError, ValueError) as error:
+        except (InputError, KeyError, OverflowError, TypeError, ValueError) as error:
             return JSONResponse({"error": str(error)}, 400)
         except OSError as error:
             return JSONResponse({"error": f"{ratings}: cannot be written ({error.strerror})"}, 507)

@@ -39,6 +39,13 @@ class Catalogue:
     total: int
     failed: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
+    scoring: threading.Thread | None = None
+
+    def end(self) -> None:
+        """Stop scoring; returns when it has stopped."""
+        self.stop.set()
+        if self.scoring is not None:
+            self.scoring.join()
 
 
 def read_scores(table: Path, folder: Path | None) -> Catalogue:
@@ -72,7 +79,8 @@ def score_folder(model: Path, folder: Path, device: str | None, cache: Path | No
         except Exception as error:  # told on the page: a thread has nobody else to tell
             found.failed = f"scoring ended: {error}"
 
-    threading.Thread(target=score, daemon=True).start()
+    found.scoring = threading.Thread(target=score, daemon=True)
+    found.scoring.start()
     return found
 
 

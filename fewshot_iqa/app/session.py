@@ -87,6 +87,8 @@ class Session:
         """Record a vote on an image in the place of those that the rater gave before."""
         if not rater.strip() or not self._fits(value):
             raise InputError(f"'{value}' by '{rater}' is no vote on this scale")
+        if not (image.isprintable() and rater.isprintable()):
+            raise InputError("the name holds characters that a table cannot")
         self.ballot.put(self._row(rater, Trial((image,)), value, seconds))
 
     def _row(self, rater: str, trial: Trial, value: str, seconds: float) -> dict[str, str]:

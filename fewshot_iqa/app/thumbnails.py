@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,15 @@ MOST = 50_000  # files that are kept; the oldest go first
 
 class Thumbnails:
     """JPEG thumbnails of pictures, keyed by path, size and time of change, in a `folder` that outlives the process
-    (default: that of the user's caches)."""
+    (default: that of the user's caches, or a temporary one where that cannot be written)."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or user_cache_path("fewshot_iqa", appauthor=False) / "thumbnails"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / ".writable").touch()
+        except OSError:
+            self.folder = Path(tempfile.mkdtemp(prefix="fsiqa-thumbnails-"))
         kept = sorted(self.folder.glob("*.jpg"), key=lambda path: path.stat().st_mtime)
         for path in kept[: max(0, len(kept) - MOST)]:
             path.unlink(missing_ok=True)

@@ -171,7 +171,8 @@ def _print_next(found: dict[str, Any], table: dict[str, Any], model: str) -> Non
     """What more ratings would bring, and the command to go on with."""
     labels, folder = table.get("labels"), shlex.quote(str(table.get("root") or "FOLDER"))
     gain = (found["learning_curve"] or {}).get("gain")
-    more = gain is not None and gain >= WORTHWHILE and labels is not None
+    named = {"image_column", "score_column"} & table.keys()  # which `fsiqa suggest` does not take
+    more = gain is not None and gain >= WORTHWHILE and labels is not None and not named
     if gain is not None:
         brought = f"about {gain:.2f} SRCC" if gain >= WORTHWHILE else f"less than {WORTHWHILE:.2f} SRCC"
         typer.echo(f"{found['learning_curve']['more']} more ratings would bring {brought}")

@@ -69,5 +69,5 @@ def report(
     except ImportError as error:
         raise InputError(f"fsiqa report needs {error.name}: pip install 'fewshot-iqa[app]'") from None
 
-    names = [] if baselines == "none" else words(baselines)
+    names = [name for name in words(baselines) if name not in ("", "none")]
     typer.echo(f"wrote {nearby(run(model, out, baselines=names, device=device, cache=cache))}")

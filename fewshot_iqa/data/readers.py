@@ -55,7 +55,7 @@ def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
     for (row, rating), file in zip(ratings.items(), files, strict=True):
         texts = {name: cells[row].strip() for name, cells in present.items() if cells[row].strip()}
         texts |= annotated[file]
-        count = _at_least(1, where, row, "number of votes", texts.get("count"))
+        count = _at_least(1, where, row, "count", texts.get("count"))
         records.append(
             Record(
                 file,
@@ -66,7 +66,7 @@ def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
                 prompt=texts.get("prompt"),
                 alignment=_alignment(task, where, row, texts.get("alignment")),
                 subset=texts.get("subset") or _subset(task, file),
-                rating_std=_at_least(0, where, row, "deviation", texts.get("std")),
+                rating_std=_at_least(0, where, row, "std", texts.get("std")),
                 votes=None if count is None else round(count),
             )
         )
@@ -161,12 +161,13 @@ def _mean(rows: list[Record]) -> Record:
         return rows[0]
     known = [row.alignment for row in rows if row.alignment is not None]
     ratings = [row.rating for row in rows]
+    votes = all(row.votes is None for row in rows)  # and no means
     return replace(
         rows[0],
         rating=statistics.fmean(ratings),
         alignment=statistics.fmean(known) if known else None,
-        rating_std=statistics.stdev(ratings),
-        votes=len(rows),
+        rating_std=statistics.stdev(ratings) if votes else None,
+        votes=len(rows) if votes else None,
     )
 
 
@@ -196,11 +197,13 @@ def _alignment(task: TableTask, where: str, row: int, text: str | None) -> float
     return (to_number(text) - low) / (high - low)
 
 
-def _at_least(least: float, where: str, row: int, what: str, text: str | None) -> float | None:
-    """An optional number."""
+def _at_least(least: float, where: str, row: int, column: str, text: str | None) -> float | None:
+    """An optional number of the column std or count."""
+    what = {"std": "deviation", "count": "number of votes"}[column]
     number = None if text is None else to_number(text)
     if number is not None and not least <= number < math.inf:
-        raise InputError(f"{where}, row {row}: the {what} '{text}' is not a number from {least:g} on")
+        hint = f"name the column with --set task.columns.{column}=COLUMN, or none"
+        raise InputError(f"{where}, row {row}: the {what} '{text}' is not a number from {least:g} on; {hint}")
     return number
 
 

@@ -39,20 +39,24 @@ def read_votes(
 def table_ceiling(task: TableTask, table: Table, records: Sequence[Record]) -> dict[str, float] | None:
     """{"srcc", "plcc"} of the true quality with a table of ratings, whose `records` these are: no model can do better.
 
-    The table is of single votes, or of means with their deviations and numbers; None where neither tells it.
+    The table is of means with their deviations and numbers, or of single votes, several of a picture; None where
+    neither tells it, with an InputWarning where its votes cannot be read.
     """
-    if len(table.rows) > len(records):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InputWarning)  # the records' reader warned
-            return ceiling(_votes(task, table, None))
-    known = [
-        (r.rating, r.rating_std or 0.0, r.votes)
-        for r in records
-        if r.votes and (r.rating_std is not None or r.votes == 1)
-    ]
-    if len(known) < len(records):
-        return None
-    return ceiling_of_means(*np.array(known, float).T)
+    if {task.columns.std, task.columns.count} <= set(table.rows):
+        if not all(r.votes and (r.rating_std is not None or r.votes == 1) for r in records):
+            return None
+        found = ceiling_of_means(*np.array([(r.rating, r.rating_std or 0.0, r.votes) for r in records], float).T)
+    elif len(table.rows) == len(records) or len({record.path for record in records}) < len(records):
+        return None  # one row a picture, or rows that differ in more than the vote
+    else:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", InputWarning)  # the records' reader warned
+                found = ceiling(_votes(task, table, None))
+        except InputError as error:
+            warnings.warn(f"{error}; the ceiling of the ratings is not known", InputWarning, stacklevel=2)
+            return None
+    return found if found and found["srcc"] > 0 else None
 
 
 def _votes(task: TableTask, table: Table, rater_column: str | None) -> Votes:

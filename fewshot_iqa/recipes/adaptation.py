@@ -12,7 +12,7 @@ import pandas as pd
 from ..config import Config, with_overrides
 from ..errors import InputError
 from ..features import FeatureCache
-from ..files import require_room, write_csv
+from ..files import require_room
 from ..losses import FunctionLoss
 from ..model import checkpoint
 from ..progress import say
@@ -155,7 +155,7 @@ def adapt(
     provenance |= learned.entry | {"agreement": agreed, "ceiling": rated.ceiling(), "history": list(learned.history)}
     provenance["learning_curve"] = None if agreed is None else learning_curve(method, kept, memory)
     checkpoint.save(folder, learned.model, learned.settings, provenance)
-    write_csv(folder / PICTURES, pictures)
+    pictures.to_csv(folder / PICTURES, index=False)
     found = {
         "task": task,
         "method": label,

@@ -78,7 +78,7 @@ def plot_residuals(pictures: pd.DataFrame, path: str | Path | None = None, *, by
     figure = new_figure((5.6, max(2.2, 0.32 * len(groups) + 1)))
     axes = figure.subplots()
     axes.axvline(0, color=GREY, linestyle="--", linewidth=1)
-    labels = [f"{name} ({len(some)})" for name, some in groups.items()]
+    labels = [f"{_short(name)} ({len(some)})" for name, some in groups.items()]
     axes.boxplot(
         list(groups.values()), orientation="horizontal", widths=0.6, tick_labels=labels,
         flierprops={"markersize": 3}, medianprops={"color": ORANGE},
@@ -134,6 +134,11 @@ def plot_training(history: Sequence[Mapping[str, float]], path: str | Path | Non
         axes.grid(alpha=0.25)
     axes.set(xlabel="step")
     return save_figure(figure, path)
+
+
+def _short(name: str) -> str:
+    """A name as matplotlib draws it, which reads formulas between dollars."""
+    return (name if len(name) < 40 else f"{name[:38]}…").replace("$", r"\$")
 
 
 def _mean_std(rows: pd.DataFrame) -> pd.Series[float] | None:

@@ -11,18 +11,18 @@ from typing import Any
 import pandas as pd
 
 from .. import metrics
-from ..config import Config
+from ..config import Config, TableTask, with_overrides
 from ..errors import InputError
 from ..features import FeatureCache
 from ..model import checkpoint
 from ..model.formats import read_checkpoint_config
 from ..progress import track
-from ..types import Record, Scale
+from ..types import Record
 from .common import choose_device
-from .draws import Draw
+from .draws import draw_of
 from .loading import load
 from .plots import tested
-from .results import PICTURES, agreement, by_picture
+from .results import PICTURES, agreement, by_picture, read_pictures_table
 from .starts import read_settings
 from .trial import Memory, Method, read_pictures, run_trial
 
@@ -60,38 +60,39 @@ def find_report(
     folder, notes = Path(folder), []
     provenance, settings = checkpoint.provenance(folder), read_checkpoint_config(folder)
     path = folder / PICTURES
+    if provenance.get("stage") != "adapt":
+        raise InputError(f"{folder}: learned from no ratings; `fsiqa adapt` makes a model that a report is of")
     if not path.is_file():
-        raise InputError(f"{folder}: holds no {PICTURES}: `fsiqa adapt` of this version writes it; adapt once more")
-    pictures = pd.read_csv(path) if path.stat().st_size > 1 else pd.DataFrame()
+        raise InputError(f"{folder}: holds no {PICTURES}, which `fsiqa adapt` of this version writes; adapt once more")
+    pictures = read_pictures_table(path) if path.stat().st_size > 1 else pd.DataFrame()
     if pictures.empty or tested(pictures).empty:
         raise InputError(f"{folder}: its ratings were not tested on any picture; there is nothing to report")
     found = {str(provenance["method"]): pictures}
-    memory, scale = Memory(FeatureCache(cache)), Scale(*provenance["scale"])
-    if provenance["source"]["kind"] != "table":
+    others = {name: read_settings(name, settings.clip, settings.seed, [])[0] for name in baselines if name not in found}
+    memory, source = Memory(FeatureCache(cache)), provenance["source"]
+    if source["kind"] != "table":
         notes.append("no baselines: the pictures of a synthetic task are not files")
-    elif missing := [name for name in pictures["image"] if not Path(name).is_file()]:
-        notes.append(f"no baselines: {missing[0]} does not exist here")
-    else:
-        for name in baselines:
-            if name != provenance["method"]:
-                own = read_settings(name, settings.clip, settings.seed, [])[0]
-                own = own.model_copy(update={"views": settings.views})
-                method = Method(own, checkpoint.default_start(own), choose_device(device))
-                found[name] = _predicted_by(method, pictures, scale, memory)
+    try:
+        for name, own in others.items() if source["kind"] == "table" else ():
+            own = with_overrides(own, views=own.views.model_copy(update={"crop": settings.views.crop}))
+            method = Method(own, checkpoint.default_start(own), choose_device(device))
+            found[name] = _predicted_by(method, pictures, TableTask.model_validate(source), memory)
+    except InputError as error:  # of a picture that is gone or broken
+        notes.append(f"no baselines: {error}")
     phrases = {}
     if any(settings.label_branches.values()) and not notes:
         phrases = _likeliest(folder, tested(pictures)["image"].drop_duplicates().to_list()[:EXPLAINED], device)
     return Findings(settings, provenance, pictures, _compared(found), notes, phrases)
 
 
-def _predicted_by(method: Method, pictures: pd.DataFrame, scale: Scale, memory: Memory) -> pd.DataFrame:
+def _predicted_by(method: Method, pictures: pd.DataFrame, source: TableTask, memory: Memory) -> pd.DataFrame:
     """The same pictures as another method predicts them, having learned from the same ones."""
     whole, drawn = pictures if "fold" in pictures else pictures.assign(fold=0), []
     for _, rows in whole.fillna({"fold": 0}).groupby(["seed", "fold"]):
         seed, test, shots = int(rows["seed"].iloc[0]), tested(rows), rows[rows["part"] == "shot"]
         if shots.empty:  # all the others
             shots = whole[(whole["seed"] == seed) & ~whole.index.isin(rows.index)]
-        drawn.append(Draw(seed, _records(shots), _records(test), scale, len(shots)))
+        drawn.append(draw_of(source, seed, _records(shots), _records(test)))
     read_pictures(method, drawn, memory)
     predicted = [by_picture(draw, run_trial(method, draw, memory).report, shots=False) for draw in drawn]
     return pd.DataFrame([row for rows in predicted for row in rows])

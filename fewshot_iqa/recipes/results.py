@@ -1,6 +1,7 @@
 """What is reported of trials."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,10 @@ from .. import metrics
 from ..evaluation import NINETY, Report, over_trials
 from .draws import Draw
 
+NUMBERS = (
+    *("fold", "level", "rating_std", "votes"),
+    *("predicted_rating", "predicted_quality", "predicted_rating_std", "predicted_quality_std"),
+)
 PICTURES = "pictures.csv"  # inside a checkpoint: the rows of `by_picture`
 METRICS = (
     *("srcc", "plcc", "plcc_logistic", "krcc", "rmse", "coverage", "scene_accuracy", "distortion_accuracy"),
@@ -30,7 +35,7 @@ def by_picture(draw: Draw, report: Report | None, *, shots: bool = True) -> list
     for part, records in (("shot", draw.shots if shots else []), ("test", draw.test)):
         for i, record in enumerate(records):
             row: dict[str, Any] = {"seed": draw.seed, "fold": draw.fold, "part": part}
-            row |= {"image": str(record.path), "group": record.group}
+            row |= {"image": str(record.path.resolve()), "group": record.group}
             row |= {"distortion": record.distortion, "level": record.level, "subset": record.subset}
             row |= {"rating": record.rating, "quality": draw.scale.quality(record.rating)}
             row |= {"rating_std": record.rating_std, "votes": record.votes}
@@ -40,6 +45,16 @@ def by_picture(draw: Draw, report: Report | None, *, shots: bool = True) -> list
                 row |= {"predicted_rating_std": std and span * std, "predicted_quality_std": std}
             rows.append(row)
     return rows
+
+
+def read_pictures_table(path: Path) -> pd.DataFrame:
+    """The rows of `by_picture` in a file; names stay texts."""
+    kinds = dict.fromkeys(("image", "group", "distortion", "subset", "part"), str)
+    table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
+    for name in ("distortion", "subset"):
+        if name in table:
+            table[name] = table[name].mask(table[name] == "")
+    return table
 
 
 def agreement(pictures: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:

@@ -5,7 +5,7 @@ const NAME = 0, QUALITY = 1, STD = 2, RATING = 3, LIKELIEST = 4, NOTE = 5;
 const HEIGHT = 216, LEAST = 160, MARGIN = 2; // a tile's height, the least width, rows beyond the edges
 let rows = [], total = 0, rated = {}, order = [], columns = 1;
 const selected = new Set(), tiles = new Map(); // numbers of rows; place in the order -> element
-let focused = 0, anchor = 0, viewed = null, since = 0;
+let focused = 0, anchor = null, viewed = null, since = 0; // a place; numbers of rows, as places change while a model scores
 
 async function ask(path, body) {
   const answer = await fetch(path, body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
@@ -52,13 +52,14 @@ function arrange() {
     && (!folder || (folder === "." ? !row[NAME].includes("/") : row[NAME].startsWith(`${folder}/`)))
     && (!likeliest || row[LIKELIEST] === likeliest) && (!uncertain || row[STD] !== null && row[STD] >= tenth)
     && row[NAME].toLowerCase().includes(text);
+  const compare = ORDERS[$("order").value], before = order[focused], within = $("grid").contains(document.activeElement);
   order = rows.map((_, i) => i).filter((i) => keeps(rows[i]));
-  const compare = ORDERS[$("order").value];
   order.sort((a, b) => compare(rows[a], rows[b]) || a - b);
   for (const tile of tiles.values()) tile.remove();
   tiles.clear();
-  focused = Math.min(focused, Math.max(0, order.length - 1));
+  focused = Math.max(0, order.indexOf(before));
   layout();
+  if (within) walk(0);
 }
 
 function tell() {
@@ -103,7 +104,7 @@ function add(place) {
   const box = document.createElement("div"), open = document.createElement("button"), image = document.createElement("img");
   open.className = "open";
   open.tabIndex = place === focused ? 0 : -1;
-  open.addEventListener("click", () => view(place));
+  open.addEventListener("click", () => view(i));
   open.addEventListener("focus", () => focusOn(place));
   image.alt = `${row[NAME]}, quality ${about(row)}`;
   image.src = `thumbnail/${i}`;
@@ -135,9 +136,10 @@ function redraw() {
 }
 
 function choose(place, chosen, range) {
-  const [from, to] = range ? [Math.min(anchor, place), Math.max(anchor, place)] : [place, place];
+  const last = range ? Math.max(0, order.indexOf(anchor)) : place;
+  const [from, to] = [Math.min(last, place), Math.max(last, place)];
   for (let each = from; each <= to; each += 1) chosen ? selected.add(order[each]) : selected.delete(order[each]);
-  anchor = place;
+  anchor = order[place];
   for (let each = from; each <= to; each += 1) {
     const tile = tiles.get(each);
     if (!tile) continue;
@@ -154,6 +156,7 @@ function focusOn(place) {
 }
 
 function walk(step) {
+  if (!order.length) return;
   const place = Math.min(order.length - 1, Math.max(0, focused + step)), scroller = $("scroller");
   const top = Math.floor(place / columns) * HEIGHT;
   if (top < scroller.scrollTop) scroller.scrollTop = top;
@@ -171,43 +174,49 @@ $("grid").addEventListener("keydown", (event) => {
 });
 
 // One image, whole or one to one, and the rating of it.
-function view(place) {
-  viewed = place;
-  focusOn(place);
-  const i = order[place], row = rows[i], image = new Image();
+function view(i) {
+  viewed = i;
+  const row = rows[i], image = new Image(), place = order.indexOf(i);
+  if (place >= 0) focusOn(place);
   image.alt = row[NAME];
   image.addEventListener("error", () => { if (!image.src.endsWith("png=1")) image.src = `image/${i}?png=1`; });
   image.src = `image/${i}`;
   $("large").replaceChildren(image);
   const rating = row[RATING] === null ? "" : `, predicted rating ${row[RATING]}`;
   $("caption").textContent = `${row[NAME]}: quality ${about(row)}${rating}${row[LIKELIEST] ? `, ${row[LIKELIEST]}` : ""}`;
-  $("previous").disabled = place === 0;
-  $("next").disabled = place === order.length - 1;
-  for (const button of document.querySelectorAll(".vote")) button.setAttribute("aria-pressed", rated[row[NAME]] === button.dataset.value);
+  for (const button of document.querySelectorAll(".vote")) {
+    button.disabled = row[QUALITY] === null; // it cannot be read
+    if (button.dataset.value) button.setAttribute("aria-pressed", rated[row[NAME]] === button.dataset.value);
+  }
+  if ($("value")) $("value").value = rated[row[NAME]] ?? "";
   if (!$("viewer").open) $("viewer").showModal();
   since = performance.now();
 }
 async function vote(value) {
   const rater = $("rater").value.trim();
   if (!rater) { $("told").textContent = "who rates? enter a name"; $("rater").focus(); return; }
-  const place = viewed, row = rows[order[place]];
+  const i = viewed, row = rows[i];
   try {
-    rated = (await ask("rate", { number: order[place], rater, value, seconds: (performance.now() - since) / 1000 })).rated;
+    rated = (await ask("rate", { number: i, rater, value, seconds: (performance.now() - since) / 1000 })).rated;
     $("told").textContent = `saved ${value} for ${row[NAME]}`;
     redraw();
-    view(place);
+    if (viewed === i) view(i);
   } catch (error) { $("told").textContent = `not saved: ${error.message}`; }
 }
+function turn(step) {
+  const place = order.indexOf(viewed) + step;
+  if (place >= 0 && place < order.length) view(order[place]);
+}
 for (const button of document.querySelectorAll(".vote")) button.addEventListener("click", () => vote(button.dataset.value ?? $("value").value));
-$("previous").addEventListener("click", () => viewed > 0 && view(viewed - 1));
-$("next").addEventListener("click", () => viewed < order.length - 1 && view(viewed + 1));
+$("previous").addEventListener("click", () => turn(-1));
+$("next").addEventListener("click", () => turn(1));
 $("close").addEventListener("click", () => $("viewer").close());
-$("viewer").addEventListener("close", () => { $("large").classList.remove("whole"); walk(viewed - focused); });
+$("viewer").addEventListener("close", () => { $("large").classList.remove("whole"); walk(Math.max(0, order.indexOf(viewed)) - focused); });
 $("large").addEventListener("click", () => $("large").classList.toggle("whole"));
 $("viewer").addEventListener("keydown", (event) => {
   if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey || event.altKey) return;
   const keyed = [...document.querySelectorAll("[data-key]")].find((each) => each.dataset.key === event.key);
-  if (keyed) keyed.click();
+  if (keyed) { event.preventDefault(); keyed.click(); } // the key would land in the field that gets the focus
   else if (event.key === "ArrowLeft") $("previous").click();
   else if (event.key === "ArrowRight") $("next").click();
   else if (event.key === "Enter" && event.target.id === "large") $("large").click();
