@@ -16,7 +16,7 @@ import pytest
 from fewshot_iqa.app.ballot import RATING, Ballot
 from fewshot_iqa.app.session import APART, Session, Trial
 from fewshot_iqa.errors import InputError, InputWarning
-from tests.browser import PHONE, ask, needs_browser, opened, serving
+from tests.browser import PHONE, ask, needs_browser, opened, serious, serving
 from tests.conftest import photograph, sets
 
 IMAGES = [f"image{i}.png" for i in range(20)]
@@ -261,7 +261,10 @@ def test_the_page_by_keyboard(browser, photographs, tmp_path):
     photograph(9).save(folder / "film.tif")
     (folder / "broken.png").write_bytes((folder / "photo0.png").read_bytes()[:400])
     with serving("rate", folder, "-o", out, "--repeats", 1) as server, opened(browser, server.address) as page:
+        assert page.get_by_text("Enter your name, then rate each image").is_visible()
+        assert serious(page) == []
         first = begin(page)
+        assert serious(page) == []
         order = [first]
         page.wait_for_timeout(200)
         for key in "5z4s3213":

@@ -35,7 +35,9 @@ def browse(
     if scale not in ("acr", "continuous"):
         raise InputError(f"--scale {scale}: expected acr or continuous")
     if ratings.exists():
-        Session([], ratings, cast("Scale", scale))  # whether more can be added to it
+        session = Session([], ratings, cast("Scale", scale))  # whether more can be added to it
+        known = {row["rater"] for row in session.ballot.rows}
+        rater = rater or (known.pop() if len(known) == 1 else "")
     if source.is_file() and source.suffix.lower() != ".onnx":
         catalogue = read_scores(source, folder)
     elif folder is None:

@@ -54,8 +54,9 @@ def rate(
             session.drop(name, str(error))
             say(f"passed over {error}")
     earlier = f", {len(session.ballot.rows)} votes are in {out}" if session.ballot.rows else ""
-    say(f"{len(names) - len(session.broken)} images{earlier}; rate them on this page, and end with Ctrl-C:")
-    serve(rating_routes(session, folder, rater), port=port, browser=browser, say=say)
+    twice = f", {repeats} of them twice" if repeats and scale != "pairs" else ""
+    say(f"{len(names) - len(session.broken)} images{twice}{earlier}; rate them on this page, and end with Ctrl-C:")
+    serve(rating_routes(session, folder, out, rater), port=port, browser=browser, say=say)
     return len(session.ballot.rows)
 
 
@@ -68,11 +69,12 @@ def _suggested(folder: Path, names: list[str], table: Path) -> list[str]:
     return found
 
 
-def rating_routes(session: Session, folder: Path, rater: str | None = None) -> list[BaseRoute]:
-    """The page and what it asks for. `rater` is the name that is suggested."""
+def rating_routes(session: Session, folder: Path, out: Path, rater: str | None = None) -> list[BaseRoute]:
+    """The page and what it asks for; `out` is the table of the votes, as the user names it, `rater` the name that is
+    suggested."""
     numbers = {name: i for i, name in enumerate(session.images)}
     templates = Environment(loader=PackageLoader("fewshot_iqa.app"), autoescape=select_autoescape())
-    votes = shlex.quote(str(session.ballot.path))
+    votes = shlex.quote(str(out))
     command = f"fsiqa adapt --labels {votes} --root {shlex.quote(str(folder))}"
     if session.scale == "pairs":
         command = f"fsiqa ratings summarize {votes} -o mos.csv"

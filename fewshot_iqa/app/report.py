@@ -52,6 +52,7 @@ def report(
     page = templates.get_template("report.html").render(
         found=found,
         about=found.provenance,
+        better=_better(found.methods),
         rows=found.methods.astype(object).where(found.methods.notna(), None).to_dict("records"),
         facts=_facts(found),
         figures=_figures(found),
@@ -69,16 +70,23 @@ def report(
 def _facts(found: Findings) -> dict[str, Any]:
     """What the text says of ratings and model."""
     rows = plots.tested(found.pictures)
-    about = found.provenance
+    about, groups = found.provenance, rows["group"].nunique()
     (low, high), labels = sorted(about["scale"]), about["source"].get("labels")
     return {
         "low": f"{low:.4g}",
         "high": f"{high:.4g}",
         "tested": len(rows),
-        "groups": rows["group"].nunique(),
+        "groups": f"{groups} {'pictures' if groups == len(rows) else 'groups'}",
         "source": Path(labels).name if labels else about["task"],
         "start": "the shipped prompts" if Path(about["start"]) == SHIPPED else about["start"],
     }
+
+
+def _better(methods: pd.DataFrame) -> list[dict[Any, Any]]:
+    """The baselines that the model is behind of, beyond doubt."""
+    if "ahead_high" not in methods:
+        return []
+    return methods[methods["ahead_high"] < 0].to_dict("records")
 
 
 def _figures(found: Findings) -> list[dict[str, str]]:
@@ -117,6 +125,7 @@ def _figures(found: Findings) -> list[dict[str, str]]:
                 "Learning curve inside the ratings",
                 plots.plot_learning_curve(curve, about.get("ceiling")),
                 f"SRCC after {', '.join(map(str, curve['shots']))} ratings: {', '.join(map(_decimals, curve['srcc']))}",
+                "Means over several cuts into folds, so that all ratings may differ a little from the agreement above. "
                 f"{curve['more']} more ratings would bring about {curve['gain']:.2f} SRCC.",
             )
         )

@@ -144,7 +144,7 @@ def adapt(
     several = len(found["trials"]) > 1 and not found["agreement"]
     start = "the shipped prompts" if Path(found["start"]) == SHIPPED else nearby(found["start"])
     typer.echo(f"started from {start}; {'the first model' if several else 'the model'} saved in {nearby(result.out)}")
-    _print_next(found, table, nearby(result.out))
+    _print_next(found, table, nearby(result.out), cache)
     write_csv(csv_file, result.pictures)
     write_json(json_file, found)
 
@@ -161,23 +161,26 @@ def _print_agreement(found: dict[str, Any], provenance: dict[str, Any]) -> None:
     given = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
     typer.echo(f"  SRCC {decimals(agreed['srcc'])}{given}, PLCC {decimals(agreed['plcc'])}")
     if (most := found["ceiling"]) is not None:
-        typer.echo(f"  of at most SRCC {decimals(most['srcc'])}, PLCC {decimals(most['plcc'])}: the ratings have noise")
+        reached = f"SRCC {decimals(most['srcc'])}, PLCC {decimals(most['plcc'])}"
+        typer.echo(f"  a perfect model would reach {reached}, as the ratings have noise")
     typer.echo(f"  RMSE {agreed['rmse']:.3g} on the rating scale of {low:.4g} to {high:.4g}")
     if (coverage := agreed.get("coverage")) is not None:
         typer.echo(f"  {coverage:.0%} of the ratings lie within the predicted 90 % intervals")
 
 
-def _print_next(found: dict[str, Any], table: dict[str, Any], model: str) -> None:
+def _print_next(found: dict[str, Any], table: dict[str, Any], model: str, cache: Path | None) -> None:
     """What more ratings would bring, and the command to go on with."""
     labels, folder = table.get("labels"), shlex.quote(str(table.get("root") or "FOLDER"))
-    gain = (found["learning_curve"] or {}).get("gain")
-    named = {"image_column", "score_column"} & table.keys()  # which `fsiqa suggest` does not take
-    more = gain is not None and gain >= WORTHWHILE and labels is not None and not named
-    if gain is not None:
-        brought = f"about {gain:.2f} SRCC" if gain >= WORTHWHILE else f"less than {WORTHWHILE:.2f} SRCC"
-        typer.echo(f"{found['learning_curve']['more']} more ratings would bring {brought}")
-    score = f"fsiqa score {shlex.quote(model)} {folder} --csv scores.csv"
-    typer.echo(f"next: fsiqa suggest {folder} --rated {shlex.quote(str(labels))} -n 20" if more else f"next: {score}")
+    cached = f" --cache {shlex.quote(str(cache))}" if cache else ""
+    if curve := found["learning_curve"]:
+        worth = curve["gain"] >= WORTHWHILE
+        brought = f"about {curve['gain']:.2f} SRCC" if worth else f"less than {WORTHWHILE:.2f} SRCC"
+        typer.echo(f"{curve['more']} more ratings would bring {brought}")
+        named = {"image_column", "score_column"} & table.keys()  # which `fsiqa suggest` does not take
+        if worth and labels is not None and not named:
+            ask = f"fsiqa suggest {folder} --rated {shlex.quote(str(labels))} -n {curve['more']} -o more.csv{cached}"
+            typer.echo(f"for more: {ask}")
+    typer.echo(f"next: fsiqa score {shlex.quote(model)} {folder} --csv scores.csv{cached}")
 
 
 def _print_trials(found: dict[str, Any]) -> None:

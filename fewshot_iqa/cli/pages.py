@@ -23,7 +23,9 @@ def browse(
         Path, option(OUTPUT, "FILE", "Put corrected ratings here.", "--ratings", "-o", callback=writable)
     ] = Path("ratings.csv"),
     scale: Annotated[str, option(METHOD, "NAME", "Of the ratings. acr: five grades; continuous: 0 to 100.")] = "acr",
-    rater: Annotated[str, option(DATA, "NAME", "Name of the rater. Default: the page asks.")] = "",
+    rater: Annotated[
+        str, option(DATA, "NAME", "Name of the rater. Default: the only one of the ratings, else the page asks.")
+    ] = "",
     device: DEVICE = None,
     cache: CACHE = None,
     port: PORT = None,

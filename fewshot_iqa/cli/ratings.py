@@ -73,7 +73,8 @@ def suggest(
     rows = found.pictures.head(10).to_dict("records")
     known = f", given the {found.rated} that are rated" if found.rated else ""
     print_table(
-        f"{len(found.pictures)} of {found.among} images, whose ratings tell most about the others{known}; the first:",
+        f"{len(found.pictures)} of {found.among} images, whose ratings tell most about the others{known}; the first, "
+        f"with quality as {'the shipped prompts predict' if model is None else f'{model} predicts'} it:",
         ("", "image", "quality", *(["uncertainty"] if known else [])),
         [
             [i, row["image"], f"{row['quality']:.2f}", *([f"{row['uncertainty']:.0%}"] if known else [])]

@@ -2,7 +2,7 @@
 // All rows are here, but only the tiles in sight are in the page.
 const $ = (id) => document.getElementById(id);
 const NAME = 0, QUALITY = 1, STD = 2, RATING = 3, LIKELIEST = 4, NOTE = 5;
-const HEIGHT = 216, LEAST = 160, MARGIN = 2; // a tile's height, the least width, rows beyond the edges
+const HEIGHT = 234, LEAST = 160, MARGIN = 2; // a tile's height, the least width, rows beyond the edges
 let rows = [], total = 0, rated = {}, order = [], columns = 1;
 const selected = new Set(), tiles = new Map(); // numbers of rows; place in the order -> element
 let focused = 0, anchor = null, viewed = null, since = 0; // a place; numbers of rows, as places change while a model scores
@@ -115,8 +115,8 @@ function add(place) {
   check.checked = selected.has(i);
   check.addEventListener("click", (event) => choose(place, check.checked, event.shiftKey));
   text.className = "about";
-  text.title = [row[NAME], row[LIKELIEST], row[NOTE]].filter(Boolean).join("\n");
-  text.textContent = `${about(row)} ${row[NAME].slice(row[NAME].lastIndexOf("/") + 1)}`;
+  text.title = [row[NAME], about(row), row[LIKELIEST], row[NOTE]].filter(Boolean).join("\n");
+  text.append(about(row), document.createElement("br"), row[NAME].slice(row[NAME].lastIndexOf("/") + 1));
   label.append(check, text);
   box.append(open, label);
   tile.append(box);

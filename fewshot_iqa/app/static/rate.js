@@ -43,6 +43,7 @@ async function show() {
     const trial = state.trials[0];
     $("progress").textContent = `${state.votes} rated, ${state.open} to go` + told(state.broken);
     $("votes").hidden = false;
+    $("begin").hidden = true;
     $("end").hidden = Boolean(trial);
     for (const button of document.querySelectorAll(".vote, #skip")) button.disabled = !trial;
     $("undo").disabled = !state.votes;
