@@ -26,6 +26,7 @@ quickstart: install
 
 test: install
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
 
 lint: install
 	$(BIN)/ruff check .
