@@ -70,18 +70,19 @@ def _bar(console: Console, title: str, total: int, done: int) -> Iterator[Log]:
 @contextmanager
 def _lines(console: Console, title: str, total: int, done: int) -> Iterator[Log]:
     started = last = time.monotonic()
-    first = done
+    first: tuple[int, float] | None = None  # what came before the first step is no part of the rate
 
     def log(figures: Mapping[str, float]) -> None:
-        nonlocal done, last
+        nonlocal done, last, first
         done += 1
         now = time.monotonic()
+        first = first or (done, now)
         if now - started < QUIET_SECONDS or (now - last < LINE_SECONDS and done < total):
             return
         last = now
-        rate = (done - first) / (now - started)
-        left = f"{(total - done) / rate:.0f} s left" if done < total else f"{now - started:.0f} s"
-        parts = [f"{title} {done}/{total}", _figures(figures), f"{rate:.3g}/s", left]
+        rate = (done - first[0]) / max(now - first[1], 1e-9)
+        left = f"{now - started:.0f} s" if done == total else f"{(total - done) / rate:.0f} s left" if rate else ""
+        parts = [f"{title} {done}/{total}", _figures(figures), f"{rate:.3g}/s" if rate else "", left]
         console.print("  ".join(part for part in parts if part), highlight=False, markup=False, soft_wrap=True)
 
     yield log
