@@ -117,7 +117,7 @@ def plot_learning_curve(
     if ceiling:
         axes.axhline(ceiling["srcc"], color=GREY, linestyle=":", label="ceiling of the ratings")
     axes.set(xlabel="ratings", ylabel="SRCC out of fold")
-    axes.legend(frameon=False, fontsize="small", loc="lower right")
+    axes.legend(frameon=False, fontsize="small")
     axes.grid(alpha=0.25)
     return save_figure(figure, path)
 
