@@ -38,7 +38,8 @@ class Ballot:
 
     def count(self, rater: str, images: Sequence[str]) -> int:
         """How many votes a rater has given on these images."""
-        return self._count[(rater, *images)]
+        key = (rater, *images)
+        return self._count[key]
 
     def append(self, row: Mapping[str, str]) -> None:
         """Write a vote; it is on disk when this returns, and not at all in the file where this raises OSError."""

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def report(
         config=dump(found.settings),
         citations=citations(str(found.provenance["method"])),
         version=version("fewshot-iqa"),
-        made=datetime.now(UTC).date().isoformat(),
+        made=datetime.now(timezone.utc).date().isoformat(),
     )
     with open_text(out) as file:
         file.write(page)
