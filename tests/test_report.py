@@ -10,7 +10,7 @@ from PIL import Image
 
 import fewshot_iqa
 from fewshot_iqa import InputError
-from fewshot_iqa.recipes import plots
+from fewshot_iqa.recipes import plots, results
 from fewshot_iqa.recipes.reporting import find_report
 from tests.browser import PHONE, needs_browser, opened, serious
 from tests.conftest import photograph
@@ -126,7 +126,7 @@ def test_what_the_distortion_branch_sees_is_counted(rated, miniature, tmp_path):
     options = {"clip": miniature, "overrides": ["views={crop: 32, count: 1}", "adapt.steps=3"]}
     result = fewshot_iqa.adapt("mp_iqe", labels=table, root=rated.parent, shots=12, out=tmp_path / "mp", **options)
     found = find_report(result.out, [])
-    assert sum(found.phrases["distortion"].values()) == len(plots.tested(result.pictures))
+    assert sum(found.phrases["distortion"].values()) == len(results.tested(result.pictures))
     text = fewshot_iqa.report(result.out, tmp_path / "report.html", baselines=[]).read_text()
     assert "What the distortion branch sees" in text
     assert "Residuals by distortion" in text

@@ -1,11 +1,11 @@
 """The page of `fsiqa browse`: a gallery of scored images."""
 
+import functools
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
@@ -13,7 +13,8 @@ from starlette.routing import BaseRoute, Route
 
 from ..errors import InputError
 from .catalogue import Catalogue, Entry, read_scores, score_folder
-from .server import image_response, serve
+from .rendering import render
+from .server import FRESH, KEPT, image_response, posted, serve
 from .session import ACR, Scale, Session
 from .thumbnails import Thumbnails
 
@@ -59,22 +60,20 @@ def browse_routes(
     catalogue: Catalogue, thumbnails: Thumbnails, folder: Path | None, ratings: Path, scale: str, rater: str
 ) -> list[BaseRoute]:
     """The page and what it asks for; corrected ratings go into the table `ratings`."""
-    templates = Environment(loader=PackageLoader("fewshot_iqa.app"), autoescape=select_autoescape())
     root = shlex.quote(str(folder or "."))
-    session: Session | None = None
 
+    @functools.cache
     def opened() -> Session:
-        nonlocal session
-        session = session or Session([], ratings, cast("Scale", scale))
-        return session
+        return Session([], ratings, cast("Scale", scale))
 
     async def page(_: Request) -> Response:
-        found = templates.get_template("browse.html").render(
+        found = render(
+            "browse.html",
             scale=scale,
             acr=ACR,
             rater=rater,
             ratings=str(ratings),
-            title=folder.name if folder else "images",
+            heading=folder.name if folder else "images",
             command=f"fsiqa adapt --labels {shlex.quote(str(ratings))} --root {root}",
         )
         return HTMLResponse(found)
@@ -87,11 +86,11 @@ def browse_routes(
             "rows": [_row(entry) for entry in entries],
             "total": catalogue.total,
             "failed": catalogue.failed,
-            "rated": _rated() if not start else {},
+            "rated": rated_images() if not start else {},
         }
-        return JSONResponse(found, headers={"cache-control": "no-store"})
+        return JSONResponse(found, headers=FRESH)
 
-    def _rated() -> dict[str, str]:
+    def rated_images() -> dict[str, str]:
         """{image: the last vote on it}."""
         return {row["image"]: row["rating"] for row in opened().ballot.rows} if ratings.exists() else {}
 
@@ -104,7 +103,7 @@ def browse_routes(
         if found is None:
             return Response(status_code=404)
         try:
-            return FileResponse(thumbnails.get(found.path), media_type="image/jpeg", headers=KEEP)
+            return FileResponse(thumbnails.get(found.path), media_type="image/jpeg", headers=KEPT)
         except InputError:
             return Response(status_code=415)
 
@@ -117,30 +116,21 @@ def browse_routes(
         except (InputError, OSError, Image.DecompressionBombError):
             return Response(status_code=415)
 
-    async def rate(request: Request) -> Response:
-        try:
-            given: dict[str, Any] = await request.json()
-            number = given["number"]
-            if type(number) is not int or not 0 <= number < len(catalogue.entries):
-                raise InputError(f"there is no image {number}")
-            name = catalogue.entries[number].name
-            opened().correct(str(given["rater"]), name, str(given["value"]), float(given["seconds"]))
-            return JSONResponse({"rated": _rated()})
-        except (InputError, KeyError, OverflowError, TypeError, ValueError) as error:
-            return JSONResponse({"error": str(error)}, 400)
-        except OSError as error:
-            return JSONResponse({"error": f"{ratings}: cannot be written ({error.strerror})"}, 507)
+    def rate(given: dict[str, Any]) -> dict[str, Any]:
+        number = given["number"]
+        if type(number) is not int or not 0 <= number < len(catalogue.entries):
+            raise InputError(f"there is no image {number}")
+        name = catalogue.entries[number].name
+        opened().correct(str(given["rater"]), name, str(given["value"]), float(given["seconds"]))
+        return {"rated": rated_images()}
 
     return [
         Route("/", page),
         Route("/rows", rows),
         Route("/thumbnail/{number:int}", thumbnail),
         Route("/image/{number:int}", image),
-        Route("/rate", rate, methods=["POST"]),
+        Route("/rate", posted(rate, ratings), methods=["POST"]),
     ]
-
-
-KEEP = {"cache-control": "private, max-age=3600"}
 
 
 def _row(entry: Entry) -> list[Any]:

@@ -76,7 +76,7 @@ def score_folder(model: Path, folder: Path, device: str | None, cache: Path | No
                 if found.stop.is_set():
                     return
                 found.entries.append(_entry(name, path, result))
-        except Exception as error:  # told on the page: a thread has nobody else to tell
+        except Exception as error:  # of a thread, whose errors the page shows
             found.failed = f"scoring ended: {error}"
 
     found.scoring = threading.Thread(target=score, daemon=True)

@@ -6,7 +6,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
-from jinja2 import Environment, PackageLoader, select_autoescape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -14,7 +13,8 @@ from starlette.routing import BaseRoute, Route
 from ..data.readers import read_names
 from ..errors import InputError
 from ..images import image_size, photographs_in, read_image, shrunk_size
-from .server import image_response, serve
+from .rendering import render
+from .server import FRESH, image_response, posted, serve
 from .session import ACR, SPANS, Scale, Session, Trial
 
 AHEAD = 3  # trials whose images the page loads before they are shown
@@ -73,13 +73,12 @@ def rating_routes(session: Session, folder: Path, out: Path, rater: str | None =
     """The page and what it asks for; `out` is the table of the votes, as the user names it, `rater` the name that is
     suggested."""
     numbers = {name: i for i, name in enumerate(session.images)}
-    templates = Environment(loader=PackageLoader("fewshot_iqa.app"), autoescape=select_autoescape())
     votes = shlex.quote(str(out))
     command = f"fsiqa adapt --labels {votes} --root {shlex.quote(str(folder))}"
     if session.scale == "pairs":
         command = f"fsiqa ratings summarize {votes} -o mos.csv"
 
-    def state(name: str) -> JSONResponse:
+    def state(name: str) -> dict[str, Any]:
         waiting = session.open_trials(name)
         given = sum(row["rater"] == name for row in session.ballot.rows)
         trials = [
@@ -87,30 +86,25 @@ def rating_routes(session: Session, folder: Path, out: Path, rater: str | None =
             for each in waiting[: 1 + AHEAD]
         ]
         broken = [name for name in session.broken if name.isprintable()]
-        found = {"trials": trials, "votes": given, "open": len(waiting), "broken": broken}
-        return JSONResponse(found, headers={"cache-control": "no-store"})
+        return {"trials": trials, "votes": given, "open": len(waiting), "broken": broken}
 
     async def page(_: Request) -> Response:
-        found = templates.get_template("rate.html").render(
-            scale=session.scale, acr=ACR, rater=rater or "", folder=folder.name, command=command
+        found = render(
+            "rate.html", scale=session.scale, acr=ACR, rater=rater or "", folder=folder.name, command=command
         )
         return HTMLResponse(found)
 
     async def show_state(request: Request) -> Response:
-        return state(request.query_params.get("rater", ""))
+        return JSONResponse(state(request.query_params.get("rater", "")), headers=FRESH)
 
-    def posted(act: Callable[[dict[str, Any]], None]) -> Callable[[Request], Any]:
-        async def answer(request: Request) -> Response:
-            try:
-                given = await request.json()
-                act(given)
-                return state(str(given["rater"]))
-            except (InputError, KeyError, TypeError, ValueError) as error:
-                return JSONResponse({"error": str(error)}, 400)
-            except OSError as error:
-                return JSONResponse({"error": f"{session.ballot.path}: cannot be written ({error.strerror})"}, 507)
+    def then_state(act: Callable[[dict[str, Any]], None]) -> Callable[[Request], Any]:
+        """An endpoint that acts, and answers what comes next for the rater."""
 
-        return answer
+        def acted(given: dict[str, Any]) -> dict[str, Any]:
+            act(given)
+            return state(str(given["rater"]))
+
+        return posted(acted, session.ballot.path)
 
     def vote(given: dict[str, Any]) -> None:
         session.vote(str(given["rater"]), _trial(given), str(given["value"]), float(given["seconds"]))
@@ -154,10 +148,10 @@ def rating_routes(session: Session, folder: Path, out: Path, rater: str | None =
     return [
         Route("/", page),
         Route("/state", show_state),
-        Route("/vote", posted(vote), methods=["POST"]),
-        Route("/undo", posted(undo), methods=["POST"]),
-        Route("/skip", posted(skip), methods=["POST"]),
-        Route("/drop", posted(drop), methods=["POST"]),
+        Route("/vote", then_state(vote), methods=["POST"]),
+        Route("/undo", then_state(undo), methods=["POST"]),
+        Route("/skip", then_state(skip), methods=["POST"]),
+        Route("/drop", then_state(drop), methods=["POST"]),
         Route("/image/{number:int}", image),
     ]
 

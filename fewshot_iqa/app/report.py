@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, select_autoescape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from PIL import Image
 
 from ..config import dump
 from ..errors import InputError
 from ..files import open_text, require_writable
-from ..images import read_image, shrunk_size
 from ..recipes import plots
 from ..recipes.reporting import BASELINES, Findings, find_report
+from ..recipes.results import tested
 from ..resources import SHIPPED, citations
+from .rendering import decimals, is_given, render
+from .thumbnails import jpeg_thumbnail
 
 SHOWN = 6  # pictures of each kind
-SIDE = 240  # pixels of their longer side
 STYLE = """<style>svg { color: #1a1a1a } @media (prefers-color-scheme: dark) { svg { color: #e8eaed } }
 text { fill: currentColor }</style>"""
 
@@ -47,9 +46,8 @@ def report(
     out = Path(out)
     require_writable(out)
     found = find_report(folder, baselines, device=device, cache=cache)
-    templates = Environment(loader=PackageLoader("fewshot_iqa.app"), autoescape=select_autoescape())
-    templates.filters["decimals"] = _decimals
-    page = templates.get_template("report.html").render(
+    page = render(
+        "report.html",
         found=found,
         about=found.provenance,
         better=_better(found.methods),
@@ -68,8 +66,8 @@ def report(
 
 
 def _facts(found: Findings) -> dict[str, Any]:
-    """What the text says of ratings and model."""
-    rows = plots.tested(found.pictures)
+    """The ratings, groups and start of the model, as the page names them."""
+    rows = tested(found.pictures)
     about, groups = found.provenance, rows["group"].nunique()
     (low, high), labels = sorted(about["scale"]), about["source"].get("labels")
     return {
@@ -97,7 +95,7 @@ def _figures(found: Findings) -> list[dict[str, str]]:
         (
             "Prediction and rating",
             plots.plot_scatter(pictures),
-            f"Scatter of {len(plots.tested(pictures))} ratings over predictions, SRCC {_decimals(best['srcc'])}",
+            f"Scatter of {len(tested(pictures))} ratings over predictions, SRCC {decimals(best['srcc'])}",
             "Each point is a picture that the predicting model did not learn from.",
         )
     ]
@@ -110,7 +108,7 @@ def _figures(found: Findings) -> list[dict[str, str]]:
                 "Below the diagonal predicted deviations are too small, above it too large.",
             )
         )
-    names, groups = plots.residual_groups(plots.tested(pictures))
+    names, groups = plots.residual_groups(tested(pictures))
     drawn.append(
         (
             f"Residuals by {groups}",
@@ -124,7 +122,7 @@ def _figures(found: Findings) -> list[dict[str, str]]:
             (
                 "Learning curve inside the ratings",
                 plots.plot_learning_curve(curve, about.get("ceiling")),
-                f"SRCC after {', '.join(map(str, curve['shots']))} ratings: {', '.join(map(_decimals, curve['srcc']))}",
+                f"SRCC after {', '.join(map(str, curve['shots']))} ratings: {', '.join(map(decimals, curve['srcc']))}",
                 "Means over several cuts into folds, so that all ratings may differ a little from the agreement above. "
                 f"{curve['more']} more ratings would bring about {curve['gain']:.2f} SRCC.",
             )
@@ -143,7 +141,7 @@ def _figures(found: Findings) -> list[dict[str, str]]:
 
 def _albums(found: Findings) -> list[dict[str, Any]]:
     """Titles, and the pictures below each: name, address, rating and prediction."""
-    rows = plots.tested(found.pictures).drop_duplicates(["image", "rating"])
+    rows = tested(found.pictures).drop_duplicates(["image", "rating"])
     off = (rows["rating"] - rows["predicted_rating"]).abs()
     ordered = rows.sort_values("predicted_quality", ascending=False)
     chosen = {
@@ -160,20 +158,16 @@ def _albums(found: Findings) -> list[dict[str, Any]]:
 
 def _shown(row: dict[Any, Any]) -> dict[str, str] | None:
     try:
-        picture = read_image(Path(row["image"]), size=lambda height, width: shrunk_size(SIDE, height, width))
+        image = jpeg_thumbnail(Path(row["image"]))
     except InputError:
         return None
-    image = Image.fromarray(picture.transpose(1, 2, 0))
-    image.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
     name = Path(row["image"]).name
-    distorted = f" ({row['distortion']} {row['level']:g}, shown before)" if _is_given(row.get("level")) else ""
+    distorted = f" ({row['distortion']} {row['level']:g}, shown before)" if is_given(row.get("level")) else ""
     std = row.get("predicted_rating_std")
-    spread = f" ± {std:.3g}" if _is_given(std) else ""
+    spread = f" ± {std:.3g}" if is_given(std) else ""
     return {
         "name": name + distorted,
-        "src": "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(),
+        "src": "data:image/jpeg;base64," + base64.b64encode(image).decode(),
         "rating": f"{row['rating']:.3g}",
         "predicted": f"{row['predicted_rating']:.3g}{spread}",
     }
@@ -186,11 +180,3 @@ def _svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue().replace("#000000", "currentColor").replace("<defs>", STYLE + "<defs>", 1)
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
-
-
-def _is_given(value: Any) -> bool:
-    return value is not None and not pd.isna(value)
-
-
-def _decimals(value: float | None, digits: int = 3, sign: str = "") -> str:
-    return f"{value:{sign}.{digits}f}" if _is_given(value) else "–"

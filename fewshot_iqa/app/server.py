@@ -15,7 +15,8 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +26,7 @@ from ..images import read_image
 
 HOST = "127.0.0.1"
 SHOWN = {".jpg", ".jpeg", ".png", ".bmp"}  # by the browser as the model sees them; others are converted
+KEPT, FRESH = {"cache-control": "private, max-age=3600"}, {"cache-control": "no-store"}
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -71,14 +73,28 @@ def create_app(routes: Sequence[BaseRoute], token: str) -> Starlette:
     return Starlette(routes=[mounted], middleware=guards, exception_handlers={404: forbidden})
 
 
+def posted(act: Callable[[dict[str, Any]], Any], votes: Path) -> Callable[[Request], Any]:
+    """An endpoint that answers a message with what `act` returns, or says what is wrong with it, or why the table of
+    `votes` cannot be written."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return JSONResponse(act(await request.json()), headers=FRESH)
+        except (InputError, KeyError, OverflowError, TypeError, ValueError) as error:
+            return JSONResponse({"error": str(error)}, 400)
+        except OSError as error:
+            return JSONResponse({"error": f"{votes}: cannot be written ({error.strerror})"}, 507)
+
+    return answer
+
+
 def image_response(path: Path, *, as_png: bool = False) -> Response:
     """A picture as the model sees it, whole. InputError where it cannot be read."""
-    headers = {"cache-control": "private, max-age=3600"}
     if path.suffix.lower() in SHOWN and not as_png and not _has_alpha(path):
-        return FileResponse(path, media_type=mimetypes.guess_type(path)[0], headers=headers)
+        return FileResponse(path, media_type=mimetypes.guess_type(path)[0], headers=KEPT)
     buffer = io.BytesIO()
     Image.fromarray(read_image(path).transpose(1, 2, 0)).save(buffer, "PNG", compress_level=1)
-    return Response(buffer.getvalue(), media_type="image/png", headers=headers)
+    return Response(buffer.getvalue(), media_type="image/png", headers=KEPT)
 
 
 def _has_alpha(path: Path) -> bool:

@@ -9,11 +9,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
 from platformdirs import user_cache_path
 
 from ..errors import InputError
-from ..images import read_image, shrunk_size
+from ..images import thumbnail
 
 SIDE = 240  # pixels of the longer side
 MOST = 50_000  # files that are kept; the oldest go first
@@ -43,12 +42,8 @@ class Thumbnails:
         key = f"{picture.resolve()} {state.st_size} {state.st_mtime_ns} {SIDE}"
         path = self.folder / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:32]}.jpg"
         if not path.is_file():
-            image = Image.fromarray(read_image(picture, size=_reduced).transpose(1, 2, 0))
-            image.thumbnail((SIDE, SIDE))
-            buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=80)
             part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-            part.write_bytes(buffer.getvalue())
+            part.write_bytes(jpeg_thumbnail(picture))
             part.replace(path)
         return path
 
@@ -60,12 +55,15 @@ class Thumbnails:
             for picture in pictures:
                 if stop.is_set():
                     return
-                with contextlib.suppress(InputError, OSError):  # the page tells of the picture where it is shown
+                with contextlib.suppress(InputError, OSError):  # the page marks such a picture when it is in sight
                     self.get(picture)
 
         threading.Thread(target=make, daemon=True).start()
         return stop
 
 
-def _reduced(height: int, width: int) -> tuple[int, int]:
-    return shrunk_size(SIDE, height, width)
+def jpeg_thumbnail(picture: Path) -> bytes:
+    """The content of a JPEG file; InputError where the picture cannot be read."""
+    buffer = io.BytesIO()
+    thumbnail(picture, SIDE).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()

@@ -1,7 +1,8 @@
 """What a command checks before it imports anything heavy: a mistyped name is refused at once."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,22 @@ import typer
 from ..errors import InputError
 from ..files import require_room
 from ..printing import nearby
-from ..resources import CHECKPOINT_FILES
+from ..resources import CHECKPOINT_FILES, is_checkpoint
+
+
+@contextmanager
+def from_extra(extra: str, command: str) -> Iterator[None]:
+    """Around the import of what an extra brings: InputError where it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(f"{command} needs {error.name}: pip install 'fewshot-iqa[{extra}]'") from None
+
+
+def check_checkpoint(folder: Path) -> None:
+    """InputError where a folder is no checkpoint."""
+    if not is_checkpoint(folder):
+        raise InputError(f"{folder}: not a checkpoint (`fsiqa adapt` makes one, in runs/adapt)")
 
 
 def check_run(

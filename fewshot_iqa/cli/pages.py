@@ -7,6 +7,7 @@ import typer
 
 from ..errors import InputError
 from ..printing import nearby
+from .checks import check_checkpoint, from_extra
 from .options import BROWSER, CACHE, DATA, DEVICE, METHOD, OUTPUT, PORT, option, words, writable
 
 
@@ -39,10 +40,8 @@ def browse(
         raise InputError(f"{source}: no such model or table (`fsiqa adapt` makes a model, in runs/adapt)")
     if folder is not None and not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    try:
+    with from_extra("app", "fsiqa browse"):
         from ..app.browse import browse as run
-    except ImportError as error:
-        raise InputError(f"fsiqa browse needs {error.name}: pip install 'fewshot-iqa[app]'") from None
 
     run(
         source, folder, ratings=ratings, scale=scale, rater=rater, device=device, cache=cache,
@@ -62,14 +61,9 @@ def report(
     cache: CACHE = None,
 ) -> None:
     """Write a report on an adapted model: one HTML page with agreement, figures and pictures. Needs the extra `app`."""
-    from ..resources import is_checkpoint
-
-    if not is_checkpoint(model):
-        raise InputError(f"{model}: not a checkpoint (`fsiqa adapt` makes one, in runs/adapt)")
-    try:
+    check_checkpoint(model)
+    with from_extra("app", "fsiqa report"):
         from ..app.report import report as run
-    except ImportError as error:
-        raise InputError(f"fsiqa report needs {error.name}: pip install 'fewshot-iqa[app]'") from None
 
     names = [name for name in words(baselines) if name not in ("", "none")]
     typer.echo(f"wrote {nearby(run(model, out, baselines=names, device=device, cache=cache))}")

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ..errors import InputError
 from ..printing import decimals, nearby, print_table
 from ..resources import SHIPPED
+from .checks import from_extra
 from .options import BROWSER, CACHE, DATA, DEVICE, METHOD, OUTPUT, PORT, drawable, option, writable
 
 AGREEMENT = ("inconsistency", "srcc_others", "srcc_self", "std_self")
@@ -36,10 +36,8 @@ def rate(
 
     A repeated command goes on where the last one stopped. Needs the extra `app`.
     """
-    try:
+    with from_extra("app", "fsiqa rate"):
         from ..app.rating import rate as run
-    except ImportError as error:
-        raise InputError(f"fsiqa rate needs {error.name}: pip install 'fewshot-iqa[app]'") from None
 
     votes = run(
         folder, out, suggested=suggested, scale=scale, rater=rater, repeats=repeats, rounds=rounds, seed=seed,

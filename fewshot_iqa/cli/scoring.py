@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..files import open_text, require_writable, write_json
 from ..printing import nearby, print_table, rounded, with_std
 from ..resources import SHIPPED
+from .checks import check_checkpoint
 from .options import CACHE, DATA, JSON, METHOD, OUTPUT, drawable, option, writable
 
 if TYPE_CHECKING:
@@ -129,12 +130,9 @@ def export(
     Inside the checkpoint, where it is written by default, `fsiqa score CHECKPOINT` finds it by itself. It is compared
     with the checkpoint before it is kept. Needs the extra `fast`.
     """
-    from ..resources import is_checkpoint
-
     if checkpoint.suffix.lower() == ".onnx":
         raise InputError(f"{checkpoint}: is exported already; name the folder of its checkpoint")
-    if not is_checkpoint(checkpoint):
-        raise InputError(f"{checkpoint}: not a checkpoint (`fsiqa adapt` makes one, in runs/adapt)")
+    check_checkpoint(checkpoint)
     if model and model.suffix.lower() != ".onnx":
         raise InputError(f"{model}: name a .onnx file")
     if model:

@@ -40,7 +40,7 @@ def table_ceiling(task: TableTask, table: Table, records: Sequence[Record]) -> d
     """{"srcc", "plcc"} of the true quality with a table of ratings, whose `records` these are: no model can do better.
 
     The table is of means with their deviations and numbers, or of single votes, several of a picture; None where
-    neither tells it, with an InputWarning where its votes cannot be read.
+    neither is there, with an InputWarning where the votes cannot be read.
     """
     if {task.columns.std, task.columns.count} <= set(table.rows):
         if not all(r.votes and (r.rating_std is not None or r.votes == 1) for r in records):

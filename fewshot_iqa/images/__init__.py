@@ -15,7 +15,7 @@ from .decode import (
     to_uint8,
 )
 from .png import read_notes, write_png
-from .views import assemble, enlarge, fixed_views, prepare, prepared_size, random_view, shrink, shrunk_size
+from .views import assemble, enlarge, fixed_views, prepare, prepared_size, random_view, shrink, shrunk_size, thumbnail
 
 __all__ = [
     "MAX_ASPECT",
@@ -37,6 +37,7 @@ __all__ = [
     "read_notes",
     "shrink",
     "shrunk_size",
+    "thumbnail",
     "to_float",
     "to_picture",
     "to_uint8",

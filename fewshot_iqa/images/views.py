@@ -1,13 +1,15 @@
 """From a picture to crops."""
 
+from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .decode import Picture, resize
+from .decode import Picture, read_image, resize
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,14 @@ def prepare(image: Picture, views: "ViewSpec") -> Picture:
 def shrink(image: Picture, short_side: int) -> Picture:
     """Reduce so that the shorter side is `short_side`; a smaller image is returned as it is."""
     return _resize(image, *shrunk_size(short_side, *image.shape[1:]))
+
+
+def thumbnail(path: Path, side: int) -> Image.Image:
+    """The picture in a file, its longer side of at most `side` pixels. InputError as for `read_image`."""
+    picture = read_image(path, size=partial(shrunk_size, side))
+    small = Image.fromarray(picture.transpose(1, 2, 0))
+    small.thumbnail((side, side))
+    return small
 
 
 def enlarge(image: Picture, short_side: int) -> Picture:

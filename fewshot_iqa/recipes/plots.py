@@ -14,6 +14,7 @@ from ..errors import InputError, nearest
 from ..metrics import fit_logistic
 from .figures import new_figure, save_figure
 from .outlook import expected
+from .results import tested
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 LEVELS = np.linspace(0.05, 0.95, 19)  # of the predicted intervals
 MOST_GROUPS = 24  # that residuals are drawn of
 GREY, BLUE, ORANGE = "#808080", "#1f77b4", "#e07b00"  # seen on light and dark grounds
-
-
-def tested(pictures: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a prediction of a model that did not learn from them."""
-    return pictures[pictures["part"] == "test"] if "part" in pictures else pictures
 
 
 def plot_scatter(pictures: pd.DataFrame, path: str | Path | None = None) -> Figure:

@@ -1,4 +1,4 @@
-"""What a report says of an adapted model, from its checkpoint and the table of its pictures beside it."""
+"""The findings of a report on an adapted model: from its checkpoint, which holds the table of its pictures."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from ..types import Record
 from .common import choose_device
 from .draws import draw_of
 from .loading import load
-from .plots import tested
-from .results import PICTURES, agreement, by_picture, read_pictures_table
+from .results import PICTURES, agreement, by_picture, read_pictures_table, tested
 from .starts import read_settings
 from .trial import Memory, Method, read_pictures, run_trial
 

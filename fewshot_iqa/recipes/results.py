@@ -57,16 +57,21 @@ def read_pictures_table(path: Path) -> pd.DataFrame:
     return table
 
 
+def tested(pictures: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a prediction of a model that did not learn from them."""
+    return pictures[pictures["part"] == "test"] if "part" in pictures else pictures
+
+
 def agreement(pictures: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
     """How well the predictions of `by_picture`, pooled over folds, agree with the ratings, in the ratings' units.
 
     `srcc`, `plcc`, `krcc` and `rmse`, with `srcc_interval`, the 95 % bootstrap interval over groups; the number of
     `pictures` and of `groups`; `coverage` of the predicted 90 % intervals, where there are such.
     """
-    tested = pictures[pictures["part"] == "test"]
-    predicted, rated, groups = (tested[name].to_numpy() for name in ("predicted_rating", "rating", "group"))
-    found: dict[str, Any] = {"pictures": len(tested), "groups": len(set(groups)), **metrics.report(predicted, rated)}
-    if "predicted_rating_std" in tested:
-        inside = abs(predicted - rated) <= NINETY * tested["predicted_rating_std"].to_numpy()
+    rows = tested(pictures)
+    predicted, rated, groups = (rows[name].to_numpy() for name in ("predicted_rating", "rating", "group"))
+    found: dict[str, Any] = {"pictures": len(rows), "groups": len(set(groups)), **metrics.report(predicted, rated)}
+    if "predicted_rating_std" in rows:
+        inside = abs(predicted - rated) <= NINETY * rows["predicted_rating_std"].to_numpy()
         found["coverage"] = float(inside.mean())
     return found | {"srcc_interval": metrics.bootstrap_interval(metrics.srcc, predicted, rated, groups, seed=seed)}

@@ -13,7 +13,7 @@ from ..config.heads import GaussianProcessSpec
 from ..data.votes import rated_images
 from ..errors import InputError, InputWarning
 from ..files import photographs_in, require_writable, write_csv
-from ..images import read_image, shrunk_size
+from ..images import thumbnail
 from ..model.heads.gaussian_process import GaussianProcessHead
 from ..model.heads.linear import feature_std
 from ..progress import track
@@ -119,9 +119,7 @@ def _draw(folder: Path, pictures: pd.DataFrame, path: Path) -> None:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for i, (name, quality) in enumerate(zip(pictures["image"], pictures["quality"], strict=True)):
         left, top = i % ACROSS * TILE, i // ACROSS * (TILE + line)
-        picture = read_image(folder / name, size=lambda h, w: shrunk_size(TILE, h, w))
-        tile = Image.fromarray(picture.transpose(1, 2, 0))
-        tile.thumbnail((TILE - 4, TILE - 4))
+        tile = thumbnail(folder / name, TILE - 4)
         sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
         draw.text((left + 4, top + TILE), f"{i + 1}: {quality:.2f}", "white", font)
     try:

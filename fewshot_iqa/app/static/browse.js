@@ -1,18 +1,10 @@
 "use strict";
 // All rows are here, but only the tiles in sight are in the page.
-const $ = (id) => document.getElementById(id);
 const NAME = 0, QUALITY = 1, STD = 2, RATING = 3, LIKELIEST = 4, NOTE = 5;
 const HEIGHT = 234, LEAST = 160, MARGIN = 2; // a tile's height, the least width, rows beyond the edges
 let rows = [], total = 0, rated = {}, order = [], columns = 1;
 const selected = new Set(), tiles = new Map(); // numbers of rows; place in the order -> element
 let focused = 0, anchor = null, viewed = null, since = 0; // a place; numbers of rows, as places change while a model scores
-
-async function ask(path, body) {
-  const answer = await fetch(path, body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error || answer.statusText);
-  return found;
-}
 
 async function load() {
   const found = await ask(`rows?start=${rows.length}`);

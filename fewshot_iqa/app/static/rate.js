@@ -1,19 +1,11 @@
 "use strict";
 // One trial is on screen, the next are loaded and decoded. A vote is on disk before the page moves on.
-const $ = (id) => document.getElementById(id);
 const views = [...document.querySelectorAll(".view")];
 const scale = document.body.dataset.scale;
 const images = new Map(); // url -> promise of a decoded <img>
 let rater = "", state = null, shown = null, since = 0, busy = false;
 const UNSEEN = 150; // ms in which nobody has seen an image: a held key or a second click
 let zoom = 1, x = 0, y = 0; // of all views: screen pixels an image pixel, and the image's point in the middle
-
-async function ask(path, body) {
-  const answer = await fetch(path, body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error || answer.statusText);
-  return found;
-}
 
 function load(url) {
   if (!images.has(url)) {
