@@ -139,6 +139,31 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def paired_difference(values: ArrayLike, reference: ArrayLike) -> dict[str, Any]:
+    """How a metric of one method differs from that of a reference over the same draws of shots, (N,) each.
+
+    `draws` is N, `difference` the mean of values − reference, `interval` its 95 % interval by the percentiles of
+    10,000 resamples of the draws (None for one draw), and `wins` the number of draws in which the method is ahead. The
+    interval tells how other draws would differ on the same test pictures, not how other test pictures would.
+
+    Examples:
+        >>> found = paired_difference([0.62, 0.66, 0.71], [0.60, 0.61, 0.70])
+        >>> round(found["difference"], 4), found["wins"], found["draws"]
+        (0.0267, 3, 3)
+    """
+    ahead = np.asarray(values, float) - np.asarray(reference, float)
+    interval = None
+    if len(ahead) > 1:
+        resamples = stats.bootstrap((ahead,), np.mean, method="percentile", n_resamples=10_000, rng=0)
+        interval = tuple(map(float, resamples.confidence_interval))
+    return {
+        "draws": len(ahead),
+        "difference": float(ahead.mean()),
+        "interval": interval,
+        "wins": int((ahead > 0).sum()),
+    }
+
+
 def _logistic(x: Any, high: float, low: float, middle: float, width: float) -> Any:
     return low + (high - low) * special.expit((x - middle) / max(abs(width), 1e-12))
 

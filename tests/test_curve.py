@@ -1,13 +1,18 @@
 """Learning curves on a miniature CLIP: cells, resuming, overrides, and the table and figure that come of them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
+from scipy.stats import spearmanr
 
 import fewshot_iqa
+from fewshot_iqa.recipes.draws import Draw
+from fewshot_iqa.recipes.trial import subset_mean_trial
+from fewshot_iqa.types import Record, Scale
 from tests.conftest import sets
 
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
@@ -46,8 +51,9 @@ def test_the_table_and_the_figure_hold_medians_over_the_trials(curve, coop, tmp_
     assert result.code == 0, result.error
     assert (tmp_path / "curve.png").stat().st_size > 5000
     table = pd.read_csv(tmp_path / "curve.csv")
+    methods = ("ridge", "coop", "clip_iqa", "subset mean")
     assert list(zip(table["method"], table["shots"], table["trials"], strict=True)) == [
-        (method, count, 2) for method in ("ridge", "coop", "clip_iqa") for count in (2, 4)
+        (method, count, 2) for method in methods for count in (2, 4)
     ]
     found = json.loads((tmp_path / "curve.json").read_text())["curve"]
     both = [f"{table['srcc'][i]:.3f} ({table['srcc_iqr'][i]:.3f})" for i in (0, 1)]
@@ -72,7 +78,7 @@ def test_from_python_a_curve_has_a_table_and_a_figure(eight, quick, tmp_path):
         ["ridge", "clip_iqa"], labels=eight, test=0.5, shots=[2, 4], seeds=2, out=tmp_path / "curve",
         overrides=quick[1::2],
     )  # fmt: skip
-    assert list(found.table["shots"]) == [2, 4, 2, 4]
+    assert list(found.table["shots"]) == [2, 4, 2, 4, 2, 4]
     figure = found.plot(tmp_path / "curve.svg")
     assert (tmp_path / "curve.svg").is_file()
     (axes,) = figure.axes
@@ -80,6 +86,38 @@ def test_from_python_a_curve_has_a_table_and_a_figure(eight, quick, tmp_path):
         assert line.get_label() == method
         np.testing.assert_allclose(line.get_xdata(), rows["shots"])
         np.testing.assert_allclose(line.get_ydata(), rows["srcc"])
+
+
+def test_methods_are_compared_on_the_draws_that_both_have(curve, coop, monkeypatch, tmp_path):
+    monkeypatch.setattr("fewshot_iqa.recipes.curve.SEEDS", 5)
+    monkeypatch.setattr("fewshot_iqa.recipes.curve.SEEDS_OF_GRADIENTS", 3)
+    result = curve("--methods", f"clip_iqa,ridge,{coop}", "--shots", 3, "--reference", "ridge")
+    assert result.code == 0, result.error
+    assert "SRCC minus that of ridge" in result.output
+    found = {name: cells["3"] for name, cells in json.loads((tmp_path / "curve.json").read_text())["curve"].items()}
+    assert [len(found[name]["trials"]) for name in ("clip_iqa", "ridge", "coop", "subset mean")] == [5, 5, 3, 5]
+    assert "over_reference" not in found["ridge"]
+    ahead = [
+        (one["srcc"] or 0) - (two["srcc"] or 0)
+        for one, two in zip(found["coop"]["trials"], found["ridge"]["trials"], strict=False)
+    ]
+    over = found["coop"]["over_reference"]
+    assert over["difference"] == pytest.approx(np.mean(ahead))
+    assert (over["draws"], over["wins"]) == (3, sum(value > 0 for value in ahead))
+    assert min(ahead) <= over["interval"][0] <= np.mean(ahead) <= over["interval"][1] <= max(ahead)
+    assert "none of clip_iqa, ridge" in curve("--methods", "clip_iqa,ridge", "--reference", "rigde").error
+
+
+def test_the_subset_mean_is_that_of_the_shots():
+    def record(subset, rating):
+        return Record(Path(f"{subset}{rating}.png"), rating, group=f"{subset}{rating}", subset=subset)
+
+    shots = [record("a", 1), record("a", 3), record("b", 5)]
+    test = [record("a", 2), record("b", 4), record("c", 5)]  # of c there is no shot: the mean of all, 3
+    entry = subset_mean_trial(Draw(0, shots, test, Scale(1, 5), pool=3))
+    assert entry["rmse"] == pytest.approx(np.sqrt(np.mean([0, 0.25**2, 0.5**2])))
+    assert entry["srcc"] == pytest.approx(spearmanr([2, 5, 3], [2, 4, 5]).statistic)
+    assert set(entry["within"]) == {"a", "b", "c"}
 
 
 def test_a_trial_is_the_one_of_adapt(curve, fsiqa, eight, quick, tmp_path):

@@ -12,7 +12,8 @@ import typer
 
 from ..errors import InputError, InputWarning
 from ..printing import print_table
-from .learning import adapt, curve, metatrain, pretrain
+from .curves import curve
+from .learning import adapt, metatrain, pretrain
 from .options import SET
 from .pages import browse, report
 from .pictures import distort, synthesize

@@ -1,4 +1,4 @@
-"""The commands that learn: metatrain, adapt, curve, pretrain."""
+"""The commands that learn: metatrain, adapt, pretrain."""
 
 import shlex
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import typer
 
 from ..errors import InputError
 from ..files import write_csv, write_json
-from ..printing import decimals, nearby, print_metrics, print_table
+from ..printing import decimals, nearby, print_metrics
 from ..resources import SHIPPED
 from .checks import check_folder, check_run
 from .options import (
@@ -17,25 +17,20 @@ from .options import (
     CHECKPOINT,
     CLIP,
     CONFIG,
-    CSV,
     DATA,
     DEVICE,
-    FIGURE,
     JSON,
     METHOD,
     OUTPUT,
     PROTOCOL,
-    RESULTS,
     RESUME,
     SEED,
     SET,
     SHOTS,
     START,
     TASK,
-    WORKERS,
     option,
     with_table_options,
-    words,
     writable,
 )
 
@@ -204,61 +199,6 @@ def _stages(found: dict[str, Any]) -> dict[str, Any]:
     """The rows that are printed of trials: zero-shot, after adaptation, and that within each subset."""
     before = {"before adaptation": found["zero_shot"]} if found["zero_shot"] else {}
     return before | {"after adaptation": found} | {f"  within {name}": row for name, row in found["within"].items()}
-
-
-@with_table_options
-def curve(
-    table: dict[str, Any],
-    task: TASK = None,
-    methods: Annotated[
-        str, option(METHOD, "LIST", "Names from `fsiqa configs`, or .yaml files, between commas.")
-    ] = "gp_prompts,grmp,coop,ridge,clip_iqa",
-    start: START = None,
-    clip: CLIP = None,
-    overrides: SET = None,
-    device: DEVICE = None,
-    shots: Annotated[
-        str | None,
-        option(PROTOCOL, "LIST", "Numbers or shares, between commas. Default: 10,20,50,20%, if there are so many."),
-    ] = None,
-    seeds: Annotated[int, option(PROTOCOL, "N", "Draws of shots.", min=1)] = 10,
-    seed: Annotated[int, option(PROTOCOL, "N", "First random seed.", min=0)] = 0,
-    workers: WORKERS = 1,
-    cache: CACHE = None,
-    out: RESULTS = Path("runs/curve"),
-    csv_file: CSV = None,
-    figure: FIGURE = None,
-    json_file: JSON = None,
-) -> None:
-    """Compare methods over the number of shots, on the same draws and test images."""
-    sections = [text for text in overrides or () if text.startswith("task.")]  # others may be for some methods only
-    counts = None if shots is None else words(shots)
-    check_run(words(methods), sections, shots=counts or (), start=start, task=task, table=table)
-    from ..recipes.curve import curve as run
-
-    result = run(
-        words(methods), task=task, shots=counts, seeds=seeds, seed=seed, start=start, clip=clip, out=out,
-        workers=workers, device=device, cache=cache, overrides=overrides or (), **table,
-    )  # fmt: skip
-    found = result.table
-    write_csv(csv_file, found)
-    within = [name for name in map(str, found.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
-    coverage = ["coverage"] if "coverage" in found else []
-    shown = ["srcc", "plcc", "rmse", *coverage, *within]
-    columns = ("method", "shots", *(name.removeprefix("srcc_") for name in shown))
-    rows = [[row["method"], row["shots"], *(decimals(row[name]) for name in shown)] for row in found.to_dict("records")]
-    title = f"{result['task']}: medians of {found['trials'].iloc[0]} tests; rmse of quality in [0, 1]"
-    title += "; coverage of 90 % intervals" if coverage else ""
-    title += "; SRCC within each subset" if within else ""
-    print_table(title, columns, rows)
-    found["headline"] = found["srcc"].map(decimals) + " (" + found["srcc_iqr"].map(decimals) + ")"
-    once = found.drop_duplicates(["method", "shots"])  # of a number and a share that come to the same
-    headline = once.pivot(index="method", columns="shots", values="headline").loc[list(result["curve"])]
-    title = "SRCC over the number of shots: median (interquartile range)"
-    print_table(title, ("method", *map(str, headline)), headline.reset_index().to_numpy().tolist())
-    write_json(json_file, result)
-    if figure:
-        result.plot(figure)
 
 
 def pretrain(

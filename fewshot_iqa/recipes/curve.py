@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from .. import progress
+from .. import metrics, progress
 from ..config import Config, load_config
 from ..errors import InputError
 from ..features import FeatureCache
@@ -29,25 +29,30 @@ from .figures import new_figure, save_figure
 from .results import summarize
 from .sources import Rated, TableOptions, read_source, source_name, warn_guessed_scale
 from .starts import find_start, read_settings
-from .trial import Memory, Method, read_pictures, run_trial
+from .trial import Memory, Method, read_pictures, run_trial, subset_mean_trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
 SHOTS = ("10", "20", "50", "20%")
+SEEDS, SEEDS_OF_GRADIENTS = 40, 10  # draws: closed forms take seconds, and ten rank nothing below 100 shots
+SUBSET_MEAN = "subset mean"  # the baseline that is shown where pictures have subsets
 METHODS = ("gp_prompts", "grmp", "coop", "ridge", "clip_iqa")
 
 
 class Curve(dict[str, Any]):
-    """The result of `curve`, as JSON has it: `curve` is {method: {shots: {"count", "trials", "median", "iqr"}}}."""
+    """The result of `curve`, as JSON has it: `curve` is {method: {shots: {"count", "trials", "median", "iqr"}}}, where
+    each cell but those of the `reference` method also has `over_reference`, the paired difference of SRCC from it."""
 
     def __repr__(self) -> str:
         return f"Curve of {', '.join(self['curve'])} on {self['task']}; its table:\n{self.table}"
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each method and number of shots: medians, interquartile ranges, and the SRCC within each subset."""
+        """A row for each method and number of shots: medians, interquartile ranges, SRCC within each subset; the
+        mean `difference` of SRCC from the reference on the same draws, its 95 % interval from `low` to `high`, and
+        the `wins` of the method in so many `draws`."""
         rows = []
         for method, found in self["curve"].items():
             for cell in found.values():
@@ -56,6 +61,9 @@ class Curve(dict[str, Any]):
                     if name not in ("within", "zero_shot"):
                         row |= {name: value, f"{name}_iqr": cell["iqr"][name]}
                 row |= {f"srcc_{subset}": of["srcc"] for subset, of in cell["median"]["within"].items()}
+                if over := cell.get("over_reference"):
+                    row |= {name: over[name] for name in ("difference", "wins", "draws")}
+                    row["low"], row["high"] = over["interval"] or (None, None)
                 rows.append(row)
         return pd.DataFrame(rows)
 
@@ -68,8 +76,8 @@ class Curve(dict[str, Any]):
         for method, found in self["curve"].items():
             cells_ = sorted(found.values(), key=lambda cell: cell["count"])
             counts = [cell["count"] for cell in cells_]
-            values = [np.array([trial["srcc"] for trial in cell["trials"]], float) for cell in cells_]
-            low, middle, high = np.array([np.nanquantile(some, (0.25, 0.5, 0.75)) for some in values]).T
+            values = [[_srcc(trial) for trial in cell["trials"]] for cell in cells_]
+            low, middle, high = np.array([np.quantile(some, (0.25, 0.5, 0.75)) for some in values]).T
             (line,) = axes.plot(counts, middle, marker="o", markersize=4, linewidth=1.4, label=method)
             axes.fill_between(counts, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set_xscale("log")
@@ -86,8 +94,9 @@ def curve(
     *,
     task: str | None = None,
     shots: str | int | Sequence[str | int] | None = None,
-    seeds: int = 10,
+    seeds: int | None = None,
     seed: int = 0,
+    reference: str | None = None,
     start: str | Path | None = None,
     clip: str | None = None,
     out: str | Path = "runs/curve",
@@ -100,7 +109,10 @@ def curve(
     """Adapt by each of `methods` with each number of `shots`, with `seeds` seeds from `seed` on.
 
     Methods are configurations, or {label: (configuration, overrides of its own)}. Without `shots`: 10, 20, 50 and 20 %,
-    if there are so many. `table` is as for `TableOptions`.
+    if there are so many. Without `seeds`: 40, and 10 for methods that learn by gradients. Each method is compared with
+    the `reference`, by default the first, on the draws that both have. Where pictures have subsets, such as generative
+    models, the baseline `subset mean` predicts the mean of the shots of a picture's subset. `table` is as for
+    `TableOptions`.
 
     Each cell is a file in `out`, and what is there already is not computed again. A method with a meta stage begins
     from `start`, by default as `adapt` does; the others from fresh prompts. `overrides` of the sections meta and adapt,
@@ -112,16 +124,20 @@ def curve(
     """
     folder, place, overrides = Path(out), choose_device(device), list(overrides)
     methods = [methods] if isinstance(methods, str) else methods
-    if seeds < 1:
+    if seeds is not None and seeds < 1:
         raise InputError(f"--seeds {seeds}: at least one")
-    order = range(seed, seed + seeds)
     settings, for_task = _read_methods(methods, clip, overrides)
     if start not in (None, "none") and not any(some.meta for some in settings.values()):
         raise InputError(f"--from {start}: none of these methods begins from meta-trained prompts")
+    reference = next(iter(settings)) if reference is None else reference
+    if reference not in settings:
+        raise InputError(f"--reference {reference}: is none of {', '.join(settings)}")
+    order = {label: range(seed, seed + (seeds or _seeds_of(some))) for label, some in settings.items()}
     task, folds, rated = source_name(task, **table), table.get("folds"), read_source(task, for_task, **table)
     arms = {label: Method(some, _start(some, start), place) for label, some in settings.items()}
     wanted = _wanted(shots, rated, folds)
-    drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in order}
+    longest = max(order.values(), key=len)
+    drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in longest}
     every = [draw for some in drawn.values() for draw in some]
     if rated.has_guessed_scale:
         few = min(every, key=lambda draw: len(draw.shots))
@@ -131,7 +147,10 @@ def curve(
     about = {label: _identity(method) for label, method in arms.items()}
     cells.claim(folder, plan, about)
 
-    missing = {label: [cell for cell in drawn if not _file(folder, label, *cell).is_file()] for label in arms}
+    missing = {
+        label: [cell for cell in drawn if cell[1] in order[label] and not _file(folder, label, *cell).is_file()]
+        for label in arms
+    }
     failed: list[str] = []
     with ExitStack() as stack:
         if cache is None and workers > 1:
@@ -149,8 +168,30 @@ def curve(
                 log({})
     if failed:
         raise InputError(f"{failed[0]} ({len(failed)} trials failed; {folder} keeps the others)")
-    found = {label: {c.text: _found(folder, label, c.text, order) for c in wanted} for label in arms}
-    return Curve(task=task, curve=found, plan=plan, methods=about, versions=checkpoint.versions())
+    found = {label: {c.text: _found(folder, label, c.text, order[label]) for c in wanted} for label in arms}
+    if any(record.subset for record in rated.records):
+        found[SUBSET_MEAN] = {
+            c.text: _summed([subset_mean_trial(d) for s in longest for d in drawn[c.text, s]]) for c in wanted
+        }
+    for label, cells_ in found.items():
+        for count, cell in cells_.items() if label != reference else ():
+            cell["over_reference"] = _difference(cell["trials"], found[reference][count]["trials"])
+    return Curve(task=task, reference=reference, curve=found, plan=plan, methods=about, versions=checkpoint.versions())
+
+
+def _seeds_of(settings: Config) -> int:
+    return SEEDS_OF_GRADIENTS if settings.adapt else SEEDS
+
+
+def _srcc(trial: Mapping[str, Any]) -> float:
+    """0 of a constant prediction, which has none."""
+    return trial["srcc"] or 0.0
+
+
+def _difference(trials: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of SRCC on the draws of both."""
+    one, other = ({(trial["seed"], trial.get("fold")): _srcc(trial) for trial in some} for some in (trials, reference))
+    return metrics.paired_difference(*zip(*((one[key], other[key]) for key in one if key in other), strict=True))
 
 
 def _wanted(shots: str | int | Sequence[str | int] | None, rated: Rated, folds: int | None) -> list[Shots]:
@@ -230,4 +271,8 @@ def _hash(rated: Rated) -> str:
 
 def _found(folder: Path, label: str, count: str, order: Iterable[int]) -> dict[str, Any]:
     trials = [trial for seed in order for trial in cells.read(_file(folder, label, count, seed))["trials"]]
+    return _summed(trials)
+
+
+def _summed(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"count": trials[0]["shots"], "trials": trials} | summarize(trials)

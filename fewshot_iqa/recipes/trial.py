@@ -3,6 +3,7 @@
 import copy
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +15,14 @@ from .. import metrics
 from ..config import AdaptSpec, Config
 from ..data.loading import FeatureLoader, Loader, PictureCache
 from ..data.splits import folds_by_group
-from ..evaluation import Report
+from ..evaluation import Report, compare
 from ..features import FeatureCache, encode_cached
 from ..losses import Loss
 from ..memory import peak_memory_mb, reset_peak_memory
 from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import quiet, track
-from ..types import Features, Record
+from ..types import Features, Prediction, Record
 from .common import evaluate_on, read_all
 from .draws import Draw
 from .fitting import fit
@@ -151,6 +152,20 @@ def run_trial(method: Method, draw: Draw, memory: Memory) -> Trial:
     entry |= {"zero_shot": metrics_of(before) if before else None}
     entry |= {"seconds": round(seconds, 2), "peak_mb": peak_memory_mb(method.device)}
     return Trial(settings.model_copy(update={"seed": draw.seed}), model, report, entry, history)
+
+
+def subset_mean_trial(draw: Draw) -> dict[str, Any]:
+    """The entry of a trial of the baseline that sees no picture: each test picture has the mean quality of the shots of
+    its subset, or of all shots where its subset has none."""
+    quality = [draw.scale.quality(shot.rating) for shot in draw.shots]
+    of = defaultdict(list)
+    for shot, value in zip(draw.shots, quality, strict=True):
+        of[shot.subset].append(value)
+    predicted = [statistics.fmean(of.get(record.subset) or quality) for record in draw.test]
+    rated = [draw.scale.quality(record.rating) for record in draw.test]
+    report = compare(Prediction(torch.tensor(predicted)), rated, [record.subset for record in draw.test])
+    entry = {"seed": draw.seed} | ({} if draw.fold is None else {"fold": draw.fold})
+    return entry | {"shots": len(draw.shots), "pool": draw.pool, "test": len(draw.test)} | metrics_of(report)
 
 
 def loader_of(method: Method, draw: Draw, memory: Memory) -> Loader:

@@ -1,0 +1,107 @@
+"""The command that compares methods: curve."""
+
+import math
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any
+
+from ..files import write_csv, write_json
+from ..printing import decimals, print_table
+from .checks import check_run
+from .options import (
+    CACHE,
+    CLIP,
+    CSV,
+    DEVICE,
+    FIGURE,
+    JSON,
+    METHOD,
+    PROTOCOL,
+    RESULTS,
+    SET,
+    START,
+    TASK,
+    WORKERS,
+    option,
+    with_table_options,
+    words,
+)
+
+
+@with_table_options
+def curve(
+    table: dict[str, Any],
+    task: TASK = None,
+    methods: Annotated[
+        str, option(METHOD, "LIST", "Names from `fsiqa configs`, or .yaml files, between commas.")
+    ] = "gp_prompts,grmp,coop,ridge,clip_iqa",
+    start: START = None,
+    clip: CLIP = None,
+    overrides: SET = None,
+    device: DEVICE = None,
+    shots: Annotated[
+        str | None,
+        option(PROTOCOL, "LIST", "Numbers or shares, between commas. Default: 10,20,50,20%, if there are so many."),
+    ] = None,
+    seeds: Annotated[
+        int | None, option(PROTOCOL, "N", "Draws of shots. Default: 40, and 10 for methods with gradients.", min=1)
+    ] = None,
+    seed: Annotated[int, option(PROTOCOL, "N", "First random seed.", min=0)] = 0,
+    reference: Annotated[
+        str | None, option(PROTOCOL, "NAME", "The method that others are compared with. Default: the first.")
+    ] = None,
+    workers: WORKERS = 1,
+    cache: CACHE = None,
+    out: RESULTS = Path("runs/curve"),
+    csv_file: CSV = None,
+    figure: FIGURE = None,
+    json_file: JSON = None,
+) -> None:
+    """Compare methods over the number of shots, on the same draws and test images."""
+    sections = [text for text in overrides or () if text.startswith("task.")]  # others may be for some methods only
+    counts = None if shots is None else words(shots)
+    check_run(words(methods), sections, shots=counts or (), start=start, task=task, table=table)
+    from ..recipes.curve import curve as run
+
+    result = run(
+        words(methods), task=task, shots=counts, seeds=seeds, seed=seed, reference=reference, start=start, clip=clip,
+        out=out, workers=workers, device=device, cache=cache, overrides=overrides or (), **table,
+    )  # fmt: skip
+    found = result.table
+    write_csv(csv_file, found)
+    within = [name for name in map(str, found.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
+    coverage = ["coverage"] if "coverage" in found else []
+    shown = ["srcc", "plcc", "rmse", *coverage, *within]
+    compared = ["difference", "interval", "wins"] if "difference" in found else []
+    columns = ("method", "shots", "tests", *(name.removeprefix("srcc_") for name in shown), *compared)
+    rows = [
+        [row["method"], row["shots"], row["trials"], *(decimals(row[name]) for name in shown)]
+        + (_compared(row) if compared else [])
+        for row in found.to_dict("records")
+    ]
+    title = f"{result['task']}: medians over tests; rmse of quality in [0, 1]"
+    title += "; coverage of 90 % intervals" if coverage else ""
+    title += "; SRCC within each subset" if within else ""
+    if compared:
+        title += (
+            f"\ndifference: mean of SRCC minus that of {result['reference']} on the same draws, 95 % interval, wins"
+        )
+    print_table(title, columns, rows)
+    found["headline"] = found["srcc"].map(decimals) + " (" + found["srcc_iqr"].map(decimals) + ")"
+    once = found.drop_duplicates(["method", "shots"])  # of a number and a share that come to the same
+    headline = once.pivot(index="method", columns="shots", values="headline").loc[list(result["curve"])]
+    title = "SRCC over the number of shots: median (interquartile range)"
+    print_table(title, ("method", *map(str, headline)), headline.reset_index().to_numpy().tolist())
+    write_json(json_file, result)
+    if figure:
+        result.plot(figure)
+
+
+def _compared(row: dict[Hashable, Any]) -> list[str]:
+    """Difference, interval and wins of a row of the table of curve; none of the reference."""
+    if math.isnan(row["difference"]):
+        return ["", "", ""]
+    interval = (
+        "-" if math.isnan(row["low"]) else f"{decimals(row['low'], sign=True)} {decimals(row['high'], sign=True)}"
+    )
+    return [decimals(row["difference"], sign=True), interval, f"{row['wins']:.0f} of {row['draws']:.0f}"]
