@@ -46,7 +46,7 @@ def small(miniature) -> list[str]:
     """Overrides that make the default method fit the miniature CLIP, and quick."""
     return [
         f"clip={miniature}",
-        "views={short_side: 48, crop: 32, count: 5}",
+        "views={short_side: 48, crop: 32, count: 5, wide_side: null}",
         "model.visual.main.length=2",
         "meta.steps=2",
         "meta.validate_every=1",

@@ -127,7 +127,16 @@ def test_unknown_names(refused, fsiqa):
     ],
 )
 def test_overrides_that_cannot_be(refused, small, photographs, tmp_path, override, message):
-    command = ("metatrain", "--images", photographs, "--out", tmp_path / "out", *sets([*small, override]))
+    command = (
+        "metatrain",
+        "--config",
+        "grmp",
+        "--images",
+        photographs,
+        "--out",
+        tmp_path / "out",
+        *sets([*small, override]),
+    )
     assert message in refused(*command)
 
 
@@ -150,7 +159,7 @@ def test_clip_names_and_files(refused, miniature, tmp_path):
 def test_checkpoints_that_do_not_fit(refused, fsiqa, small, photographs, tmp_path):
     out = tmp_path / "meta"
     task = ["task.distortions=[jpeg]", "task.hold_out=[]", "meta.steps=1"]
-    assert fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task)).code == 0
+    assert fsiqa("metatrain", "--config", "grmp", "--images", photographs, "--out", out, *sets(small + task)).code == 0
     for wrong in ("runs/adpat", "runs/lr0.1"):
         assert f"{wrong}: no such file or folder" in refused("score", wrong, photographs)
     for order in ((photographs, out), (out / "weights.safetensors", photographs)):
@@ -172,7 +181,7 @@ def test_checkpoints_that_do_not_fit(refused, fsiqa, small, photographs, tmp_pat
 def test_score_with_nothing_to_score(refused, fsiqa, small, photographs, tmp_path):
     out = tmp_path / "meta"
     task = ["task.distortions=[jpeg]", "task.hold_out=[]", "meta.steps=1"]
-    assert fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task)).code == 0
+    assert fsiqa("metatrain", "--config", "grmp", "--images", photographs, "--out", out, *sets(small + task)).code == 0
     (tmp_path / "empty").mkdir()
     assert "no images in this folder" in refused("score", out, tmp_path / "empty")
     (tmp_path / "broken.jpg").write_bytes(b"no image")
@@ -184,16 +193,22 @@ def test_score_with_nothing_to_score(refused, fsiqa, small, photographs, tmp_pat
 def test_results_that_cannot_be_written_are_refused_before_the_work(refused, small, tmp_path):
     (tmp_path / "kept.json").write_text("{}")
     for option in ("--json", "--csv"):
-        assert "cannot be written" in refused("adapt", option, tmp_path, "--out", tmp_path / "out", *sets(small))
-    assert "no-such" in refused("adapt", "--json", tmp_path / "kept.json", "--task", "no-such", *sets(small))
+        assert "cannot be written" in refused(
+            "adapt", "--config", "grmp", option, tmp_path, "--out", tmp_path / "out", *sets(small)
+        )
+    assert "no-such" in refused(
+        "adapt", "--config", "grmp", "--json", tmp_path / "kept.json", "--task", "no-such", *sets(small)
+    )
     assert (tmp_path / "kept.json").read_text() == "{}"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("out", "kept"))] == ["kept.json"]
 
 
 def test_a_folder_of_something_else_is_never_replaced(refused, small, photographs):
     before = sorted(photographs.iterdir())
-    assert "holds something else" in refused("adapt", "--out", photographs, "--from", "none", *sets(small))
-    assert "holds something else" in refused("metatrain", "--out", photographs, *sets(small))
+    assert "holds something else" in refused(
+        "adapt", "--config", "grmp", "--out", photographs, "--from", "none", *sets(small)
+    )
+    assert "holds something else" in refused("metatrain", "--config", "grmp", "--out", photographs, *sets(small))
     assert sorted(photographs.iterdir()) == before
 
 

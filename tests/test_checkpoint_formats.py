@@ -19,8 +19,11 @@ METHODS = {
     "antonym": ("grmp", ["adapt.steps=2", "adapt.batch=4"]),
     "linear": ("linear", ["adapt.steps=3"]),
     "ridge": ("ridge", []),
-    "gp": ("gp", ["head.lengthscale=3", "head.noise=[0.1, 1]"]),
-    "gp with prompts": ("gp_prompts", []),
+    "gp": ("gp", ["head.lengthscale=3", "head.linear=[0.3]", "head.noise=[0.1]"]),
+    "gp with prompts": (
+        "gp_prompts",
+        ["head.prompt_mean_weight=0.5", "head.synthetic_mean_weight=0", "head.linear=[0.3]", "head.noise=[0.1]"],
+    ),
     "fusion": ("mp_iqe", ["model.branches.distortion.windows=2", "head.heads=2", "adapt.steps=2"]),
 }
 
@@ -57,6 +60,11 @@ def as_format_1(folder, target):
 
     old = {"head.train_x": "head.inputs", "head.train_y": "head.quality"}
     weights = load_file(target / "weights.safetensors")
+    if kind == "gp":
+        (row,) = weights["head.hyperparameters"]
+        weights["head.hyperparameters"] = row[1:].clone()
+        assert not weights.pop("head.prior_weight").any()
+        del weights["head.prior_bias"]
     save_file({old.get(name, name): value for name, value in weights.items()}, target / "weights.safetensors")
 
     provenance = json.loads((target / "provenance.json").read_text())
@@ -99,7 +107,9 @@ def test_format_1_of_meta_training(fsiqa, small, photographs, tmp_path):
     task = ["task.distortions=[jpeg, darken]", "task.hold_out=[darken]", "meta.steps=1"]
     task.append("task.episodes={tasks_per_step: 2, support: 3, query: 2}")
     out = tmp_path / "meta"
-    assert fsiqa("metatrain", "--images", photographs, "--out", out, *sets([*small, *task])).code == 0
+    assert (
+        fsiqa("metatrain", "--config", "grmp", "--images", photographs, "--out", out, *sets([*small, *task])).code == 0
+    )
     provenance = json.loads((out / "provenance.json").read_text())
     del provenance["format"]
     provenance["source"]["episodes"]["count"] = provenance["source"]["episodes"].pop("tasks_per_step")

@@ -121,15 +121,13 @@ def test_where_prompts_come_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_start("shipped") == SHIPPED
     assert find_start("none") is find_start(None) is None
-    assert [find_method(None, None, task)[0] for task in ("csv", "demo")] == ["gp_prompts", "grmp"]
+    assert find_method(None, None) == ("gp_prompts", "gp_prompts")
     shutil.copytree(SHIPPED, METATRAINED)
-    name, folder, changes = find_method(None, None, "csv")
-    assert (name, folder) == ("gp_prompts", METATRAINED)
-    settings, _ = read_settings(folder, None, None, changes)
+    assert find_method(None, None) == ("runs/metatrain", METATRAINED)
+    settings, _ = read_settings(METATRAINED, None, None, [])
     assert settings.model_dump(exclude=OTHER) == load_config("gp_prompts").model_dump(exclude=OTHER)
-    assert find_method(None, None, "demo") == ("runs/metatrain", METATRAINED, ())
-    assert find_method("gp", None, "csv") == ("gp", "gp", ())
-    assert find_method(None, "shipped", "demo") == ("shipped", SHIPPED, ())
+    assert find_method("gp", None) == ("gp", "gp")
+    assert find_method(None, "shipped") == ("shipped", SHIPPED)
     assert "found in the working directory; --from shipped" in describe_start(METATRAINED, named=False)
     assert describe_start(METATRAINED, named=True) == "starts from runs/metatrain"
     assert "shipped with this package" in describe_start(SHIPPED, named=False)

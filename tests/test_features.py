@@ -243,6 +243,7 @@ def test_methods_on_the_plain_tower_share_features(fsiqa, eight, quick, encoded,
 
 def test_through_prompts_that_stay_pictures_are_encoded_once(fsiqa, eight, quick, encoded, tmp_path):
     """Over seeds and numbers of shots, where all begin from the same prompts; and with the same result."""
+    phrases = sets(["head.prompt_mean_weight=0.5"])
     task, start = ("--labels", eight, "--test", "0.5", *quick), tmp_path / "start"
     grmp = ("--shots", 3, "--config", "grmp", "--from", "none", "--out", start, "--set", "adapt.steps=1")
     assert fsiqa("adapt", *task, *grmp).code == 0
@@ -250,14 +251,27 @@ def test_through_prompts_that_stay_pictures_are_encoded_once(fsiqa, eight, quick
     for begin in (start, "none"):
         encoded.clear()
         files = ("--out", tmp_path / f"curve {begin != start}", "--json", tmp_path / "curve.json")
-        curve = ("curve", *task, "--methods", "gp_prompts", "--shots", "2,3", "--seeds", 2, "--from", begin, *files)
+        curve = (
+            "curve",
+            *task,
+            "--methods",
+            "gp_prompts",
+            "--shots",
+            "2,3",
+            "--seeds",
+            2,
+            "--from",
+            begin,
+            *files,
+            *phrases,
+        )
         result = fsiqa(*curve)
         assert result.code == 0, result.error
         found[begin] = json.loads((tmp_path / "curve.json").read_text())["curve"]["gp_prompts"]["3"]["trials"][1]
         assert encoded["views"] <= 8 if begin == start else encoded["views"] > 8  # each seed has prompts of its own
     files = ("--out", tmp_path / "out", "--json", tmp_path / "out.json")
     options = ("--config", "gp_prompts", "--from", start, "--seed", 1)
-    assert fsiqa("adapt", *task, "--shots", 3, *options, *files).code == 0
+    assert fsiqa("adapt", *task, "--shots", 3, *options, *files, *phrases).code == 0
     (trial,) = json.loads((tmp_path / "out.json").read_text())["trials"]
     assert trial["rmse"] == pytest.approx(found[start]["rmse"], rel=1e-4)
     assert trial["zero_shot"]["rmse"] == pytest.approx(found[start]["zero_shot"]["rmse"], rel=1e-4)

@@ -15,6 +15,7 @@ from fewshot_iqa.config import load_config
 from fewshot_iqa.finetune import finetune
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.model.checkpoint import build, load, save
+from fewshot_iqa.model.heads.prior import SHRINKAGE, linear_prior
 from fewshot_iqa.model.quality import zero_shot_teacher
 from fewshot_iqa.regularize import cosine, project_gradient
 from fewshot_iqa.types import Batch, Features
@@ -229,9 +230,9 @@ def test_the_gaussian_process_is_scikit_learns(miniature, tmp_path):
     theirs.fit(x, y - y.mean())
     expected, deviation = theirs.predict(new, return_std=True)
     predicted = model.head.predict(others)
-    outputscale = float(model.head.hyperparameters[-1])
+    outputscale = float(model.head.hyperparameters[0, -1])
     covariance = theirs.kernel_(x) + 0.05 * np.eye(7)
-    assert outputscale == pytest.approx((y - y.mean()) @ np.linalg.solve(covariance, y - y.mean()) / 7)
+    assert outputscale == pytest.approx((y - y.mean()) @ np.linalg.solve(covariance, y - y.mean()) / (7 - 3))
     np.testing.assert_allclose(predicted.mean, expected + y.mean(), atol=1e-5)
     np.testing.assert_allclose(predicted.std, np.sqrt(outputscale * (deviation**2 + 0.05)), atol=1e-5)
 
@@ -266,25 +267,82 @@ def test_ridge_leaves_whole_groups_out(miniature):
     assert model.head.penalty == 1e5
 
 
-def test_the_gaussian_process_takes_what_is_likeliest(miniature):
+def test_the_gaussian_process_averages_over_hyperparameters_by_their_probability(miniature):
     model = built(miniature, "gp")
-    shots = features_of(model, seeded(30, 3, 32, 32))
+    shots, others = (features_of(model, seeded(n, 3, 32, 32)) for n in (12, 5))
     matrix, spec = shots.matrix(), model.head.spec
     quality = 0.5 + 0.1 * (matrix - matrix.mean(0)) @ seeded(matrix.shape[1])
-    density = {}
+    y, probability, means, variances = (quality - quality.mean()).double(), [], [], []
     for linear in spec.linear:
         for noise in spec.noise:
             one = built(miniature, "gp", f"head.linear=[{linear}]", f"head.noise=[{noise}]").head
             one.fit(shots, quality)
-            x, y = one.standardize(matrix), (quality - quality.mean()).double()
-            covariance = one.kernel(x, x, linear, spec.lengthscale) + noise * torch.eye(30).double()
-            normal = torch.distributions.MultivariateNormal(
-                torch.zeros(30).double(), one.hyperparameters[-1] * covariance
-            )
-            density[linear, noise] = float(normal.log_prob(y)) - math.log10(noise) ** 2 / 2
+            x = one.standardize(matrix)
+            covariance = one.kernel(x, x, linear, spec.lengthscale) + noise * torch.eye(12).double()
+            # s² is integrated out by hand: of log s², which is uniform, a fine grid
+            scales = torch.linspace(-30, 10, 4001).double().exp()
+            density = torch.distributions.MultivariateNormal(torch.zeros(12).double(), covariance)
+            unit, half = density.log_prob(torch.zeros(12).double()), y @ torch.linalg.solve(covariance, y) / 2
+            marginal = torch.logsumexp(unit - half / scales - 11 / 2 * scales.log(), dim=0)
+            probability.append(float(marginal) - math.log10(noise) ** 2 / 2)
+            predicted = one.predict(others)
+            means.append(predicted.mean)
+            variances.append(predicted.std.square())
+    weight = torch.tensor(probability).softmax(dim=0)
+    weight = torch.where(weight > 0.01, weight, 0) / weight[weight > 0.01].sum()
+    mean = weight @ torch.stack(means)
+    variance = weight @ (torch.stack(variances) + torch.stack(means).square()) - mean.square()
     model.head.fit(shots, quality)
-    chosen = float(model.head.hyperparameters[0]), float(model.head.hyperparameters[2])
-    assert chosen == max(density, key=density.get)
+    assert len(model.head.hyperparameters) == (weight > 0).sum() > 1
+    found = model.head.predict(others)
+    torch.testing.assert_close(found.mean, mean, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.std, variance.sqrt(), atol=1e-4, rtol=1e-3)
+
+
+def test_a_prior_mean_is_learned_from_distorted_copies(miniature, tmp_path):
+    """It predicts before any shot, is what the shots are compared with, and comes back from a checkpoint."""
+    settings = load_config("gp", [f"clip={miniature}", "views.crop=32", "head.synthetic_mean_weight=0.5"])
+    model = build(settings)
+    assert model.lacks_zero_shot_score
+    width = model.clip.pooled_width
+    direction, clean = seeded(width), seeded(60, width)
+    lost = seeded(60).abs()
+    distorted = clean - lost[:, None] * direction
+    model.head.fit_prior(pooled(clean), pooled(distorted), 0.9 - lost / 5, torch.full((60,), 0.9))
+    assert not model.lacks_zero_shot_score
+    others = pooled(seeded(1, width) + seeded(7)[:, None] * direction)
+    before = model.head.predict(others)
+    assert before.std is None
+    assert np.corrcoef(before.mean, others.matrix() @ direction)[0, 1] > 0.9
+    save(tmp_path / "gp", model, settings, {})
+    again, _, _ = load(tmp_path / "gp")
+    assert not again.head.is_fitted
+    assert torch.equal(again.head.predict(others).mean, before.mean)
+
+    shots, quality = pooled(seeded(9, width)), seeded(9)
+    prior = (0.5 * model.head.predict(shots).mean).float()
+    without = built(miniature, "gp").head
+    without.fit(shots, quality - prior)
+    model.head.fit(shots, quality)
+    after = model.head.predict(others)
+    torch.testing.assert_close(after.mean, without.predict(others).mean + 0.5 * before.mean.float(), atol=1e-5, rtol=0)
+
+
+def test_a_linear_prior_is_the_discriminant_of_its_equation():
+    clean, distorted, quality = seeded(40, 6).double(), seeded(40, 6).double() - 1, seeded(40).double().sigmoid()
+    weight, bias = linear_prior(clean, distorted, quality, torch.full((40,), 0.9), [slice(0, 2), slice(2, 5)])
+    every = torch.cat([clean, distorted]).numpy()
+    z = (every - every.mean(0)) / every.std(0)
+    lost, projected = 0.9 - quality.numpy(), 0
+    for group in (slice(0, 2), slice(2, 5)):
+        covariance = np.cov(z[:40, group].T, bias=True)
+        covariance += SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        part = z[:, group] @ np.linalg.solve(covariance, (z[:40, group] - z[40:, group]).T @ lost / 40)
+        projected = projected + part / part.std()
+    both = np.concatenate([np.full(40, 0.9), quality.numpy()])
+    slope, start = np.polyfit(projected, both, 1)
+    np.testing.assert_allclose(every @ weight.numpy() + bias, slope * projected + start, atol=1e-9)
+    assert weight[5] == 0
 
 
 def test_of_several_views_the_mean_counts(model):

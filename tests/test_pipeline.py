@@ -28,7 +28,7 @@ TASK = ["task.hold_out=[darken]", "task.episodes={tasks_per_step: 2, support: 3,
 
 def metatrain(fsiqa, small, photographs, out, *more):
     task = [*TASK, "task.distortions=[jpeg, white_noise, gaussian_blur, darken]"]
-    result = fsiqa("metatrain", "--images", photographs, "--out", out, *sets(small + task), *more)
+    result = fsiqa("metatrain", "--config", "grmp", "--images", photographs, "--out", out, *sets(small + task), *more)
     assert result.code == 0, result.error or result.output
     return result
 
@@ -37,6 +37,14 @@ def metatrain(fsiqa, small, photographs, out, *more):
 def start(fsiqa, small, photographs, tmp_path):
     metatrain(fsiqa, small, photographs, tmp_path / "meta")
     return tmp_path / "meta"
+
+
+@pytest.fixture
+def closed(small, monkeypatch):
+    """Options that make meta-training by the default method quick."""
+    monkeypatch.setattr("fewshot_iqa.recipes.prior.MOST", 4)
+    task = [*TASK, "task.distortions=[jpeg, white_noise, darken]"]
+    return sets([text for text in [*small, *task] if not text.startswith("adapt.")])
 
 
 def test_three_commands(fsiqa, small, start, rated, tmp_path):
@@ -123,7 +131,21 @@ def test_an_interrupted_run_leaves_the_finished_one(fsiqa, small, start, photogr
     with monkeypatch.context() as patch:
         patch.setattr(metatraining.meta, "outer_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         task = [*TASK, "task.distortions=[jpeg, darken]"]
-        assert fsiqa("metatrain", "--images", photographs, "--out", start, "--seed", 1, *sets(small + task)).code != 0
+        assert (
+            fsiqa(
+                "metatrain",
+                "--config",
+                "grmp",
+                "--images",
+                photographs,
+                "--out",
+                start,
+                "--seed",
+                1,
+                *sets(small + task),
+            ).code
+            != 0
+        )
     assert checkpoint.provenance(start) == before
 
 
@@ -133,14 +155,16 @@ def test_held_out_types_may_be_given_by_number(fsiqa, small, photographs, tmp_pa
         "task.hold_out=['10']",
         "task.episodes={tasks_per_step: 9, support: 2}",
     ]
-    result = fsiqa("metatrain", "--images", photographs, "--out", tmp_path / "m", *sets([*small, *names]))
+    result = fsiqa(
+        "metatrain", "--config", "grmp", "--images", photographs, "--out", tmp_path / "m", *sets([*small, *names])
+    )
     assert result.code == 0, result.error
     assert checkpoint.provenance(tmp_path / "m")["tasks"] == 1
 
 
 def test_resume_refuses_another_run(fsiqa, small, start, photographs):
     task = [*TASK, "task.distortions=[jpeg, white_noise, gaussian_blur, darken]"]
-    command = ("metatrain", "--images", photographs, "--out", start, "--resume")
+    command = ("metatrain", "--config", "grmp", "--images", photographs, "--out", start, "--resume")
     assert "another 'seed'" in fsiqa(*command, *sets(small + task), "--seed", 9).error
     assert "another 'meta'" in fsiqa(*command, *sets([*small, *task, "meta.inner_steps=4"])).error
     assert "another 'source'" in fsiqa(*command, *sets([*small, *task, "task.levels=[1, 5]"])).error
@@ -157,7 +181,7 @@ def adapt_weights(fsiqa, start, labels, out, *more):
 @pytest.mark.parametrize("by_gradients", [True, False])
 def test_weights_depend_on_the_seed_and_the_shots_and_on_no_test_rating(fsiqa, start, table, by_gradients, tmp_path):
     rows = [{"image": f"photo{i}.png", "score": 10 * i + 5} for i in range(6)]
-    method = ("--config", start) if by_gradients else ()
+    method = ("--config", start) if by_gradients else sets(["head={kind: gp}", "adapt=null"])
     one, learned = adapt_weights(fsiqa, start, table(rows), tmp_path / "one", *method)
     two, _ = adapt_weights(fsiqa, start, table(rows), tmp_path / "two", *method)
     assert ("head.train_y" in one) != by_gradients
@@ -227,11 +251,10 @@ def test_a_resumed_run_ends_like_one_that_was_not(fsiqa, small, photographs, tmp
     assert (len(set(learned.values())) > 1) == (method is META_SGD)
 
 
-def test_a_run_killed_at_any_moment_goes_on(fsiqa, small, photographs, tmp_path, monkeypatch):
+def test_a_run_killed_at_any_moment_goes_on(fsiqa, closed, photographs, tmp_path, monkeypatch):
     """Each write and rename of the run is the last one once; then the run is resumed."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    options = sets([*small, *META_SGD, *TASK, "task.distortions=[jpeg, white_noise, darken]"])
-    command = ["metatrain", "--images", photographs, *options, "--out", broken]
+    command = ["metatrain", "--images", photographs, *closed, *sets(META_SGD), "--out", broken]
     assert fsiqa(*command[:-1], whole).code == 0
     moments = [(Path, "rename"), (Path, "write_bytes"), (metatraining.meta, "outer_step")]
     for owner, name in moments:
@@ -269,10 +292,31 @@ def test_adapt_trains_what_the_globs_name(fsiqa, small, start, rated, tmp_path):
     assert set(after) - set(before) == {"clip.visual.ln_post.weight", "clip.visual.ln_post.bias"}
 
 
-def test_where_the_default_learns_in_closed_form_there_is_nothing_to_set_of_gradients(fsiqa, start, rated):
-    result = fsiqa("adapt", "--labels", rated, "--from", start, "--set", "adapt.lr=1e-3")
-    assert result.code == 2
-    assert "--set adapt.lr=1e-3: this method has no section adapt (it learns in closed form" in result.error
+def test_by_default_a_prior_mean_is_meta_trained_and_adapted_from(fsiqa, closed, photographs, rated, tmp_path):
+    out = tmp_path / "meta"
+    command = ("metatrain", "--images", photographs, "--out", out, *closed)
+    result = fsiqa(*command)
+    assert result.code == 0, result.error
+    assert "prior mean" in result.output
+    whole = load_file(out / "weights.safetensors")
+    assert whole["head.prior_weight"].any()
+    assert set(checkpoint.provenance(out)["prior"]) >= {"srcc", "rmse"}
+    scores = fsiqa_package.load(out).predict([photographs])
+    assert scores["quality"].nunique() > 2
+    assert scores["quality_std"].isna().all()
+
+    task = ("adapt", "--labels", rated, "--from", out, "--out", tmp_path / "adapted")
+    assert fsiqa(*task).code == 0
+    adapted = load_file(tmp_path / "adapted" / "weights.safetensors")
+    assert len(adapted["head.train_y"]) == 6
+    assert torch.equal(adapted["head.prior_weight"], whole["head.prior_weight"])
+    refused = fsiqa(*task, "--set", "adapt.lr=1e-3")
+    assert "--set adapt.lr=1e-3: this method has no section adapt (it learns in closed form" in refused.error
+
+    assert fsiqa(*command, *sets(["meta.steps=1"])).code == 0
+    assert fsiqa(*command, "--resume").code == 0
+    again = load_file(out / "weights.safetensors")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def test_lower_is_better_turns_the_scale(fsiqa, small, start, rated, tmp_path):

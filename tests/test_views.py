@@ -1,12 +1,13 @@
 """Crops of a picture: where they lie, what they cover, and how maps of them are assembled."""
 
 import numpy as np
+import pytest
 import torch
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import ViewSpec
 from fewshot_iqa.data.loading import Loader
-from fewshot_iqa.images import assemble, fixed_views
+from fewshot_iqa.images import assemble, fixed_views, shrink
 from fewshot_iqa.types import Record, Scale
 
 
@@ -46,3 +47,25 @@ def test_training_takes_several_views_of_a_picture(photographs):
     assert batch.inputs.shape == (6, 3, 32, 32)
     assert batch.targets["quality"].tolist() == [0, 0, 0, 1, 1, 1]
     assert not torch.equal(batch.inputs[0], batch.inputs[1])
+
+
+def test_two_of_five_crops_show_more_of_the_picture():
+    image = rng.generator(0)
+    picture = torch.randint(0, 256, (3, 64, 96), generator=image, dtype=torch.uint8).numpy()
+    views, same = ViewSpec(crop=32, wide_side=40), ViewSpec(crop=32)
+    found, plain, small = fixed_views(picture, views), fixed_views(picture, same), shrink(picture, 40)
+    for number in (0, 2, 3):
+        assert np.array_equal(found[number], plain[number])
+    assert np.array_equal(found[1], small[:, :32, :32])
+    assert np.array_equal(found[4], small[:, -32:, -32:])
+    maps = np.zeros((5, 2, 2))
+    maps[1] = 1
+    assert (assemble(maps, picture, views) > 0).mean() > 2 * (assemble(maps, picture, same) > 0).mean()
+    assert np.array_equal(fixed_views(small, views), fixed_views(small, same))
+    eight = ViewSpec(crop=32, wide_side=40, count=8)  # which has no effect there
+    assert np.array_equal(fixed_views(picture, eight), fixed_views(picture, ViewSpec(crop=32, count=8)))
+
+
+def test_a_size_below_the_crop_is_refused():
+    with pytest.raises(ValueError, match=r"views\.wide_side"):
+        ViewSpec(crop=32, wide_side=16)

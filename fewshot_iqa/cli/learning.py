@@ -40,7 +40,7 @@ WORTHWHILE = 0.01  # SRCC that twenty more ratings bring
 def metatrain(
     images: Annotated[Path | None, option(DATA, "FOLDER", "Your folder of clean photographs.")] = None,
     task: Annotated[str, option(DATA, "NAME", "Synthetic task from `fsiqa tasks`.")] = "synthetic",
-    config: CONFIG = "grmp",
+    config: CONFIG = "gp_prompts",
     clip: CLIP = None,
     overrides: SET = None,
     device: DEVICE = None,
@@ -59,6 +59,8 @@ def metatrain(
     )  # fmt: skip
     history = result.provenance["history"]
     rows = {f"step {entry['step']}": entry for entry in history}
+    if prior := result.provenance.get("prior"):
+        rows["prior mean"] = prior
     print_metrics("held-out distortions of held-out photographs, before any adaptation", rows)
     typer.echo(f"saved the prompts of step {result.provenance['step']} in {nearby(result.out)}")
     write_json(json_file, result.provenance)
@@ -89,7 +91,7 @@ def adapt(
         option(
             METHOD,
             "NAME",
-            "A name from `fsiqa configs`, or a .yaml file. Default: gp_prompts on a table of ratings, else grmp.",
+            "A name from `fsiqa configs`, or a .yaml file. Default: that of the meta-trained prompts, gp_prompts.",
         ),
     ] = None,
     start: START = None,
@@ -110,19 +112,11 @@ def adapt(
     json_file: JSON = None,
 ) -> None:
     """Learn from rated images: from all of them, or with --shots from a draw, tested once on others."""
-    from ..recipes.sources import source_name
     from ..recipes.starts import find_method
 
     check_folder(out)
-    method, changes = find_method(config, start, source_name(task, **table))[1:]
-    check_run(
-        [method],
-        [*changes, *(overrides or ())],
-        shots=[] if shots is None else [shots],
-        start=start,
-        task=task,
-        table=table,
-    )
+    method = find_method(config, start)[1]
+    check_run([method], overrides or (), shots=[] if shots is None else [shots], start=start, task=task, table=table)
     from ..recipes.adaptation import adapt as run
 
     result = run(

@@ -56,15 +56,17 @@ class GaussianProcessSpec(HeadBase):
     kind: Literal["gp"]
     """The kind of head."""
     linear: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.0, 0.1, 0.3, 1.0], min_length=1)
-    """Shares of the linear kernel, the most likely of which given the shots is taken."""
+    """Shares of the linear kernel; predictions are averaged over them, by their probability given the shots."""
     lengthscale: float = Field(4.0, gt=0)
     """Lengthscale of the exponential kernel, the other share, on standardised features: a distance as a multiple of the
     root of their number."""
     noise: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-6, 5)], min_length=1)
-    """Variances of the noise relative to the outputscale, the most likely of which given the shots is taken."""
+    """Variances of the noise relative to the outputscale; averaged over in the same way."""
     prompt_mean_weight: float = Field(0, ge=0, le=1)
-    """Weight, in the prior mean, of the quality that the quality branch's phrases predict; with it the features are
-    those behind that branch's visual prompts."""
+    """Weight, in the prior mean, of the quality that the quality branch's phrases predict."""
+    synthetic_mean_weight: float = Field(0, ge=0, le=1)
+    """Weight, in the prior mean, of the quality that a linear predictor tells, which meta-training fits to distorted
+    photographs."""
 
     closed_form: ClassVar[bool] = True
     predicts_std: ClassVar[bool] = True

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ..errors import InputError
-from .heads import AntonymSpec, GaussianProcessSpec, HeadSpec
+from .heads import AntonymSpec, HeadSpec
 from .labels import CLASSES
 from .spec import Spec
 from .stages import AdaptSpec, MetaSpec
@@ -138,6 +138,9 @@ class ViewSpec(Spec):
     """Number of fixed crops in testing; predictions are means over them."""
     stride: int | None = Field(None, gt=0)
     """Test on a grid of crops from edge to edge instead, at most so many pixels apart."""
+    wide_side: int | None = Field(None, ge=16)
+    """Where there are five crops, cut two opposite corners from the image reduced to this shorter side: they show more
+    of it."""
 
     @property
     def at_once(self) -> int:
@@ -149,6 +152,8 @@ class ViewSpec(Spec):
             raise InputError("views: give short_side or square, not both")
         if min(self.short_side or self.crop, self.square or self.crop) < self.crop:
             raise InputError(f"views: images are reduced below the crop of {self.crop} pixels")
+        if self.wide_side and self.wide_side < self.crop:
+            raise InputError(f"views.wide_side: images are reduced below the crop of {self.crop} pixels")
 
 
 class Config(Spec):
@@ -189,12 +194,6 @@ class Config(Spec):
     def quality_branches(self) -> list[str]:
         """The text branches that quality is predicted from."""
         return self.head.branches_read(self.model.quality)
-
-    @property
-    def without_shots(self) -> "Config":
-        """The method before any shots: where the head has a prior mean, the phrases that it comes from."""
-        prior = isinstance(self.head, GaussianProcessSpec) and self.head.prompt_mean_weight
-        return self.model_copy(update={"head": AntonymSpec()}) if prior else self
 
     def model_post_init(self, _: Any) -> None:
         if self.head.needs_gradients and self.adapt is None:

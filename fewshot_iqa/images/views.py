@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from ..config import ViewSpec
 
+WIDE = (1, 4)  # of five views, the upper left and the lower right
+
 
 def prepared_size(views: "ViewSpec", height: int, width: int) -> tuple[int, int]:
     """The size that `prepare` gives a picture of this height and width."""
@@ -79,19 +81,34 @@ def fixed_views(image: Picture, views: "ViewSpec") -> Picture:
     """The test crops (V, 3, crop, crop): the centre; that and the corners; the corners and the middles of the edges; or
     a grid of crops `stride` apart or less, from edge to edge."""
     crop = views.crop
-    return np.stack([image[:, y : y + crop, x : x + crop] for y, x in _places(image, views)])
+    return np.stack([picture[:, y : y + crop, x : x + crop] for picture, y, x in _cuts(image, views)])
 
 
 def assemble(maps: NDArray[Any], image: Picture, views: "ViewSpec") -> NDArray[np.float64]:
     """Maps (V, n, n) of the fixed views of an image (3, H, W), each spread over its crop: (H, W), the mean where crops
     overlap, 0 where none is."""
     total, times = np.zeros((2, *image.shape[-2:]))
-    crop = views.crop
-    nearest = np.arange(crop) * maps.shape[-1] // crop
-    for (y, x), each in zip(_places(image, views), maps, strict=True):
-        total[y : y + crop, x : x + crop] += each[nearest][:, nearest]
-        times[y : y + crop, x : x + crop] += 1
+    for (picture, y, x), each in zip(_cuts(image, views), maps, strict=True):
+        scales = [whole / part for whole, part in zip(image.shape[-2:], picture.shape[-2:], strict=True)]
+        rows, columns = (
+            slice(round(start * scale), round((start + views.crop) * scale))
+            for start, scale in zip((y, x), scales, strict=True)
+        )
+        nearest = [np.arange(size) * maps.shape[-1] // size for size in total[rows, columns].shape]
+        total[rows, columns] += each[np.ix_(*nearest)]
+        times[rows, columns] += 1
     return total / times.clip(min=1)
+
+
+def _cuts(image: Picture, views: "ViewSpec") -> list[tuple[Picture, int, int]]:
+    """The picture that each fixed view is cut from, the image or a smaller one, and its upper left corner there."""
+    cuts = [(image, *place) for place in _places(image, views)]
+    if views.wide_side and len(cuts) == 5 and not views.stride:
+        small = shrink(image, views.wide_side)
+        places = _places(small, views)
+        for number in WIDE:
+            cuts[number] = (small, *places[number])
+    return cuts
 
 
 def _places(image: Picture, views: "ViewSpec") -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from ..errors import InputError
 from .stem import ConvStem
 from .tower import run_layer, run_layers, run_layers_plainly
 
+DEEP = 16  # pixels, the stride of a level
 PLACEHOLDER = "X"  # its token is replaced by a learned context vector
 
 
@@ -54,6 +55,19 @@ class Backbone(nn.Module):
     def pools_cls(self) -> bool:
         """Whether the embedding is that of the first token, as in OpenAI's towers."""
         return self.visual.attn_pool is None and self.visual.pool_type == "tok"
+
+    @property
+    def deep_groups(self) -> list[slice]:
+        """The groups of pooled features from which a prior mean is predicted: the embedding, the patches, and each
+        level of the stem of stride 16 or more. Shallower levels fall with blur and rise with noise."""
+        ends = [0, self.visual.output_dim, self.visual.output_dim + self.vision_width]
+        groups = [slice(*ends[:2]), slice(*ends[1:])]
+        if self.stem is not None:
+            start = ends[-1]
+            for channels, stride in self.stem.levels:
+                groups += [slice(start, start + channels)] if stride >= DEEP else []
+                start += channels
+        return groups
 
     @property
     def stem(self) -> ConvStem | None:

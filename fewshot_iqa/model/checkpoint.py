@@ -143,8 +143,9 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
         weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
     headed = any(name.startswith("head.") for name in weights)
     trained = [f"head.{name}" for name, _ in model.head.named_buffers() if name.startswith("train_")]
-    if headed and trained and set(trained) <= weights.keys():
-        model.head.set_train_data(*(weights[name] for name in trained))  # as many shots as there were
+    if trained and set(trained) <= weights.keys():
+        # as many shots as there were
+        model.head.restore({name.removeprefix("head."): value for name, value in weights.items()})
     own = model.state_dict()
     learned = {name for name in own if not name.startswith("clip.")} | set(found.get("tuned", []))
     if model.head_spec.closed_form and not headed:  # prompts that a head is fitted on
@@ -159,7 +160,7 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {name} is {theirs}, this model's is {ours}: another architecture")
     model.own_parameters(weights)
     model.load_state_dict(weights, strict=False)
-    model.head.is_fitted = model.head.is_fitted or headed
+    model.head.is_fitted = model.head.is_fitted or (headed and not trained)
     return found
 
 

@@ -58,7 +58,15 @@ def upgrade_config(data: Any) -> Any:
 
 
 def upgrade_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {_WEIGHTS.get(name, name): value for name, value in weights.items()}
+    """The weights under their present names; a Gaussian process had one row of hyperparameters, without its weight, and
+    no prior mean of its own."""
+    found = {_WEIGHTS.get(name, name): value for name, value in weights.items()}
+    one = found.get("head.hyperparameters")
+    if one is not None and one.ndim == 1:
+        found["head.hyperparameters"] = one.new_tensor([[1.0, *one.tolist()]])
+        found["head.prior_weight"] = one.new_zeros(found["head.train_x"].shape[1])
+        found["head.prior_bias"] = one.new_zeros(())
+    return found
 
 
 def upgrade_provenance(provenance: dict[str, Any]) -> dict[str, Any]:

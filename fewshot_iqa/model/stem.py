@@ -35,7 +35,9 @@ class ConvStem(nn.Module):
         super().__init__()
         self.linear = linear
         self.network = _fold(_network()).requires_grad_(False).to(memory_format=torch.channels_last)
-        self.width = sum(self.network.feature_info.channels())
+        info = self.network.feature_info
+        self.levels = list(zip(info.channels(), info.reduction(), strict=True))  # (channels, stride) of each
+        self.width = sum(info.channels())
         self.project = nn.Conv2d(self.width, linear.out_channels, 1)
         self.register_buffer("feature_mean", torch.zeros(self.width, 1, 1))
         self.register_buffer("feature_std", torch.ones(self.width, 1, 1))

@@ -103,8 +103,8 @@ def adapt(
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: at least one")
     wanted, task = None if shots is None else Shots.parse(shots), source_name(task, **table)
-    label, source, changes = find_method(config, start, task)
-    settings, for_task = read_settings(source, clip, seed, [*changes, *overrides])
+    label, source = find_method(config, start)
+    settings, for_task = read_settings(source, clip, seed, overrides)
     if head is not None:
         label = f"{label}, head {type(head).__name__}"
         settings = with_overrides(settings, head={"kind": "custom", "name": type(head).__name__})

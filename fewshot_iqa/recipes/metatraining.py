@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from .. import meta, rng
-from ..config import Config, EpisodeSpec, SyntheticTask, load_task, with_overrides
+from ..config import AntonymSpec, Config, EpisodeSpec, SyntheticTask, load_task, with_overrides
+from ..config.heads import GaussianProcessSpec
 from ..data.episodes import MetaTask, meta_tasks, sample_episodes
 from ..data.loading import Loader
 from ..data.splits import draw_shots, split_by_group
@@ -29,6 +30,7 @@ from ..progress import say, track
 from ..resources import METATRAINED
 from ..types import Episode, Params, Shots
 from .common import Result, choose_device, count_labels, evaluate_on, read_all
+from .prior import fit_prior
 from .starts import read_settings
 from .trunk import with_trunk
 
@@ -36,7 +38,7 @@ VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
 
 
 def metatrain(
-    config: str = "grmp",
+    config: str = "gp_prompts",
     *,
     task: str = "synthetic",
     images: str | Path | None = None,
@@ -50,9 +52,11 @@ def metatrain(
     """Meta-train prompts across distortions of clean photographs.
 
     The prompts with the best SRCC + PLCC - RMSE on held-out distortions of held-out photographs, without adaptation to
-    them, are kept in `out`; `out`-last holds the latest ones, from which `resume` goes on.
+    them, are kept in `out`; `out`-last holds the latest ones, from which `resume` goes on. A method that ends in a
+    Gaussian process with a `synthetic_mean_weight` gets its prior mean, on the features behind these prompts.
     """
-    settings, task_overrides = read_settings(config, clip, seed, overrides)
+    whole, task_overrides = read_settings(config, clip, seed, overrides)
+    settings = whole.model_copy(update={"head": AntonymSpec()}) if whole.head.closed_form else whole
     source = load_task(task, task_overrides)
     if not isinstance(source, SyntheticTask):
         raise InputError(f"--task {task}: meta-training needs clean photographs, not a table")
@@ -128,7 +132,16 @@ def metatrain(
                 if _is_spent(spec.patience, provenance["history"]):
                     say(f"stopped after step {step + 1}: no better than before (meta.patience: {spec.patience})")
                     break
-    checkpoint.copy(best, out)
+    found = checkpoint.provenance(best)
+    if whole.head != settings.head:
+        model = checkpoint.build(whole, device)
+        checkpoint.overlay(model, best)
+        if isinstance(whole.head, GaussianProcessSpec) and whole.head.synthetic_mean_weight:
+            fit_prior(model, training, source, whole.views, seed=seed)
+            found["prior"] = evaluate_on(model, loader, validation, "testing the prior mean").metrics
+        checkpoint.save(out, model, whole, found)
+    else:
+        checkpoint.copy(best, out)
     return Result(out, {**checkpoint.provenance(out), "history": provenance["history"]})
 
 

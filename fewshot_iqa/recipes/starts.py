@@ -1,16 +1,15 @@
 """Which method a command means, and which checkpoint it starts from: known before anything heavy is imported."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from ..config import Config, load_config, load_task, split_overrides
+from ..config import Config, load_config, split_overrides
 from ..errors import InputError, nearest
 from ..model.formats import read_checkpoint_config
 from ..resources import CHECKPOINT_FILES, METATRAINED, SHIPPED, is_checkpoint, portable
 
-ON_TABLES, ON_SYNTHETIC = "gp_prompts", "grmp"  # the methods that are taken where none is named
-CLOSED_FORM = ("head={kind: gp, prompt_mean_weight: 0.5}", "adapt=null")  # what gp_prompts makes of grmp
+DEFAULT = "gp_prompts"  # the method that is taken where none is named
 
 
 def find_start(start: str | Path | None) -> Path | None:
@@ -28,24 +27,13 @@ def find_start(start: str | Path | None) -> Path | None:
     return folder
 
 
-def find_method(
-    config: str | Path | None, start: str | Path | None, task: str
-) -> tuple[str, str | Path, Sequence[str]]:
-    """(name, configuration or checkpoint, overrides) of the method for a task: `config`, or that of the checkpoint to
-    start from, or of `runs/metatrain` where that is one. On a table of ratings, meta-trained prompts alone become the
-    prior mean of a Gaussian process, as in `gp_prompts`."""
+def find_method(config: str | Path | None, start: str | Path | None) -> tuple[str, str | Path]:
+    """(name, configuration or checkpoint) of a method: `config`, or that of the checkpoint to start from, or of
+    `runs/metatrain` where that is one, or the default."""
     if config is not None:
-        return str(config), config, ()
+        return str(config), config
     folder = find_start(METATRAINED if start is None and is_checkpoint(METATRAINED) else start)
-    on_table = load_task(task).kind == "table"
-    if folder is None:
-        name = ON_TABLES if on_table else ON_SYNTHETIC
-        return name, name, ()
-    settings = read_checkpoint_config(folder)
-    prompts_alone = settings.head.kind == "antonym" and not any(term.target for term in settings.loss)
-    if on_table and settings.meta and prompts_alone:
-        return ON_TABLES, folder, CLOSED_FORM
-    return str(start or folder), folder, ()
+    return (DEFAULT, DEFAULT) if folder is None else (str(start or folder), folder)
 
 
 def read_settings(

@@ -18,7 +18,10 @@ def antonym_quality(logits: Tensor) -> Tensor:
 class AntonymHead(Head):
     """Quality is the probability of the good phrase of the quality branch, the mean over views. Nothing to fit."""
 
-    zero_shot = True
+    @property
+    def zero_shot(self) -> bool:
+        return True
+
     reads_pooled = False
 
     def __init__(self, spec: AntonymSpec, model: ModelSpec, clip: Any) -> None:

@@ -1,6 +1,6 @@
 """What every head is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -15,8 +15,12 @@ class Head(nn.Module):
     """
 
     is_fitted = False
-    zero_shot = False  # whether it predicts before it is fitted
     reads_pooled = True  # whether it reads `Features.pooled`, beside or instead of logits and tokens
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether it predicts before it is fitted."""
+        return False
 
     def fit(self, features: Features, quality: Tensor, *, groups: Sequence[str] = ()) -> None:
         """Learn from the shots: their features, their `quality` (R,) in [0, 1], and the group of each."""
@@ -27,8 +31,12 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def set_train_data(self, *data: Tensor) -> None:
-        """Take the shots that a checkpoint holds, in the order of the buffers `train_*`, in the place of others."""
+        """Take these shots, in the order of the buffers `train_*`, in the place of others."""
         raise NotImplementedError
+
+    def restore(self, buffers: Mapping[str, Tensor]) -> None:
+        """Take the shots of a checkpoint, and what else has a size that they decide; `buffers` are all of its own."""
+        self.set_train_data(*(buffers[name] for name, _ in self.named_buffers() if name.startswith("train_")))
 
     def reset(self) -> None:
         """Forget the shots."""

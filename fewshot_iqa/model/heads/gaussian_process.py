@@ -1,7 +1,7 @@
 """Gaussian-process regression on features of the image tower."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,15 +13,17 @@ from ...types import Features, Prediction
 from .antonym import antonym_quality
 from .base import Head
 from .linear import feature_std
+from .prior import linear_prior
+
+NEGLIGIBLE = 0.01  # posterior probability of hyperparameters that are left out
 
 
 class _Solved(NamedTuple):
-    """What predictions need: X standardised, L⁻¹ where L Lᵀ = k(X, X) + λ I, L⁻¹ (y − m), m; a, ℓ, λ, s²."""
+    """What predictions need of one (a, λ): L⁻¹ where L Lᵀ = k(X, X) + λ I, L⁻¹ (y − m); its weight, a, ℓ, λ, s²."""
 
-    shots: Tensor
     whitening: Tensor
     known: Tensor
-    mean: Tensor
+    weight: float
     linear: float
     lengthscale: float
     noise: float
@@ -31,76 +33,120 @@ class _Solved(NamedTuple):
 class GaussianProcessHead(Head):
     """Quality and its standard deviation by Gaussian-process regression (Rasmussen and Williams, 2006, ch. 2).
 
-    With x the pooled features of a picture (S,), standardised over R shots, p the quality that the phrases predict, w
-    the `prompt_mean_weight`, and y = rated quality − w p of the shots, of mean m:
+    With x the pooled features of a picture (S,), standardised over R shots, p the prior mean, and y = rated quality − p
+    of the shots, of mean m:
 
         k(x, x') = 1 + a ⟨x, x'⟩ / S + (1 − a) exp(−‖x − x'‖ / (ℓ √S))
-        mean     = w p + m + k(x, X) (k(X, X) + λ I)⁻¹ (y − m)
+        mean     = p + m + k(x, X) (k(X, X) + λ I)⁻¹ (y − m)
         std²     = s² (k(x, x) + λ − k(x, X) (k(X, X) + λ I)⁻¹ k(X, x))
 
-    The 1 stands for the uncertain mean of the shots; std is that of one more rating. Before it is fitted, a head with a
-    prompt mean predicts p. Buffers: `train_x` (R, S) and `train_y` (R,), the shots; `hyperparameters` (4,): a, ℓ
-    (lengthscale), λ (noise), s² (outputscale).
+    The 1 stands for the uncertain mean of the shots; std is that of one more rating. Both are averaged over the values
+    of a and λ by their posterior probability, and std² includes the variance of their means. The prior mean is
+
+        p = `prompt_mean_weight` · (what the phrases predict) + `synthetic_mean_weight` · (x · w + b)
+
+    with w and b of `linear_prior`, which meta-training fits to distorted photographs. A head with a prior mean predicts
+    it before it is fitted, as a mean of the two predictions. Buffers: `train_x` (R, S) and `train_y` (R,), the shots;
+    `hyperparameters` (G, 5): weight, a, ℓ (lengthscale), λ (noise), s² (outputscale); `prior_weight` (S,) and
+    `prior_bias`, w and b.
     """
 
     train_x: Tensor
     train_y: Tensor
     hyperparameters: Tensor
+    prior_weight: Tensor
+    prior_bias: Tensor
 
     def __init__(self, spec: GaussianProcessSpec, model: ModelSpec, clip: Any) -> None:
         super().__init__()
-        self.spec, self.branch = spec, model.quality
-        self.zero_shot = spec.prompt_mean_weight > 0
+        self.spec, self.branch, self.groups = spec, model.quality, clip.deep_groups
         self.register_buffer("train_x", torch.zeros(0, clip.pooled_width))
         self.register_buffer("train_y", torch.zeros(0))
-        self.register_buffer("hyperparameters", torch.zeros(4, dtype=torch.float64))
-        self._solved: _Solved | None = None
+        self.register_buffer("hyperparameters", torch.zeros(0, 5, dtype=torch.float64))
+        self.register_buffer("prior_weight", torch.zeros(clip.pooled_width, dtype=torch.float64))
+        self.register_buffer("prior_bias", torch.zeros((), dtype=torch.float64))
+        self._has_linear_prior = False
+        self._solved: list[_Solved] | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def zero_shot(self) -> bool:
+        return self.spec.prompt_mean_weight + self._synthetic_mean_weight > 0
+
+    @property
+    def _synthetic_mean_weight(self) -> float:
+        """0 where w and b were not fitted."""
+        return self.spec.synthetic_mean_weight if self._has_linear_prior else 0.0
+
+    @torch.no_grad()
+    def fit_prior(self, clean: Features, distorted: Features, quality: Tensor, clean_quality: Tensor) -> None:
+        """Fit w and b: row i of `distorted` is a copy, of `quality`, of row i of `clean`, of `clean_quality`."""
+        weight, bias = linear_prior(clean.matrix(), distorted.matrix(), quality, clean_quality, self.groups)
+        self.prior_weight.copy_(weight)
+        self.prior_bias.fill_(bias)
+        self._has_linear_prior = True
 
     @torch.no_grad()
     def fit(self, features: Features, quality: Tensor, *, groups: Sequence[str] = ()) -> None:
-        """Choose a, λ and s² by the greatest posterior density, with C = k(X, X) + λ I and a log-normal prior on λ:
+        """Weigh each a and λ by its posterior probability, with C = k(X, X) + λ I, s² integrated out, and a log-normal
+        prior on λ:
 
-            log p(y) + log p(λ) = −½ log |s² C| − R/2 − ½ (log₁₀ λ)² + const,  s² = (y − m)ᵀ C⁻¹ (y − m) / R
+            log p(y) + log p(λ) = −½ log |C| − ½ (R − 1) log q − ½ (log₁₀ λ)² + const,  q = (y − m)ᵀ C⁻¹ (y − m)
 
-        Without p(λ), ten shots are often explained without noise, and the predicted deviations come out too small.
+        Without p(λ), ten shots are often explained without noise. s² = q / (R − 3) is the variance of Student's t with
+        R − 1 degrees of freedom that follows, so that few shots lead to wide intervals.
         """
-        x, weight = features.matrix(), self.spec.prompt_mean_weight
-        y = quality.to(x.device)
-        self.set_train_data(x, y - weight * self._phrases(features) if weight else y)
+        x = features.matrix()
+        self.set_train_data(x, quality.to(x.device) - self._prior_mean(features).to(x))
         x, y, lengthscale = self.standardize(x), self.train_y.double(), self.spec.lengthscale
-        best, chosen = -math.inf, (0.0, lengthscale, 1.0, 0.0)
         inner, near = self._similarities(x, x, lengthscale)
+        found, density, count = [], [], len(y)
         for linear in self.spec.linear:
             values, vectors = torch.linalg.eigh(_weighed(linear, inner, near))
             centred = vectors.T @ (y - y.mean())
             for noise in self.spec.noise:
                 precision = 1 / (values.clamp(min=0) + noise)
-                outputscale = (centred.square() * precision).mean().clamp(min=1e-12)
-                density = float(precision.log().sum() - len(y) * outputscale.log()) - math.log10(noise) ** 2
-                if density > best:
-                    best, chosen = density, (linear, lengthscale, noise, float(outputscale))
-        self.set_hyperparameters(*chosen)
+                square = (centred.square() * precision).sum().clamp(min=1e-12)
+                likely = precision.log().sum() - (count - 1) * square.log() - math.log10(noise) ** 2
+                density.append(likely / 2)
+                found.append([linear, lengthscale, noise, float(square) / max(count - 3, 1)])
+        weight = torch.stack(density).softmax(dim=0)
+        kept = weight > NEGLIGIBLE
+        rows = torch.cat([weight[:, None], torch.tensor(found).to(weight)], dim=1)[kept]
+        rows[:, 0] /= rows[:, 0].sum()
+        self.set_hyperparameters(rows)
 
     def predict(self, features: Features) -> Prediction:
-        weight = self.spec.prompt_mean_weight
         if not self.is_fitted:
-            return Prediction(self._phrases(features))
+            weight = self.spec.prompt_mean_weight + self._synthetic_mean_weight
+            return Prediction((self._prior_mean(features) / weight).to(features.matrix()))
         x = features.matrix()
-        if self._solved is None or self._solved.shots.device != x.device:
-            self._solved = self._solve(*self.hyperparameters.tolist())
-        solved = self._solved
-        new, linear = self.standardize(x), solved.linear
-        cross = solved.whitening @ self.kernel(solved.shots, new, linear, solved.lengthscale)
-        itself = 1 + linear * new.square().mean(dim=1) + (1 - linear)
-        variance = solved.outputscale * (itself + solved.noise - cross.square().sum(dim=0))
-        mean = (solved.mean + (cross.T @ solved.known)[:, 0]).to(x)
-        prior = weight * self._phrases(features) if weight else 0
-        return Prediction(mean + prior, variance.clamp(min=0).sqrt().to(x))
+        shots, y = self.standardize(self.train_x.to(x.device)), self.train_y.to(x.device).double()
+        if self._solved is None or self._solved[0].whitening.device != x.device:
+            self._solved = self._solve(shots, y)
+        new = self.standardize(x)
+        squares = new.square().mean(dim=1)
+        similar = self._similarities(shots, new, self._solved[0].lengthscale)
+        mean = variance = torch.zeros_like(squares)
+        for each in self._solved:
+            cross = each.whitening @ _weighed(each.linear, *similar)
+            itself = 1 + each.linear * squares + (1 - each.linear)
+            within = each.outputscale * (itself + each.noise - cross.square().sum(dim=0)).clamp(min=0)
+            ahead = (cross.T @ each.known)[:, 0]
+            mean = mean + each.weight * ahead
+            variance = variance + each.weight * (within + ahead.square())
+        variance = (variance - mean.square()).clamp(min=0)
+        return Prediction((y.mean() + mean).to(x) + self._prior_mean(features).to(x), variance.sqrt().to(x))
 
-    def _phrases(self, features: Features) -> Tensor:
+    def _prior_mean(self, features: Features) -> Tensor:
         """p (B,)."""
-        return antonym_quality(features.logits[self.branch]).mean(dim=1)
+        x, spec = features.matrix(), self.spec
+        mean = torch.zeros_like(x[:, 0], dtype=torch.float64)
+        if spec.prompt_mean_weight:
+            mean = mean + spec.prompt_mean_weight * antonym_quality(features.logits[self.branch]).mean(dim=1)
+        if self._has_linear_prior:
+            mean = mean + spec.synthetic_mean_weight * (x.double() @ self.prior_weight + self.prior_bias)
+        return mean
 
     def reset(self) -> None:
         self.set_train_data(self.train_x[:0], self.train_y[:0])
@@ -112,10 +158,14 @@ class GaussianProcessHead(Head):
         self._solved = self._moments = None
         self.is_fitted = len(train_y) > 0
 
-    def set_hyperparameters(self, linear: float, lengthscale: float, noise: float, outputscale: float) -> None:
-        """a, ℓ, λ, s²."""
-        values = torch.tensor([linear, lengthscale, noise, outputscale], dtype=torch.float64)
-        self.hyperparameters.copy_(values)
+    def restore(self, buffers: Mapping[str, Tensor]) -> None:
+        super().restore(buffers)
+        self.set_hyperparameters(buffers["hyperparameters"])
+        self._has_linear_prior = bool(buffers["prior_weight"].any())
+
+    def set_hyperparameters(self, rows: Tensor) -> None:
+        """Rows of weight, a, ℓ, λ, s²; the weights add up to 1."""
+        self.hyperparameters = rows.to(self.hyperparameters)
         self._solved = None
 
     def standardize(self, features: Tensor) -> Tensor:
@@ -126,13 +176,14 @@ class GaussianProcessHead(Head):
         mean, std = self._moments
         return (features.double() - mean) / std
 
-    def _solve(self, linear: float, lengthscale: float, noise: float, outputscale: float) -> "_Solved":
-        shots, y = self.standardize(self.train_x), self.train_y.double()
-        unit = torch.eye(len(y)).to(y)
-        root = torch.linalg.cholesky(self.kernel(shots, shots, linear, lengthscale) + noise * unit)
-        whitening = torch.linalg.solve_triangular(root, unit, upper=False)
-        known = whitening @ (y - y.mean())[:, None]
-        return _Solved(shots, whitening, known, y.mean(), linear, lengthscale, noise, outputscale)
+    def _solve(self, shots: Tensor, y: Tensor) -> list[_Solved]:
+        unit, solved = torch.eye(len(y)).to(y), []
+        for weight, linear, lengthscale, noise, outputscale in self.hyperparameters.tolist():
+            root = torch.linalg.cholesky(self.kernel(shots, shots, linear, lengthscale) + noise * unit)
+            whitening = torch.linalg.solve_triangular(root, unit, upper=False)
+            known = whitening @ (y - y.mean())[:, None]  # a column: products with a vector are not exported rightly
+            solved.append(_Solved(whitening, known, weight, linear, lengthscale, noise, outputscale))
+        return solved
 
     @classmethod
     def kernel(cls, one: Tensor, two: Tensor, linear: float, lengthscale: float) -> Tensor:
