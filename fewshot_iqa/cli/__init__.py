@@ -12,6 +12,7 @@ import typer
 
 from ..errors import InputError, InputWarning
 from ..printing import print_table
+from .benches import bench
 from .curves import curve
 from .learning import adapt, metatrain, pretrain
 from .options import SET
@@ -19,7 +20,7 @@ from .pages import browse, report
 from .pictures import distort, synthesize
 from .ratings import rate, ratings, suggest
 from .scoring import export, score
-from .studies import bench, experiment
+from .studies import experiment
 
 if TYPE_CHECKING:
     from ..config import Config

@@ -1,6 +1,7 @@
 """The recipe of suggest: which pictures of a folder to rate next."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,21 +9,21 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from ..config.heads import GaussianProcessSpec
 from ..data.votes import rated_images
 from ..errors import InputError, InputWarning
 from ..files import photographs_in, require_writable, write_csv
 from ..images import thumbnail
-from ..model.heads.gaussian_process import GaussianProcessHead
 from ..model.heads.linear import feature_std
 from ..progress import track
 from ..resources import SHIPPED
-from ..suggestion import next_to_rate
+from ..suggestion import Floats, next_to_rate
 from .loading import load
 
 MOST = 4000  # pictures that are chosen from: the covariance grows with their square
-LINEAR, NOISE = 0.5, 0.3  # of the Gaussian process, in the middle of what it is fitted with
+COMPONENTS = 16
+NOISE = 0.3  # variance of a rating, where that of quality is 1
 TILE, ACROSS = 160, 10  # of the contact sheet, in pixels and tiles
 
 
@@ -51,9 +52,9 @@ def suggest(
 ) -> Suggestion:
     """Which `count` pictures of a folder to rate next, also written to `out`; `rated` is a table of what is rated.
 
-    A Gaussian process on features of `model` has, before any rating, a covariance of the pictures' qualities. Each
-    choice is the picture whose rating most reduces the mean variance over all (`suggestion.next_to_rate`); what
-    the ratings are does not matter. Of more than 4,000 pictures a draw by `seed` is chosen from. `sheet` is a contact
+    Pictures that look alike to `model` are taken to have similar quality (`order_to_rate`). Each choice is the picture
+    whose rating most reduces the mean variance over all (`suggestion.next_to_rate`); what the ratings are does not
+    matter. Of more than 4,000 pictures a draw by `seed` is chosen from. `sheet` is a contact
     sheet of the choice. InputError where there are no pictures, none is left, or the table names none of them.
 
     Examples:
@@ -80,23 +81,35 @@ def suggest(
             log({})
     if not set(rows) - known:
         raise InputError(f"{folder}: every picture that can be read is rated already")
-    x = torch.from_numpy(scorer.features([folder / name for name in rows])).double()  # kept since they were scored
-    x = (x - x.mean(dim=0)) / feature_std(x)
-    lengthscale = GaussianProcessSpec(kind="gp").lengthscale
-    covariance = GaussianProcessHead.kernel(x, x, LINEAR, lengthscale).numpy()
+    features = torch.from_numpy(scorer.features([folder / name for name in rows]))  # kept since they were scored
     given = [i for i, name in enumerate(rows) if name in known]
-    chosen, deviation = next_to_rate(covariance, NOISE, count, given)
-    relative = deviation / np.sqrt(covariance.diagonal())
+    chosen, uncertainty = order_to_rate(features, count, given)
     table = {
         "image": [rows[i] for i in chosen],
         "quality": np.array(quality)[chosen],
-        "uncertainty": relative[chosen],
+        "uncertainty": uncertainty[chosen],
     }
     found = Suggestion(pd.DataFrame(table), len(rows), len(given))
     write_csv(None if out is None else Path(out), found.pictures)
     if sheet is not None:
         _draw(folder, found.pictures, Path(sheet))
     return found
+
+
+def order_to_rate(features: Tensor, count: int, rated: Sequence[int] = ()) -> tuple[list[int], Floats]:
+    """As `next_to_rate`, of pictures with these pooled features (N, S), after ratings of some.
+
+    The prior covariance is exp(−d² / 2ℓ²): d is the distance of two pictures in the first 16 principal components of
+    the standardised features, each over the root of its deviation, so that the largest do not decide alone, and ℓ is
+    half of the root mean square of d.
+    """
+    x = features.double()
+    x = (x - x.mean(dim=0)) / feature_std(x)
+    left, sizes, _ = torch.linalg.svd(x, full_matrices=False)
+    components = left[:, :COMPONENTS] * sizes[:COMPONENTS].sqrt()
+    distance = torch.cdist(components, components)
+    lengthscale = distance.square().mean().sqrt().clamp(min=1e-12) / 2
+    return next_to_rate((-(distance / lengthscale).square() / 2).exp().numpy(), NOISE, count, rated)
 
 
 def _rated(folder: Path, names: list[str], table: str | Path | None) -> set[str]:
