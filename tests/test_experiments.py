@@ -115,3 +115,34 @@ def test_what_cannot_be_done_is_said_before_anything_is_done(fsiqa, miniature, d
 def test_a_folder_without_the_data_is_named(fsiqa, miniature, tmp_path):
     result = fsiqa("experiment", "backbone", "--root", tmp_path, "--clip", miniature)
     assert "biq2021: no such folder" in result.error
+
+
+def test_where_there_is_no_choice_suggested_pictures_are_the_random_ones(fsiqa, eight, quick, tmp_path):
+    task = ("experiment", "suggest", "--labels", eight, "--test", "0.5", "--config", "gp", "--seeds", 3, *quick)
+    report = tmp_path / "suggest.json"
+    result = fsiqa(*task, "--shots", "2", "--json", report)
+    assert result.code == 0, result.error
+    found = json.loads(report.read_text())
+    assert found["table"]["suggested"]["2"] == pytest.approx(found["table"]["random"]["2"], abs=1e-6)
+    assert found["over_random"]["2"]["draws"] == 3
+    assert "0 of 3" in result.output
+    assert "half of the training pool holds 2 pictures" in fsiqa(*task, "--shots", "3").error
+    assert "expected whole numbers" in fsiqa(*task, "--shots", "2.5").error
+    assert "needs a closed form" in fsiqa(*task[: -len(quick)], *quick, "--shots", "2", "--config", "coop").error
+
+
+def test_without_noise_several_raters_only_cost_votes(fsiqa, eight, quick, tmp_path):
+    task = ("experiment", "raters", "--labels", eight, "--test", "0.5", "--config", "gp", "--seeds", 2, *quick)
+    report = tmp_path / "raters.json"
+    result = fsiqa(*task, "--votes", "2,4,6", "--per-picture", "1,2", "--noise", 0, "--json", report)
+    assert result.code == 0, result.error
+    found = json.loads(report.read_text())
+    one, two = found["table"]["1"], found["table"]["2"]
+    assert one["6"] is None  # the pool holds four pictures
+    assert two["2"] is None  # of one picture
+    assert two["4"] == pytest.approx(one["2"])
+    assert set(found["over_one"]["2"]) == {"4"}
+    noisy = fsiqa(*task, "--votes", "4", "--per-picture", "1", "--noise", 5, "--json", report)
+    assert noisy.code == 0
+    assert json.loads(report.read_text())["table"]["1"]["4"] != pytest.approx(one["4"])
+    assert "0 or more" in fsiqa(*task, "--noise", -1).error

@@ -117,6 +117,14 @@ def numbers(name: str, text: str) -> list[float]:
         raise InputError(f"{name} {text}: expected numbers between commas") from None
 
 
+def counts(name: str, text: str) -> list[int]:
+    """Positive whole numbers between commas."""
+    found = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in found):
+        raise InputError(f"{name} {text}: expected whole numbers between commas")
+    return [int(part) for part in found]
+
+
 def words(text: str) -> list[str]:
     """Words between commas."""
     return [part.strip() for part in text.split(",")]

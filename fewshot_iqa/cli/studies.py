@@ -1,7 +1,6 @@
 """The commands that repeat the project's experiments."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,12 +20,14 @@ from .options import (
     SET,
     TASK,
     WORKERS,
-    numbers,
+    counts,
     with_table_options,
     words,
 )
 
 FIGURES = ("srcc", "plcc", "rmse", "cosine", "scene_accuracy", "distortion_accuracy", "alignment_auc")
+
+SEEDS = Annotated[int, typer.Option(min=1, help="Draws of the training pool.")]
 
 experiment = typer.Typer(help="Repeat the project's experiments.", no_args_is_help=True)
 
@@ -128,7 +129,7 @@ def experiment_suggest(
     task: TASK = None,
     config: CONFIG = "gp_prompts",
     shots: Annotated[str, typer.Option(help="Numbers of ratings, between commas.")] = "10,20,50,100,200",
-    seeds: Annotated[int, typer.Option(min=1, help="Draws of the pictures to choose from.")] = 40,
+    seeds: SEEDS = 40,
     device: DEVICE = None,
     cache: CACHE = None,
     overrides: SET = None,
@@ -137,20 +138,65 @@ def experiment_suggest(
     """Ratings of suggested pictures against ratings of random ones."""
     from ..studies.suggestion import suggestion as run
 
-    counts = [int(count) for count in numbers("--shots", shots)]
     result = run(
-        config=config, task=task, shots=counts, seeds=seeds, device=device, cache=cache, overrides=overrides or (),
-        **table,
+        config, task=task, shots=counts("--shots", shots), seeds=seeds, device=device, cache=cache,
+        overrides=overrides or (), **table,
     )  # fmt: skip
+    title = f"{result['task']}: mean SRCC of {seeds} draws over the number of ratings"
     rows = [[arm, *map(decimals, means.values())] for arm, means in result["table"].items()]
-    over = result["over_random"].values()
-    rows.append(["difference", *(decimals(each["difference"], sign=True) for each in over)])
-    ends = [each["interval"] or (math.nan, math.nan) for each in over]
-    rows.append(["95 % interval", *(f"{decimals(low, sign=True)} {decimals(high, sign=True)}" for low, high in ends)])
-    rows.append(["wins", *(f"{each['wins']} of {each['draws']}" for each in over)])
-    title = f"{result['task']}: mean SRCC of {result['seeds']} draws over the number of ratings"
+    rows += _differences("", result["over_random"].values())
     print_table(title, ("ratings of", *map(str, result["over_random"])), rows)
     write_json(json_file, result)
+
+
+@experiment.command("raters")
+@with_table_options
+def experiment_raters(
+    table: dict[str, Any],
+    task: TASK = None,
+    config: CONFIG = "gp_prompts",
+    votes: Annotated[str, typer.Option(help="Numbers of votes in all, between commas.")] = "50,100,200,500,1000",
+    per_picture: Annotated[str, typer.Option(help="Numbers of raters of a picture, between commas.")] = "1,3,10",
+    noise: Annotated[float, typer.Option(help="Standard deviation of a vote, as a share of the rating scale.")] = 0.2,
+    seeds: SEEDS = 40,
+    device: DEVICE = None,
+    cache: CACHE = None,
+    overrides: SET = None,
+    json_file: JSON = None,
+) -> None:
+    """More pictures rated once, or fewer rated often? With simulated votes."""
+    from ..studies.raters import raters as run
+
+    result = run(
+        config, task=task, votes=counts("--votes", votes), per_picture=counts("--per-picture", per_picture),
+        noise=noise, seeds=seeds, device=device, cache=cache, overrides=overrides or (), **table,
+    )  # fmt: skip
+    title = f"{result['task']}: mean SRCC of {seeds} draws over the number of votes"
+    rows = []
+    for number, means in result["table"].items():
+        rows.append([number, *map(decimals, means.values())])
+        if over := result["over_one"].get(number):
+            rows += _differences(" ", [over.get(count) for count in means])
+    print_table(title, ("raters a picture", *map(str, next(iter(result["table"].values())))), rows)
+    write_json(json_file, result)
+
+
+def _differences(indent: str, found: Iterable[dict[str, Any] | None]) -> list[list[str]]:
+    """The rows of paired differences; - where there is none."""
+    columns = []
+    for each in found:
+        low, high = (each and each["interval"]) or (None, None)
+        columns.append(
+            ("-", "-", "-")
+            if each is None
+            else (
+                decimals(each["difference"], sign=True),
+                "-" if low is None else f"{decimals(low, sign=True)} {decimals(high, sign=True)}",
+                f"{each['wins']} of {each['draws']}",
+            )
+        )
+    names = ("difference", "95 % interval", "wins")
+    return [[indent + name, *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)]
 
 
 @experiment.command("agiqa-standin")

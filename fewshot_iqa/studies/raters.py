@@ -1,0 +1,64 @@
+"""More pictures rated once, or fewer pictures rated often?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .. import metrics, rng
+from ..errors import InputError
+from ..progress import track
+from .closed_forms import closed_form
+
+
+def raters(
+    config: str = "gp_prompts",
+    *,
+    task: str | None = None,
+    votes: Sequence[int] = (50, 100, 200, 500, 1000),
+    per_picture: Sequence[int] = (1, 3, 10),
+    noise: float = 0.2,
+    seeds: int = 40,
+    **options: Any,
+) -> dict[str, Any]:
+    """SRCC on the test pictures after learning from so many votes, of one rater or several a picture.
+
+    A vote is the rating of a picture plus normal noise of standard deviation `noise`, as a share of the rating scale.
+    The ratings of the test pictures are those of the table. `options` are those of `closed_form`. In the result,
+    `table` is {raters a picture: {votes: mean SRCC, None where the pool is too small}}, and `over_one` the paired
+    differences from one rater a picture.
+    """
+    if noise < 0:
+        raise InputError(f"--noise {noise:g}: a standard deviation is 0 or more")
+    method = closed_form(config, task, seeds, **options)
+    pool = len(method.draws[0].shots)
+    cells = [(n, count) for n in per_picture for count in votes if 2 <= count // n <= pool]
+    found: dict[tuple[int, int], list[float]] = {cell: [] for cell in cells}
+    with track("trials", seeds * len(cells)) as log:
+        for draw in method.draws:
+            span = abs(draw.scale.best - draw.scale.worst)
+            random = rng.generator(draw.seed, "votes")
+            errors = noise * span * torch.randn(pool, max(per_picture), generator=random, dtype=torch.float64)
+            for n, count in cells:
+                shots, means = draw.shots[: count // n], errors[: count // n, :n].mean(dim=1).tolist()
+                ratings = [shot.rating + error for shot, error in zip(shots, means, strict=True)]
+                found[n, count].append(method.srcc(draw, shots, ratings))
+                log({})
+    one = min(per_picture)
+    return {
+        "task": method.task,
+        "seeds": seeds,
+        "table": {
+            n: {count: sum(found[n, count]) / seeds if (n, count) in found else None for count in votes}
+            for n in per_picture
+        },
+        "over_one": {
+            n: {
+                count: metrics.paired_difference(found[n, count], found[one, count])
+                for count in votes
+                if (n, count) in found and (one, count) in found
+            }
+            for n in per_picture
+            if n != one
+        },
+    }
