@@ -1,7 +1,7 @@
 """What the command line prints. Imports of rich wait inside, so that `fsiqa --help` answers at once."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,20 @@ def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequen
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names are no markup
     console.print(table)
+
+
+def difference_rows(found: Iterable[Mapping[str, Any] | None]) -> list[list[str]]:
+    """Three rows of paired differences, a column for each: mean difference, 95 % interval, wins."""
+    columns = []
+    for each in found:
+        if each is None:
+            columns.append(("-", "-", "-"))
+            continue
+        ends = [decimals(end, sign=True) for end in each["interval"] or ()]
+        difference = decimals(each["difference"], sign=True)
+        columns.append((difference, " ".join(ends) or "-", f"{each['wins']} of {each['draws']}"))
+    names = ("  difference", "  95 % interval", "  wins")
+    return [[name, *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)]
 
 
 def decimals(value: float | None, *, sign: bool = False) -> str:

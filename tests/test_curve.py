@@ -93,7 +93,7 @@ def test_methods_are_compared_on_the_draws_that_both_have(curve, coop, monkeypat
     monkeypatch.setattr("fewshot_iqa.recipes.curve.SEEDS_OF_GRADIENTS", 3)
     result = curve("--methods", f"clip_iqa,ridge,{coop}", "--shots", 3, "--reference", "ridge")
     assert result.code == 0, result.error
-    assert "SRCC minus that of ridge" in result.output
+    assert "mean SRCC of ridge, and how others differ from it on the same draws" in result.output
     found = {name: cells["3"] for name, cells in json.loads((tmp_path / "curve.json").read_text())["curve"].items()}
     assert [len(found[name]["trials"]) for name in ("clip_iqa", "ridge", "coop", "subset mean")] == [5, 5, 3, 5]
     assert "over_reference" not in found["ridge"]
@@ -104,6 +104,8 @@ def test_methods_are_compared_on_the_draws_that_both_have(curve, coop, monkeypat
     over = found["coop"]["over_reference"]
     assert over["difference"] == pytest.approx(np.mean(ahead))
     assert (over["draws"], over["wins"]) == (3, sum(value > 0 for value in ahead))
+    assert f"{over['wins']} of 3" in result.output
+    assert f"{over['difference']:+.3f}" in result.output
     assert min(ahead) <= over["interval"][0] <= np.mean(ahead) <= over["interval"][1] <= max(ahead)
     assert "none of clip_iqa, ridge" in curve("--methods", "clip_iqa,ridge", "--reference", "rigde").error
 

@@ -1,12 +1,11 @@
 """The command that compares methods: curve."""
 
-import math
-from collections.abc import Hashable
+import statistics
 from pathlib import Path
 from typing import Annotated, Any
 
 from ..files import write_csv, write_json
-from ..printing import decimals, print_table
+from ..printing import decimals, difference_rows, print_table
 from .checks import check_run
 from .options import (
     CACHE,
@@ -72,36 +71,35 @@ def curve(
     within = [name for name in map(str, found.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
     coverage = ["coverage"] if "coverage" in found else []
     shown = ["srcc", "plcc", "rmse", *coverage, *within]
-    compared = ["difference", "interval", "wins"] if "difference" in found else []
-    columns = ("method", "shots", "tests", *(name.removeprefix("srcc_") for name in shown), *compared)
+    columns = ("method", "shots", "tests", *(name.removeprefix("srcc_") for name in shown))
     rows = [
         [row["method"], row["shots"], row["trials"], *(decimals(row[name]) for name in shown)]
-        + (_compared(row) if compared else [])
         for row in found.to_dict("records")
     ]
     title = f"{result['task']}: medians over tests; rmse of quality in [0, 1]"
     title += "; coverage of 90 % intervals" if coverage else ""
     title += "; SRCC within each subset" if within else ""
-    if compared:
-        title += (
-            f"\ndifference: mean of SRCC minus that of {result['reference']} on the same draws, 95 % interval, wins"
-        )
     print_table(title, columns, rows)
     found["headline"] = found["srcc"].map(decimals) + " (" + found["srcc_iqr"].map(decimals) + ")"
     once = found.drop_duplicates(["method", "shots"])  # of a number and a share that come to the same
     headline = once.pivot(index="method", columns="shots", values="headline").loc[list(result["curve"])]
     title = "SRCC over the number of shots: median (interquartile range)"
     print_table(title, ("method", *map(str, headline)), headline.reset_index().to_numpy().tolist())
+    if len(result["curve"]) > 1:
+        _print_differences(result)
     write_json(json_file, result)
     if figure:
         result.plot(figure)
 
 
-def _compared(row: dict[Hashable, Any]) -> list[str]:
-    """Difference, interval and wins of a row of the table of curve; none of the reference."""
-    if math.isnan(row["difference"]):
-        return ["", "", ""]
-    interval = (
-        "-" if math.isnan(row["low"]) else f"{decimals(row['low'], sign=True)} {decimals(row['high'], sign=True)}"
-    )
-    return [decimals(row["difference"], sign=True), interval, f"{row['wins']:.0f} of {row['draws']:.0f}"]
+def _print_differences(result: dict[str, Any]) -> None:
+    """How each method differs from the reference, with a column for each number of shots."""
+    title = f"mean SRCC of {result['reference']}, and how others differ from it on the same draws"
+    (reference, cells), *others = sorted(result["curve"].items(), key=lambda item: item[0] != result["reference"])
+    once = {cell["count"]: text for text, cell in cells.items()}  # a number and a share may come to the same
+    means = [statistics.fmean(trial["srcc"] or 0.0 for trial in cells[text]["trials"]) for text in once.values()]
+    rows = [[reference, *map(decimals, means)]]
+    for method, found in others:
+        rows.append([method, *("" for _ in once)])
+        rows += difference_rows(found[text]["over_reference"] for text in once.values())
+    print_table(title, ("", *map(str, once)), rows)

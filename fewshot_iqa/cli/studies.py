@@ -1,13 +1,13 @@
 """The commands that repeat the project's experiments."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..files import write_json
-from ..printing import decimals, print_table
+from ..printing import decimals, difference_rows, print_table
 from .options import (
     CACHE,
     CLIP,
@@ -144,7 +144,7 @@ def experiment_suggest(
     )  # fmt: skip
     title = f"{result['task']}: mean SRCC of {seeds} draws over the number of ratings"
     rows = [[arm, *map(decimals, means.values())] for arm, means in result["table"].items()]
-    rows += _differences("", result["over_random"].values())
+    rows += difference_rows(result["over_random"].values())
     print_table(title, ("ratings of", *map(str, result["over_random"])), rows)
     write_json(json_file, result)
 
@@ -176,27 +176,9 @@ def experiment_raters(
     for number, means in result["table"].items():
         rows.append([number, *map(decimals, means.values())])
         if over := result["over_one"].get(number):
-            rows += _differences(" ", [over.get(count) for count in means])
+            rows += difference_rows([over.get(count) for count in means])
     print_table(title, ("raters a picture", *map(str, next(iter(result["table"].values())))), rows)
     write_json(json_file, result)
-
-
-def _differences(indent: str, found: Iterable[dict[str, Any] | None]) -> list[list[str]]:
-    """The rows of paired differences; - where there is none."""
-    columns = []
-    for each in found:
-        low, high = (each and each["interval"]) or (None, None)
-        columns.append(
-            ("-", "-", "-")
-            if each is None
-            else (
-                decimals(each["difference"], sign=True),
-                "-" if low is None else f"{decimals(low, sign=True)} {decimals(high, sign=True)}",
-                f"{each['wins']} of {each['draws']}",
-            )
-        )
-    names = ("difference", "95 % interval", "wins")
-    return [[indent + name, *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)]
 
 
 @experiment.command("agiqa-standin")
