@@ -319,6 +319,13 @@ def test_by_default_a_prior_mean_is_meta_trained_and_adapted_from(fsiqa, closed,
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+def test_prompts_without_a_prior_mean_are_told(fsiqa, start, rated, tmp_path):
+    settings = ("--config", start, *sets(["head={kind: gp, synthetic_mean_weight: 0.5}", "adapt=null"]))
+    result = fsiqa("adapt", "--labels", rated, "--from", start, "--out", tmp_path / "adapted", *settings)
+    assert result.code == 0, result.error
+    assert f"{start} holds no prior mean" in result.error
+
+
 def test_lower_is_better_turns_the_scale(fsiqa, small, start, rated, tmp_path):
     for flags in ([], ["--lower-is-better"]):
         out = tmp_path / f"scale{len(flags)}"

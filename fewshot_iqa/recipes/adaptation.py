@@ -26,7 +26,7 @@ from .loading import load
 from .outlook import learning_curve
 from .results import PICTURES, agreement, by_picture, summarize
 from .sources import TableOptions, read_source, source_name, warn_few, warn_guessed_scale
-from .starts import describe_start, find_method, find_start, read_settings
+from .starts import describe_start, find_method, find_start, read_settings, warn_without_prior
 from .trial import Memory, Method, read_pictures, run_trial
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def adapt(
     parent = find_start(start) if start is not None else checkpoint.default_start(settings)
     if parent == METATRAINED and start is None:
         say(describe_start(parent, named=False))
+    warn_without_prior(settings, parent)
     method = Method(settings, parent, choose_device(device), head, FunctionLoss(loss) if loss else None)
 
     if wanted is None:

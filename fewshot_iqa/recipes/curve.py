@@ -28,7 +28,7 @@ from .draws import Draw, draw_trials
 from .figures import new_figure, save_figure
 from .results import summarize
 from .sources import Rated, TableOptions, read_source, source_name, warn_guessed_scale
-from .starts import find_start, read_settings
+from .starts import find_start, read_settings, warn_without_prior
 from .trial import Memory, Method, read_pictures, run_trial, subset_mean_trial
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ def curve(
     order = {label: range(seed, seed + (seeds or _seeds_of(some))) for label, some in settings.items()}
     task, folds, rated = source_name(task, **table), table.get("folds"), read_source(task, for_task, **table)
     arms = {label: Method(some, _start(some, start), place) for label, some in settings.items()}
+    for method in arms.values():
+        warn_without_prior(method.settings, method.start)
     wanted = _wanted(shots, rated, folds)
     longest = max(order.values(), key=len)
     drawn = {(c.text, s): draw_trials(rated, c, [s], folds) for c in wanted for s in longest}

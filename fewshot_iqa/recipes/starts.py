@@ -1,11 +1,13 @@
 """Which method a command means, and which checkpoint it starts from: known before anything heavy is imported."""
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..config import Config, load_config, split_overrides
-from ..errors import InputError, nearest
+from ..config.heads import GaussianProcessSpec
+from ..errors import InputError, InputWarning, nearest
 from ..model.formats import read_checkpoint_config
 from ..resources import CHECKPOINT_FILES, METATRAINED, SHIPPED, is_checkpoint, portable
 
@@ -46,6 +48,20 @@ def read_settings(
     folder = Path(config)
     settings = read_checkpoint_config(folder, own) if is_checkpoint(folder) else load_config(str(config), own)
     return settings.model_copy(update={"clip": portable(settings.clip)}), for_task
+
+
+def warn_without_prior(settings: Config, start: Path | None) -> None:
+    """Say where a method's prior mean is not among what meta-training has made."""
+    wanted = isinstance(settings.head, GaussianProcessSpec) and settings.head.synthetic_mean_weight
+    if start is None or not wanted:
+        return
+    head = read_checkpoint_config(start).head
+    if not (isinstance(head, GaussianProcessSpec) and head.synthetic_mean_weight):
+        warnings.warn(
+            f"{start} holds no prior mean, so the Gaussian process begins from a constant: `fsiqa metatrain` makes one",
+            InputWarning,
+            stacklevel=2,
+        )
 
 
 def describe_start(folder: Path, *, named: bool) -> str:
