@@ -220,3 +220,11 @@ def test_methods_side_by_side_find_what_each_finds_alone(curve, tmp_path):
     rmse = {name: {label: cell["median"]["rmse"] for label, cell in of.items()} for name, of in found.items()}
     assert rmse["both"]["other"] == pytest.approx(rmse["alone"]["other"], rel=1e-3)
     assert rmse["both"]["ridge"] != pytest.approx(rmse["alone"]["other"], rel=1e-3)
+
+
+def test_many_subsets_are_in_the_csv_alone(curve, monkeypatch, tmp_path):
+    plan = ("--methods", "ridge", "--shots", 3, "--seeds", 1)
+    assert "SRCC within each subset" in curve(*plan).output
+    monkeypatch.setattr("fewshot_iqa.cli.curves.SHOWN", 1)
+    assert "SRCC within each subset" not in curve(*plan, "--csv", tmp_path / "curve.csv").output
+    assert "srcc_a" in pd.read_csv(tmp_path / "curve.csv")

@@ -26,6 +26,8 @@ from .options import (
     words,
 )
 
+SHOWN = 6  # subsets, at most, with a column of their own
+
 
 @with_table_options
 def curve(
@@ -69,6 +71,7 @@ def curve(
     found = result.table
     write_csv(csv_file, found)
     within = [name for name in map(str, found.columns) if name.startswith("srcc_") and name != "srcc_iqr"]
+    within = within if len(within) <= SHOWN else []  # the others are in --csv
     coverage = ["coverage"] if "coverage" in found else []
     shown = ["srcc", "plcc", "rmse", *coverage, *within]
     columns = ("method", "shots", "tests", *(name.removeprefix("srcc_") for name in shown))
