@@ -144,7 +144,7 @@ def paired_difference(values: ArrayLike, reference: ArrayLike) -> dict[str, Any]
 
     `draws` is N, `difference` the mean of values − reference, `interval` its 95 % interval by the percentiles of
     10,000 resamples of the draws (None for one draw), and `wins` the number of draws in which the method is ahead. The
-    interval tells how other draws would differ on the same test pictures, not how other test pictures would.
+    interval covers other draws on the same test pictures, not other test pictures.
 
     Examples:
         >>> found = paired_difference([0.62, 0.66, 0.71], [0.60, 0.61, 0.70])

@@ -65,7 +65,7 @@ class GaussianProcessSpec(HeadBase):
     prompt_mean_weight: float = Field(0, ge=0, le=1)
     """Weight, in the prior mean, of the quality that the quality branch's phrases predict."""
     synthetic_mean_weight: float = Field(0, ge=0, le=1)
-    """Weight, in the prior mean, of the quality that a linear predictor tells, which meta-training fits to distorted
+    """Weight, in the prior mean, of the prediction of a linear model, which meta-training fits to distorted
     photographs."""
 
     closed_form: ClassVar[bool] = True

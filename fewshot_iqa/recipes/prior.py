@@ -1,6 +1,6 @@
 """The last step of metatrain: the prior mean of a Gaussian process, from photographs and distorted copies of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -8,12 +8,13 @@ from .. import rng
 from ..config import SyntheticTask, ViewSpec
 from ..data.loading import Loader, PictureCache
 from ..data.synthetic import KADID_SCALE, composed_quality
+from ..features import FeatureCache, encode_cached
 from ..model.heads import GaussianProcessHead
 from ..model.quality import QualityModel
 from ..progress import track
 from ..types import Features, Record
 
-COPIES = 2000  # distorted copies in all: more make no difference
+COPIES = 2000  # distorted copies in all
 FEWEST, MOST = 2, 50  # copies of a photograph
 CLEAN = composed_quality([])
 
@@ -42,16 +43,15 @@ def fit_prior(
             clean.append(Record(photograph.path, KADID_SCALE.rating(CLEAN), photograph.group))
     views = views.model_copy(update={"random": 1})
     loader = Loader(views, KADID_SCALE, source_side=source.short_side, seed=seed, pictures=PictureCache(0))
-    state = model.encode_prompts()
-    features: dict[Record, Features] = {}
     every = list(dict.fromkeys([*clean, *copies]))
-    with track("prior mean", len(every)) as log, torch.no_grad():
-        for start in range(0, len(every), loader.at_once):
-            part = every[start : start + loader.at_once]
-            found = model.encode(loader.random_batch(part, noise).inputs.to(model.device), state).to("cpu")
-            for i, record in enumerate(part):
-                features[record] = found[i : i + 1]
-                log({})
+
+    def views_of(missing: Sequence[Record]) -> Iterator[torch.Tensor | Features]:
+        for start in range(0, len(missing), loader.at_once):
+            yield loader.random_batch(missing[start : start + loader.at_once], noise).inputs
+
+    with track("prior mean", len(every)) as log:
+        found = encode_cached(model, every, loader.key, views_of, FeatureCache(), log=log)
+    features = dict(zip(every, found, strict=True))
     (x, y), (x_clean, y_clean) = (
         (
             Features.cat([features[record] for record in some]),

@@ -19,8 +19,11 @@ NEGLIGIBLE = 0.01  # posterior probability of hyperparameters that are left out
 
 
 class _Solved(NamedTuple):
-    """What predictions need of one (a, λ): L⁻¹ where L Lᵀ = k(X, X) + λ I, L⁻¹ (y − m); its weight, a, ℓ, λ, s²."""
+    """What predictions need of one (a, λ): X standardised, m, L⁻¹ where L Lᵀ = k(X, X) + λ I, L⁻¹ (y − m); its weight,
+    a, ℓ, λ, s²."""
 
+    shots: Tensor
+    mean: Tensor
     whitening: Tensor
     known: Tensor
     weight: float
@@ -121,12 +124,11 @@ class GaussianProcessHead(Head):
             weight = self.spec.prompt_mean_weight + self._synthetic_mean_weight
             return Prediction((self._prior_mean(features) / weight).to(features.matrix()))
         x = features.matrix()
-        shots, y = self.standardize(self.train_x.to(x.device)), self.train_y.to(x.device).double()
-        if self._solved is None or self._solved[0].whitening.device != x.device:
-            self._solved = self._solve(shots, y)
-        new = self.standardize(x)
+        if self._solved is None or self._solved[0].shots.device != x.device:
+            self._solved = self._solve()
+        first, new = self._solved[0], self.standardize(x)
         squares = new.square().mean(dim=1)
-        similar = self._similarities(shots, new, self._solved[0].lengthscale)
+        similar = self._similarities(first.shots, new, first.lengthscale)
         mean = variance = torch.zeros_like(squares)
         for each in self._solved:
             cross = each.whitening @ _weighed(each.linear, *similar)
@@ -136,7 +138,7 @@ class GaussianProcessHead(Head):
             mean = mean + each.weight * ahead
             variance = variance + each.weight * (within + ahead.square())
         variance = (variance - mean.square()).clamp(min=0)
-        return Prediction((y.mean() + mean).to(x) + self._prior_mean(features).to(x), variance.sqrt().to(x))
+        return Prediction((first.mean + mean).to(x) + self._prior_mean(features).to(x), variance.sqrt().to(x))
 
     def _prior_mean(self, features: Features) -> Tensor:
         """p (B,)."""
@@ -144,8 +146,8 @@ class GaussianProcessHead(Head):
         mean = torch.zeros_like(x[:, 0], dtype=torch.float64)
         if spec.prompt_mean_weight:
             mean = mean + spec.prompt_mean_weight * antonym_quality(features.logits[self.branch]).mean(dim=1)
-        if self._has_linear_prior:
-            mean = mean + spec.synthetic_mean_weight * (x.double() @ self.prior_weight + self.prior_bias)
+        if weight := self._synthetic_mean_weight:
+            mean = mean + weight * (x.double() @ self.prior_weight + self.prior_bias)
         return mean
 
     def reset(self) -> None:
@@ -176,13 +178,14 @@ class GaussianProcessHead(Head):
         mean, std = self._moments
         return (features.double() - mean) / std
 
-    def _solve(self, shots: Tensor, y: Tensor) -> list[_Solved]:
+    def _solve(self) -> list[_Solved]:
+        shots, y = self.standardize(self.train_x), self.train_y.double()
         unit, solved = torch.eye(len(y)).to(y), []
         for weight, linear, lengthscale, noise, outputscale in self.hyperparameters.tolist():
             root = torch.linalg.cholesky(self.kernel(shots, shots, linear, lengthscale) + noise * unit)
             whitening = torch.linalg.solve_triangular(root, unit, upper=False)
             known = whitening @ (y - y.mean())[:, None]  # a column: products with a vector are not exported rightly
-            solved.append(_Solved(whitening, known, weight, linear, lengthscale, noise, outputscale))
+            solved.append(_Solved(shots, y.mean(), whitening, known, weight, linear, lengthscale, noise, outputscale))
         return solved
 
     @classmethod
