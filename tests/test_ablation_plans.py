@@ -113,6 +113,6 @@ def test_the_prior_means():
         name: (settings.head.synthetic_mean_weight, settings.head.prompt_mean_weight)
         for name, settings in variants("prior")["prior mean"].items()
     }
-    assert list(found.values()) == [(0.75, 0), (0.5, 0), (1, 0), (0, 0.5), (0, 0)]
+    assert list(found.values()) == [(0.75, 1), (0.75, 0), (1, 0), (0, 1), (0, 0.5), (0, 0)]
     sizes = [(settings.views.short_side, settings.views.wide_side) for settings in variants("prior")["views"].values()]
     assert sizes == [(512, 384), (512, None), (384, None)]

@@ -62,7 +62,8 @@ def as_format_1(folder, target):
     weights = load_file(target / "weights.safetensors")
     if kind == "gp":
         (row,) = weights["head.hyperparameters"]
-        weights["head.hyperparameters"] = row[1:].clone()
+        weights["head.hyperparameters"] = row[3:].clone()
+        weights["head.train_y"] -= float(row[1]) * weights.pop("head.train_p")
         assert not weights.pop("head.prior_weight").any()
         del weights["head.prior_bias"]
     save_file({old.get(name, name): value for name, value in weights.items()}, target / "weights.safetensors")
@@ -82,9 +83,33 @@ def test_format_1_is_read_and_scores_the_same(adapted, fsiqa, rated, method, tmp
     assert checkpoint.provenance(old)["zero_shot"] == checkpoint.provenance(new)["zero_shot"]
     tables = [fewshot_iqa.load(folder).predict([rated.parent]) for folder in (new, old)]
     for column in ("quality", "quality_std", "rating", "rating_std"):
-        np.testing.assert_array_equal(tables[1][column], tables[0][column])
+        np.testing.assert_allclose(tables[1][column], tables[0][column], rtol=1e-5)
     assert (tables[0]["quality_std"] > 0).all() == method.startswith("gp")
     assert fsiqa("score", old, rated.parent / "photo0.png").code == 0
+
+
+@pytest.mark.parametrize("weights", [(0, 0.5), (0.5, 0)])
+def test_a_gaussian_process_with_one_prior_mean_is_read(fsiqa, adapted, rated, weights, tmp_path):
+    """It kept what its prior mean left of the shots' quality."""
+    prompt, synthetic = weights
+    settings = [f"head.prompt_mean_weight={prompt}", f"head.synthetic_mean_weight={synthetic}"]
+    new = adapted("gp with prompts", *sets(settings))
+    path = new / "weights.safetensors"
+    found = load_file(path)
+    generator = torch.Generator().manual_seed(0)
+    found["head.prior_weight"] = torch.randn(found["head.prior_weight"].shape, generator=generator).double() / 1000
+    found["head.prior_bias"].fill_(0.3)
+    found["head.hyperparameters"][:, 1:3] = torch.tensor(weights)
+    save_file(found, path)
+    expected = fewshot_iqa.load(new).predict([rated.parent])
+
+    linear = found["head.train_x"].double() @ found["head.prior_weight"] + found["head.prior_bias"]
+    found["head.train_y"] -= (prompt * found.pop("head.train_p") + synthetic * linear).float()
+    found["head.hyperparameters"] = torch.cat([torch.ones(1, 1), found["head.hyperparameters"][:, 3:]], dim=1)
+    save_file(found, path)
+    again = fewshot_iqa.load(new).predict([rated.parent])
+    np.testing.assert_allclose(again["quality"], expected["quality"], rtol=1e-5)
+    np.testing.assert_allclose(again["quality_std"], expected["quality_std"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["antonym", "gp with prompts"])

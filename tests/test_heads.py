@@ -87,13 +87,14 @@ def test_a_gaussian_process_adds_what_the_prompts_leave_of_the_ratings(fsiqa, ei
         torch.testing.assert_close(predicted.clamped().mean[~shots], reported, atol=1e-4, rtol=1e-4)
         assert predicted.std.min() > 0
         torch.testing.assert_close(model(features, state).mean, predicted.mean)
-        known, rest = model.head.train_x.clone(), model.head.train_y.clone()
+        known, rated, said = (getattr(model.head, name).clone() for name in ("train_x", "train_y", "train_p"))
         process = model(features, state).mean
         model.head.reset()
         phrases = model(views, state)
     assert phrases.std is None
     torch.testing.assert_close(phrases.mean, phrases.logits["quality"].softmax(-1)[:, 0])
-    torch.testing.assert_close(rest, quality[shots] - 0.5 * phrases.mean[shots], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(rated, quality[shots], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(said, phrases.mean[shots], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(process, 0.5 * phrases.mean, atol=1e-3)
     pixels = (views[:, 0] / 255 - model.mean) / model.std
     prompted = model.clip.encode_image(pixels, state.visual["main"], model.visual["main"].end_norm)[0]

@@ -1,6 +1,7 @@
 """Losses, regularisation, metrics and the loops against references in float64."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -297,6 +298,34 @@ def test_the_gaussian_process_averages_over_hyperparameters_by_their_probability
     found = model.head.predict(others)
     torch.testing.assert_close(found.mean, mean, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.std, variance.sqrt(), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("true", [0, 1])
+def test_the_shots_choose_between_two_prior_means(miniature, true):
+    """Predictions are averaged over the two by their probability; the linear model's is 20 times as probable before."""
+    settings, odds = ("head.synthetic_mean_weight=0", "head.prompt_mean_weight=0"), (1, 20)
+
+    def primed(*settings):
+        model = built(miniature, "gp_prompts", "head.linear=[0.1]", "head.noise=[0.1]", *settings)
+        clean, direction = seeded(30, model.clip.pooled_width), seeded(model.clip.pooled_width)
+        model.head.fit_prior(pooled(clean), pooled(clean - seeded(30, 1) * direction), -seeded(30), torch.ones(30))
+        return model.head
+
+    alone, both = [primed(one) for one in settings], primed()
+    shots, others = (
+        replace(pooled(seeded(n, len(both.prior_weight))), logits={"quality": 9 * seeded(n, 1, 2)}) for n in (14, 5)
+    )
+    predicted = [head.predict(shots).mean for head in alone]
+    torch.testing.assert_close(both.predict(shots).mean, (predicted[0] + 20 * predicted[1]) / 21)
+    quality = (1, 0.75)[true] * predicted[true] + 0.02 * seeded(14)
+    for head in (*alone, both):
+        head.fit(shots, quality)
+    evidence = [math.log(odds[i]) - 13 / 2 * float(alone[i].hyperparameters[0, -1].log()) for i in range(2)]
+    share = torch.tensor(evidence).softmax(dim=0)
+    assert share[true] > 0.9
+    share = torch.where(share > 0.01, share, 0) / share[share > 0.01].sum()
+    expected = share @ torch.stack([head.predict(others).mean for head in alone])
+    torch.testing.assert_close(both.predict(others).mean, expected, atol=1e-5, rtol=0)
 
 
 def test_a_prior_mean_is_learned_from_distorted_copies(miniature, tmp_path):

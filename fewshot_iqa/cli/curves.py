@@ -97,10 +97,12 @@ def curve(
 
 def _print_differences(result: dict[str, Any]) -> None:
     """How each method differs from the reference, with a column for each number of shots."""
+    from ..recipes.results import srcc_of
+
     title = f"mean SRCC of {result['reference']}, and how others differ from it on the same draws"
     (reference, cells), *others = sorted(result["curve"].items(), key=lambda item: item[0] != result["reference"])
     once = {cell["count"]: text for text, cell in cells.items()}  # a number and a share may come to the same
-    means = [statistics.fmean(trial["srcc"] or 0.0 for trial in cells[text]["trials"]) for text in once.values()]
+    means = [statistics.fmean(map(srcc_of, cells[text]["trials"])) for text in once.values()]
     rows = [[reference, *map(decimals, means)]]
     for method, found in others:
         rows.append([method, *("" for _ in once)])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -147,6 +147,46 @@ def experiment_suggest(
     rows = [[arm, *map(decimals, means.values())] for arm, means in result["table"].items()]
     rows += difference_rows(result["over_random"].values())
     print_table(title, ("ratings of", *map(str, result["over_random"])), rows)
+    write_json(json_file, result)
+
+
+@experiment.command("confounded")
+@with_table_options
+def experiment_confounded(
+    table: dict[str, Any],
+    task: TASK = None,
+    by: Annotated[
+        Literal["content", "scene", "subset"],
+        typer.Option(help="What content is: the image embedding's first principal component, scenes, or subsets."),
+    ] = "content",
+    shots: Annotated[int, typer.Option(min=4, help="Ratings to learn from, a multiple of 4.")] = 48,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of shots.")] = 10,
+    plan: PLAN = "experiments/confounded",
+    out: RESULTS = Path("runs/confounded"),
+    workers: WORKERS = 1,
+    device: DEVICE = None,
+    cache: CACHE = None,
+    overrides: SET = None,
+    json_file: JSON = None,
+) -> None:
+    """Shots in which content and quality go together: which methods follow the content?"""
+    from ..studies.confounded import confounded as run
+
+    result = run(
+        plan, task=task, by=by, shots=shots, seeds=seeds, out=out, workers=workers, device=device, cache=cache,
+        overrides=overrides or (), **table,
+    )  # fmt: skip
+    typer.echo(f"{result['task']}: {shots} shots, tested on {result['test']} pictures; mean SRCC of {seeds} draws")
+    rows, first = [], next(iter(result["arms"]))
+    for label, each in result["arms"].items():
+        rows.append([label, *map(decimals, (each["balanced"], each["confounded"])), "", ""])
+        lost, over = (difference_rows([each[name]]) for name in ("lost", "over_first"))
+        columns = [[name, "", one, other] for (name, one), (_, other) in zip(lost, over, strict=True)]
+        rows += [[name, "", "", one, other if label != first else ""] for name, _, one, other in columns]
+    print_table(None, ("shots", "balanced", "confounded", "confounded - balanced", f"over {first}"), rows)
+    follows = [[label, *map(decimals, each["follows"].values())] for label, each in result["arms"].items()]
+    title = "how much better the content of the good shots is predicted, in standard deviations"
+    print_table(title, ("shots", "balanced", "confounded"), follows)
     write_json(json_file, result)
 
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .. import resources
 from ..errors import InputError
-from .experiment import AblationSpec, MetaVsNoneSpec
+from .experiment import AblationSpec, ConfoundedSpec, MetaVsNoneSpec
 from .heads import AntonymSpec, HeadSpec
 from .labels import CLASSES
 from .messages import explain
@@ -30,6 +30,7 @@ __all__ = [
     "AntonymSpec",
     "BranchSpec",
     "Config",
+    "ConfoundedSpec",
     "EpisodeSpec",
     "HeadSpec",
     "LossTerm",

@@ -62,3 +62,19 @@ class MetaVsNoneSpec(Spec):
     """Changes to the method's section `adapt`."""
     arms: dict[str, dict[str, Any] | None] = Field(min_length=1)
     """{start of the prompts: further changes to `meta`, or null for prompts that are not meta-trained}."""
+
+
+class ArmSpec(Spec):
+    """A method among several that are compared."""
+
+    config: str
+    """The method."""
+    set: list[str] = Field([])
+    """Its overrides."""
+
+
+class ConfoundedSpec(Spec):
+    """The plan of `fsiqa experiment confounded`: which methods follow what pictures show in the place of quality?"""
+
+    arms: dict[str, ArmSpec] = Field(min_length=1)
+    """The methods by their labels; the others are compared with the first."""

@@ -63,10 +63,10 @@ class GaussianProcessSpec(HeadBase):
     noise: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-6, 5)], min_length=1)
     """Variances of the noise relative to the outputscale; averaged over in the same way."""
     prompt_mean_weight: float = Field(0, ge=0, le=1)
-    """Weight, in the prior mean, of the quality that the quality branch's phrases predict."""
+    """Weight of the quality that the quality branch's phrases predict, as the prior mean."""
     synthetic_mean_weight: float = Field(0, ge=0, le=1)
-    """Weight, in the prior mean, of the prediction of a linear model, which meta-training fits to distorted
-    photographs."""
+    """Weight of the prediction of a linear model, which meta-training fits to distorted photographs, as the prior mean.
+    Where both weights are set, predictions are averaged over the two, by their probability given the shots."""
 
     closed_form: ClassVar[bool] = True
     predicts_std: ClassVar[bool] = True

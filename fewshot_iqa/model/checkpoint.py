@@ -138,8 +138,9 @@ def overlay(model: QualityModel, folder: Path) -> dict[str, Any]:
             f"{folder}: made on another CLIP ({found.get('clip')}) than this one; give --clip its own, "
             "or begin anew (metatrain with this CLIP, or adapt --from none)"
         )
-    weights = formats.upgrade_weights(_read(path))
-    if read_checkpoint_config(folder).head.kind != model.head_spec.kind:
+    config = read_checkpoint_config(folder)
+    weights = formats.upgrade_weights(_read(path), config)
+    if config.head.kind != model.head_spec.kind:
         weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
     headed = any(name.startswith("head.") for name in weights)
     trained = [f"head.{name}" for name, _ in model.head.named_buffers() if name.startswith("train_")]

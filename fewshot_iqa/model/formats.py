@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config, read_config, read_yaml
+from ..config.heads import GaussianProcessSpec
 from ..errors import InputError
 from ..resources import CHECKPOINT_FILES
 
@@ -57,15 +58,26 @@ def upgrade_config(data: Any) -> Any:
     return data | {"model": model, "head": head}
 
 
-def upgrade_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under their present names; a Gaussian process had one row of hyperparameters, without its weight, and
-    no prior mean of its own."""
+def upgrade_weights(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """The weights under their present names. A Gaussian process had one row of hyperparameters, or one prior mean, and
+    kept what this left of the shots' quality."""
     found = {_WEIGHTS.get(name, name): value for name, value in weights.items()}
-    one = found.get("head.hyperparameters")
-    if one is not None and one.ndim == 1:
-        found["head.hyperparameters"] = one.new_tensor([[1.0, *one.tolist()]])
-        found["head.prior_weight"] = one.new_zeros(found["head.train_x"].shape[1])
-        found["head.prior_bias"] = one.new_zeros(())
+    rows = found.get("head.hyperparameters")
+    if rows is None or "head.train_p" in found or not isinstance(config.head, GaussianProcessSpec):
+        return found
+    shots = found["head.train_x"]
+    if rows.ndim == 1:
+        rows = rows.new_tensor([[1.0, *rows.tolist()]])
+        found["head.prior_weight"], found["head.prior_bias"] = rows.new_zeros(shots.shape[1]), rows.new_zeros(())
+    synthetic = config.head.synthetic_mean_weight if found["head.prior_weight"].any() else 0.0
+    present = rows.new_empty(len(rows), 7)
+    present[:, 0], present[:, 3:] = rows[:, 0], rows[:, 1:]
+    present[:, 1:3] = rows.new_tensor([config.head.prompt_mean_weight, synthetic])
+    found["head.hyperparameters"] = present
+    linear = shots.double() @ found["head.prior_weight"] + found["head.prior_bias"]
+    # the share of the phrases stays taken off, and `train_p` takes off nothing more
+    found["head.train_y"] = (found["head.train_y"] + synthetic * linear).to(shots)
+    found["head.train_p"] = shots.new_zeros(len(shots))
     return found
 
 

@@ -26,7 +26,7 @@ from . import cells
 from .common import choose_device, count_labels
 from .draws import Draw, draw_trials
 from .figures import new_figure, save_figure
-from .results import summarize
+from .results import srcc_of, summarize
 from .sources import Rated, TableOptions, read_source, source_name, warn_guessed_scale
 from .starts import find_start, read_settings, warn_without_prior
 from .trial import Memory, Method, read_pictures, run_trial, subset_mean_trial
@@ -76,7 +76,7 @@ class Curve(dict[str, Any]):
         for method, found in self["curve"].items():
             cells_ = sorted(found.values(), key=lambda cell: cell["count"])
             counts = [cell["count"] for cell in cells_]
-            values = [[_srcc(trial) for trial in cell["trials"]] for cell in cells_]
+            values = [[srcc_of(trial) for trial in cell["trials"]] for cell in cells_]
             low, middle, high = np.array([np.quantile(some, (0.25, 0.5, 0.75)) for some in values]).T
             (line,) = axes.plot(counts, middle, marker="o", markersize=4, linewidth=1.4, label=method)
             axes.fill_between(counts, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
@@ -145,8 +145,13 @@ def curve(
         few = min(every, key=lambda draw: len(draw.shots))
         warn_guessed_scale(few.scale, len(few.shots))
     count_labels(settings.values(), {record for draw in every for record in draw.shots})
-    plan = {"task": task, "source": rated.source.model_dump(mode="json"), "folds": folds, "ratings": _hash(rated)}
-    about = {label: _identity(method) for label, method in arms.items()}
+    plan = {
+        "task": task,
+        "source": rated.source.model_dump(mode="json"),
+        "folds": folds,
+        "ratings": ratings_hash(rated),
+    }
+    about = {label: identity(method) for label, method in arms.items()}
     cells.claim(folder, plan, about)
 
     missing = {
@@ -185,14 +190,11 @@ def _seeds_of(settings: Config) -> int:
     return SEEDS_OF_GRADIENTS if settings.adapt else SEEDS
 
 
-def _srcc(trial: Mapping[str, Any]) -> float:
-    """0 of a constant prediction, which has none."""
-    return trial["srcc"] or 0.0
-
-
 def _difference(trials: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of SRCC on the draws of both."""
-    one, other = ({(trial["seed"], trial.get("fold")): _srcc(trial) for trial in some} for some in (trials, reference))
+    one, other = (
+        {(trial["seed"], trial.get("fold")): srcc_of(trial) for trial in some} for some in (trials, reference)
+    )
     return metrics.paired_difference(*zip(*((one[key], other[key]) for key in one if key in other), strict=True))
 
 
@@ -256,8 +258,8 @@ def _file(folder: Path, label: str, count: str, seed: int) -> Path:
     return folder / f"{label}-{count}-seed{seed}.json"
 
 
-def _identity(method: Method) -> dict[str, Any]:
-    """What a method's results depend on beside the plan."""
+def identity(method: Method) -> dict[str, Any]:
+    """What a method's results depend on beside the plan of a study."""
     return {
         "config": method.settings.model_dump(mode="json"),
         "clip": shared_clip(method.settings.clip, method.device).fingerprint,
@@ -265,7 +267,7 @@ def _identity(method: Method) -> dict[str, Any]:
     }
 
 
-def _hash(rated: Rated) -> str:
+def ratings_hash(rated: Rated) -> str:
     """Of all that is learned from and tested on, but for the pixels."""
     rows = [{**vars(r), "path": r.path.name} for part in (rated.records, rated.test or ()) for r in part]
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]

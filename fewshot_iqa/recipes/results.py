@@ -21,6 +21,11 @@ METRICS = (
 )
 
 
+def srcc_of(found: Mapping[str, Any]) -> float:
+    """The SRCC among metrics; 0 of a constant prediction, which has none."""
+    return found["srcc"] or 0.0
+
+
 def summarize(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Median and interquartile range of the metrics over trials."""
     median, iqr = over_trials([{name: trial[name] for name in METRICS if name in trial} for trial in trials])

@@ -14,6 +14,7 @@ from ..progress import quiet
 from ..recipes.common import choose_device, evaluate_on
 from ..recipes.draws import Draw, draw_trials
 from ..recipes.fitting import fit
+from ..recipes.results import srcc_of
 from ..recipes.sources import read_source, source_name
 from ..recipes.starts import read_settings
 from ..recipes.trial import Memory, Method, encoded, loader_of
@@ -44,7 +45,7 @@ class ClosedForm:
         with quiet():
             fit(self.model, pictures, shots, self.settings, seed=draw.seed)
             report = evaluate_on(self.model, self.pictures, draw.test)
-        return report.metrics["srcc"] or 0.0
+        return srcc_of(report.metrics)
 
 
 def closed_form(

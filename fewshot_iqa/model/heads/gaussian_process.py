@@ -16,21 +16,29 @@ from .linear import feature_std
 from .prior import linear_prior
 
 NEGLIGIBLE = 0.01  # posterior probability of hyperparameters that are left out
+SYNTHETIC_ODDS = 20.0  # of the linear model against the phrases, before any shot: with 7, BIQ2021 loses .005
 
 
-class _Solved(NamedTuple):
-    """What predictions need of one (a, λ): X standardised, m, L⁻¹ where L Lᵀ = k(X, X) + λ I, L⁻¹ (y − m); its weight,
-    a, ℓ, λ, s²."""
+class _Row(NamedTuple):
+    """One row of hyperparameters: its posterior probability, the weights in p, a, ℓ, λ, s²."""
 
-    shots: Tensor
-    mean: Tensor
-    whitening: Tensor
-    known: Tensor
     weight: float
+    prompt: float
+    synthetic: float
     linear: float
     lengthscale: float
     noise: float
     outputscale: float
+
+
+class _Solved(NamedTuple):
+    """What predictions need of a row: X standardised, m, L⁻¹ where L Lᵀ = k(X, X) + λ I, L⁻¹ (y − m)."""
+
+    row: _Row
+    shots: Tensor
+    mean: Tensor
+    whitening: Tensor
+    known: Tensor
 
 
 class GaussianProcessHead(Head):
@@ -44,18 +52,21 @@ class GaussianProcessHead(Head):
         std²     = s² (k(x, x) + λ − k(x, X) (k(X, X) + λ I)⁻¹ k(X, x))
 
     The 1 stands for the uncertain mean of the shots; std is that of one more rating. Both are averaged over the values
-    of a and λ by their posterior probability, and std² includes the variance of their means. The prior mean is
+    of a and λ by their posterior probability, and std² includes the variance of their means. The prior mean p is one of
 
-        p = `prompt_mean_weight` · (what the phrases predict) + `synthetic_mean_weight` · (x · w + b)
+        `prompt_mean_weight` · (what the phrases predict),  `synthetic_mean_weight` · (x · w + b)
 
-    with w and b of `linear_prior`, which meta-training fits to distorted photographs. A head with a prior mean predicts
-    it before it is fitted, as a mean of the two predictions. Buffers: `train_x` (R, S) and `train_y` (R,), the shots;
-    `hyperparameters` (G, 5): weight, a, ℓ (lengthscale), λ (noise), s² (outputscale); `prior_weight` (S,) and
-    `prior_bias`, w and b.
+    with w and b of `linear_prior`, which meta-training fits to distorted photographs, or 0 where neither has a weight.
+    Where both have one they are averaged over like a and λ, the second with prior odds of `SYNTHETIC_ODDS` to 1. A head
+    with a prior mean predicts before it is fitted: the mean of the two predictions, by these odds. Buffers: `train_x`
+    (R, S), `train_y` (R,) and `train_p` (R,), the shots, their quality and what the phrases predict of them;
+    `hyperparameters` (G, 7): probability, the weights of phrases and linear model in p, a, ℓ (lengthscale), λ (noise),
+    s² (outputscale); `prior_weight` (S,) and `prior_bias`, w and b.
     """
 
     train_x: Tensor
     train_y: Tensor
+    train_p: Tensor
     hyperparameters: Tensor
     prior_weight: Tensor
     prior_bias: Tensor
@@ -65,7 +76,8 @@ class GaussianProcessHead(Head):
         self.spec, self.branch, self.groups = spec, model.quality, clip.deep_groups
         self.register_buffer("train_x", torch.zeros(0, clip.pooled_width))
         self.register_buffer("train_y", torch.zeros(0))
-        self.register_buffer("hyperparameters", torch.zeros(0, 5, dtype=torch.float64))
+        self.register_buffer("train_p", torch.zeros(0))
+        self.register_buffer("hyperparameters", torch.zeros(0, 7, dtype=torch.float64))
         self.register_buffer("prior_weight", torch.zeros(clip.pooled_width, dtype=torch.float64))
         self.register_buffer("prior_bias", torch.zeros((), dtype=torch.float64))
         self._has_linear_prior = False
@@ -74,12 +86,17 @@ class GaussianProcessHead(Head):
 
     @property
     def zero_shot(self) -> bool:
-        return self.spec.prompt_mean_weight + self._synthetic_mean_weight > 0
+        return any(prompt or synthetic for _, prompt, synthetic in self._prior_means())
 
-    @property
-    def _synthetic_mean_weight(self) -> float:
-        """0 where w and b were not fitted."""
-        return self.spec.synthetic_mean_weight if self._has_linear_prior else 0.0
+    def _prior_means(self) -> list[tuple[float, float, float]]:
+        """The prior means that it has: the probability of each before any shot, and its weights of phrases and linear
+        model."""
+        prompt, synthetic = self.spec.prompt_mean_weight, self.spec.synthetic_mean_weight
+        found = [(1.0, prompt, 0.0)] if prompt else []
+        found += [(SYNTHETIC_ODDS, 0.0, synthetic)] if synthetic and self._has_linear_prior else []
+        found = found or [(1.0, 0.0, 0.0)]
+        total = sum(odds for odds, *_ in found)
+        return [(odds / total, prompt, synthetic) for odds, prompt, synthetic in found]
 
     @torch.no_grad()
     def fit_prior(self, clean: Features, distorted: Features, quality: Tensor, clean_quality: Tensor) -> None:
@@ -91,8 +108,8 @@ class GaussianProcessHead(Head):
 
     @torch.no_grad()
     def fit(self, features: Features, quality: Tensor, *, groups: Sequence[str] = ()) -> None:
-        """Weigh each a and λ by its posterior probability, with C = k(X, X) + λ I, s² integrated out, and a log-normal
-        prior on λ:
+        """Weigh each p, a and λ by its posterior probability, with C = k(X, X) + λ I, s² integrated out, and a
+        log-normal prior on λ:
 
             log p(y) + log p(λ) = −½ log |C| − ½ (R − 1) log q − ½ (log₁₀ λ)² + const,  q = (y − m)ᵀ C⁻¹ (y − m)
 
@@ -100,19 +117,24 @@ class GaussianProcessHead(Head):
         R − 1 degrees of freedom that follows, so that few shots lead to wide intervals.
         """
         x = features.matrix()
-        self.set_train_data(x, quality.to(x.device) - self._prior_mean(features).to(x))
-        x, y, lengthscale = self.standardize(x), self.train_y.double(), self.spec.lengthscale
+        self.set_train_data(x, quality, self._predictions(features)[:, 0])
+        priors, residuals = self._prior_means(), []
+        for _, prompt, synthetic in priors:
+            y = self._residuals(prompt, synthetic)
+            residuals.append(y - y.mean())
+        x, lengthscale, count = self.standardize(x), self.spec.lengthscale, len(x)
         inner, near = self._similarities(x, x, lengthscale)
-        found, density, count = [], [], len(y)
+        found, density = [], []
         for linear in self.spec.linear:
             values, vectors = torch.linalg.eigh(_weighed(linear, inner, near))
-            centred = vectors.T @ (y - y.mean())
             for noise in self.spec.noise:
                 precision = 1 / (values.clamp(min=0) + noise)
-                square = (centred.square() * precision).sum().clamp(min=1e-12)
-                likely = precision.log().sum() - (count - 1) * square.log() - math.log10(noise) ** 2
-                density.append(likely / 2)
-                found.append([linear, lengthscale, noise, float(square) / max(count - 3, 1)])
+                for (probability, prompt, synthetic), residual in zip(priors, residuals, strict=True):
+                    square = ((vectors.T @ residual).square() * precision).sum().clamp(min=1e-12)
+                    likely = precision.log().sum() - (count - 1) * square.log() - math.log10(noise) ** 2
+                    density.append(likely / 2 + math.log(probability))
+                    scale = float(square) / max(count - 3, 1)
+                    found.append([prompt, synthetic, linear, lengthscale, noise, scale])
         weight = torch.stack(density).softmax(dim=0)
         kept = weight > NEGLIGIBLE
         rows = torch.cat([weight[:, None], torch.tensor(found).to(weight)], dim=1)[kept]
@@ -120,43 +142,50 @@ class GaussianProcessHead(Head):
         self.set_hyperparameters(rows)
 
     def predict(self, features: Features) -> Prediction:
+        x, predicted = features.matrix(), self._predictions(features)
         if not self.is_fitted:
-            weight = self.spec.prompt_mean_weight + self._synthetic_mean_weight
-            return Prediction((self._prior_mean(features) / weight).to(features.matrix()))
-        x = features.matrix()
+            weights = torch.tensor(self._prior_means()).to(predicted)
+            shares = weights[:, :1] * weights[:, 1:] / weights[:, 1:].sum(dim=1, keepdim=True)
+            return Prediction((predicted * shares.sum(dim=0)).sum(dim=1).to(x))
         if self._solved is None or self._solved[0].shots.device != x.device:
             self._solved = self._solve()
         first, new = self._solved[0], self.standardize(x)
         squares = new.square().mean(dim=1)
-        similar = self._similarities(first.shots, new, first.lengthscale)
+        similar = self._similarities(first.shots, new, first.row.lengthscale)
         mean = variance = torch.zeros_like(squares)
-        for each in self._solved:
-            cross = each.whitening @ _weighed(each.linear, *similar)
-            itself = 1 + each.linear * squares + (1 - each.linear)
-            within = each.outputscale * (itself + each.noise - cross.square().sum(dim=0)).clamp(min=0)
-            ahead = (cross.T @ each.known)[:, 0]
-            mean = mean + each.weight * ahead
-            variance = variance + each.weight * (within + ahead.square())
+        for row, _, level, whitening, known in self._solved:
+            cross = whitening @ _weighed(row.linear, *similar)
+            itself = 1 + row.linear * squares + (1 - row.linear)
+            within = row.outputscale * (itself + row.noise - cross.square().sum(dim=0)).clamp(min=0)
+            prior = row.prompt * predicted[:, 0] + row.synthetic * predicted[:, 1]
+            ahead = prior + level + (cross.T @ known)[:, 0]
+            mean = mean + row.weight * ahead
+            variance = variance + row.weight * (within + ahead.square())
         variance = (variance - mean.square()).clamp(min=0)
-        return Prediction((first.mean + mean).to(x) + self._prior_mean(features).to(x), variance.sqrt().to(x))
+        return Prediction(mean.to(x), variance.sqrt().to(x))
 
-    def _prior_mean(self, features: Features) -> Tensor:
-        """p (B,)."""
-        x, spec = features.matrix(), self.spec
-        mean = torch.zeros_like(x[:, 0], dtype=torch.float64)
-        if spec.prompt_mean_weight:
-            mean = mean + spec.prompt_mean_weight * antonym_quality(features.logits[self.branch]).mean(dim=1)
-        if weight := self._synthetic_mean_weight:
-            mean = mean + weight * (x.double() @ self.prior_weight + self.prior_bias)
-        return mean
+    def _predictions(self, features: Features) -> Tensor:
+        """What phrases and linear model predict (B, 2), in float64; 0 where it reads no phrases."""
+        x = features.matrix().double()
+        linear = x @ self.prior_weight + self.prior_bias
+        phrases = torch.zeros_like(linear)
+        if self.spec.prompt_mean_weight:
+            phrases = antonym_quality(features.logits[self.branch]).mean(dim=1).to(x)
+        return torch.stack([phrases, linear], dim=1)
+
+    def _residuals(self, prompt: float, synthetic: float) -> Tensor:
+        """What these weights in the prior mean leave of the shots' quality (R,)."""
+        linear = self.train_x.double() @ self.prior_weight + self.prior_bias
+        return self.train_y.double() - prompt * self.train_p.double() - synthetic * linear
 
     def reset(self) -> None:
-        self.set_train_data(self.train_x[:0], self.train_y[:0])
+        self.set_train_data(self.train_x[:0], self.train_y[:0], self.train_p[:0])
 
     def set_train_data(self, *data: Tensor) -> None:
-        """Take these shots, features (R, S) and quality (R,), in the place of others."""
-        train_x, train_y = data
+        """Take these shots, features (R, S), quality (R,) and what the phrases predict (R,), in the place of others."""
+        train_x, train_y, train_p = data
         self.train_x, self.train_y = train_x.to(self.train_x), train_y.to(self.train_y)
+        self.train_p = train_p.to(self.train_p)
         self._solved = self._moments = None
         self.is_fitted = len(train_y) > 0
 
@@ -166,7 +195,7 @@ class GaussianProcessHead(Head):
         self._has_linear_prior = bool(buffers["prior_weight"].any())
 
     def set_hyperparameters(self, rows: Tensor) -> None:
-        """Rows of weight, a, ℓ, λ, s²; the weights add up to 1."""
+        """Rows as in the buffer `hyperparameters`; their probabilities add up to 1."""
         self.hyperparameters = rows.to(self.hyperparameters)
         self._solved = None
 
@@ -179,13 +208,14 @@ class GaussianProcessHead(Head):
         return (features.double() - mean) / std
 
     def _solve(self) -> list[_Solved]:
-        shots, y = self.standardize(self.train_x), self.train_y.double()
-        unit, solved = torch.eye(len(y)).to(y), []
-        for weight, linear, lengthscale, noise, outputscale in self.hyperparameters.tolist():
-            root = torch.linalg.cholesky(self.kernel(shots, shots, linear, lengthscale) + noise * unit)
+        shots, solved = self.standardize(self.train_x), []
+        unit = torch.eye(len(shots)).to(shots)
+        for row in map(_Row._make, self.hyperparameters.tolist()):
+            y = self._residuals(row.prompt, row.synthetic)
+            root = torch.linalg.cholesky(self.kernel(shots, shots, row.linear, row.lengthscale) + row.noise * unit)
             whitening = torch.linalg.solve_triangular(root, unit, upper=False)
             known = whitening @ (y - y.mean())[:, None]  # a column: products with a vector are not exported rightly
-            solved.append(_Solved(shots, y.mean(), whitening, known, weight, linear, lengthscale, noise, outputscale))
+            solved.append(_Solved(row, shots, y.mean(), whitening, known))
         return solved
 
     @classmethod
