@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Params = dict[str, "Tensor"]  # always keyed by parameter name
+Pixels = tuple[Path, tuple[tuple[str, float], ...]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Record:
     apply: tuple[tuple[str, float], ...] = ()
     rating_std: float | None = None
     votes: int | None = None
+
+    @property
+    def pixels(self) -> Pixels:
+        """What its pixels depend on."""
+        return self.path, self.apply
 
 
 @dataclass(frozen=True)

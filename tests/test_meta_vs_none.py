@@ -16,6 +16,8 @@ from fewshot_iqa.config import (
     load_task,
     with_overrides,
 )
+from fewshot_iqa.data.loading import FeatureLoader
+from fewshot_iqa.data.synthetic import KADID_SCALE
 from fewshot_iqa.pretraining.captions import is_held_out
 from fewshot_iqa.studies import meta_vs_none
 from fewshot_iqa.studies.meta_vs_none_data import draw_split, held_types
@@ -79,12 +81,13 @@ def test_ridge_regression_on_embeddings(photographs):
     source = with_overrides(load_task("synthetic"), root=photographs, hold_out=[])
     pictures = draw_split(spec, source, 0, 0, pretrained=False)
     noise = torch.Generator().manual_seed(0)
-    features = {}
+    found = {}
     for column, part in enumerate((pictures.training, pictures.pool + pictures.test)):
         for record in part:
             embedding = torch.randn(1, 1, 24, generator=noise)
             embedding[..., column] = 9 * (record.rating - 3)  # quality, of training pictures in another column
-            features[record] = Features(24, {"": embedding})
+            found[record.pixels] = Features(24, {"": embedding})
+    features = FeatureLoader(load_config("coop").views, KADID_SCALE, found)
     assert meta_vs_none.ridge_srcc(features, pictures.pool, pictures.test) > 0.9
     assert abs(meta_vs_none.ridge_srcc(features, pictures.training, pictures.test)) < 0.5
 

@@ -323,7 +323,7 @@ def test_prompts_without_a_prior_mean_are_told(fsiqa, start, rated, tmp_path):
     settings = ("--config", start, *sets(["head={kind: gp, synthetic_mean_weight: 0.5}", "adapt=null"]))
     result = fsiqa("adapt", "--labels", rated, "--from", start, "--out", tmp_path / "adapted", *settings)
     assert result.code == 0, result.error
-    assert f"{start} holds no prior mean" in result.error
+    assert f"{start} holds no linear predictor" in result.error
 
 
 def test_lower_is_better_turns_the_scale(fsiqa, small, start, rated, tmp_path):

@@ -43,14 +43,13 @@ def experiment_meta_vs_none(
     overrides: SET = None,
     json_file: JSON = None,
 ) -> None:
-    """Does meta-training help? Prompts from different starts, adapted to distortions unseen in their training."""
+    """Does meta-training help? Prompts from different starts, adapted to distortions or criteria never seen."""
     from ..studies.meta_vs_none import draw_curves
     from ..studies.meta_vs_none import meta_vs_none as run
 
     result = run(images, config=config, out=out, workers=workers, device=device, overrides=overrides or ())
-    medians = (
-        f"SRCC on held-out distortions of held-out photographs: median (interquartile range) of {result['runs']} runs"
-    )
+    held = "criteria on" if result["plan"]["criteria"] else "distortions of"
+    medians = f"SRCC on held-out {held} held-out photographs: median (interquartile range) of {result['runs']} runs"
     _print_starts(medians, result, lambda row: f"{decimals(row['median'])} ({decimals(row['iqr'])})")
     if "joint" in result["table"]:
         _print_starts(

@@ -46,6 +46,11 @@ class MetaVsNoneSpec(Spec):
     """Number of seeds for each choice."""
     photographs: int | None = Field(None, ge=4)
     """Number of the folder's photographs that are used; null: all."""
+    criteria: int = Field(0, ge=0)
+    """Number of criteria to train on, as for the key of a task. A choice is then a criterion that is held out, in the
+    place of distortions."""
+    contents: int = Field(1, ge=1)
+    """Number of groups of similar photographs, as for the key of a task."""
     held_photographs: float = Field(1 / 3, gt=0, lt=1)
     """Share of the photographs that is held out."""
     shots: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)

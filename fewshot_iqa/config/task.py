@@ -123,6 +123,9 @@ class SyntheticTask(Spec):
     """Number of random pairs of distortions that are tasks as well."""
     contents: int = Field(1, ge=1)
     """Number of groups of similar photographs; each distortion is a task in each group."""
+    criteria: int = Field(0, ge=0)
+    """Number of tasks by criterion, in the place of those by distortion: all distortions, as simulated raters judge
+    them who mind different faults, like different content (the groups above) and use the scale in their own way."""
     label_noise: float = Field(0.0, ge=0)
     """Standard deviation of the noise added to the ratings in meta-training, on the scale from 1 to 5."""
     episodes: EpisodeSpec = EpisodeSpec()

@@ -1,4 +1,4 @@
-"""Synthetic records -> meta-training tasks of one distortion each -> episodes."""
+"""Synthetic records -> meta-training tasks of one distortion or one criterion each -> episodes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..images import read_image, to_float
 from ..rng import generator
 from ..types import Episode, Record
+from .criteria import draw_criterion
 from .loading import Loader
 from .synthetic import KADID_SCALE
 
@@ -21,31 +22,42 @@ THUMBNAIL = 8  # pixels a side
 
 @dataclass(frozen=True)
 class MetaTask:
-    """A task of meta-training: the records with one distortion (or compound), grouped by photograph."""
+    """A task of meta-training, of one distortion (or compound) or one criterion: its records, grouped by photograph."""
 
     name: str
     photographs: list[list[Record]]
 
 
 def meta_tasks(records: Sequence[Record], task: SyntheticTask, *, seed: int) -> list[MetaTask]:
-    """The meta-training tasks of a source's records, in the order in which their distortions first appear.
+    """The meta-training tasks of a source's records: one a criterion, or one a distortion, as they first appear.
 
-    `seed` draws the noise of `task.label_noise`. InputError where a task has fewer than two photographs.
+    `seed` draws the criteria and the noise of `task.label_noise`. InputError where a task has fewer than two
+    photographs.
     """
     noise = generator(seed, "label noise")
-    group_of = group_by_content([record.path for record in records], task.contents)
     found: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
+    for name, record in _by_task(records, task, seed):
         if task.label_noise:
             rating = record.rating + task.label_noise * float(torch.randn((), generator=noise))
             record = replace(record, rating=min(max(rating, KADID_SCALE.worst), KADID_SCALE.best))
-        content = f" {group_of[record.path] + 1}" if task.contents > 1 else ""
-        found[f"{record.distortion}{content}"][record.group].append(record)
+        found[name][record.group].append(record)
     for name, groups in found.items():
         if len(groups) < 2:
             fewer = "lower task.contents, or " if task.contents > 1 else ""
             raise InputError(f"task '{name}' has one photograph only; an episode needs two or more: {fewer}add some")
     return [MetaTask(name, list(groups.values())) for name, groups in found.items()]
+
+
+def _by_task(records: Sequence[Record], task: SyntheticTask, seed: int) -> Iterator[tuple[str, Record]]:
+    """Each record of each task, with the task's name."""
+    group_of = group_by_content([record.path for record in records], task.contents)
+    for number in range(task.criteria):
+        criterion = draw_criterion(number, task.contents, seed=seed)
+        for record in records:
+            yield f"criterion {number + 1}", criterion.rate(record, group_of[record.path])
+    for record in records if not task.criteria else ():
+        content = f" {group_of[record.path] + 1}" if task.contents > 1 else ""
+        yield f"{record.distortion}{content}", record
 
 
 def group_by_content(paths: Sequence[Path], count: int) -> dict[Path, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from ..images import (
     to_uint8,
 )
 from ..rng import generator
-from ..types import Batch, Features, Record, Scale
+from ..types import Batch, Features, Pixels, Record, Scale
 from .synthetic import distortable
 from .targets import label_targets
 
@@ -139,9 +139,9 @@ class Loader:
 
 
 class FeatureLoader(Loader):
-    """Gives, in the place of pictures, their `features` {record: Features of B = 1}, of the fixed views."""
+    """Gives, in the place of pictures, the features of their fixed views: `features` {pixels of a record: B = 1}."""
 
-    def __init__(self, views: ViewSpec, scale: Scale, features: Mapping[Record, Features]) -> None:
+    def __init__(self, views: ViewSpec, scale: Scale, features: Mapping[Pixels, Features]) -> None:
         super().__init__(views, scale)
         self.features = features
         self.at_once = self.at_once if views.stride else FEATURES_AT_ONCE  # pictures with equally many views
@@ -149,10 +149,13 @@ class FeatureLoader(Loader):
     def _random_views(self, records: Sequence[Record], noise: torch.Generator) -> Features:
         chosen = []
         for record in records:
-            one = self.features[record]
+            one = self.features[record.pixels]
             view = int(torch.randint(next(iter(one.pooled.values())).shape[1], (1,), generator=noise))
             chosen.append(one.view(view))
         return Features.cat(chosen)
 
     def _fixed_views(self, records: Sequence[Record]) -> Features:
-        return Features.cat([self.features[record] for record in records])
+        return self.of(records)
+
+    def of(self, records: Iterable[Record]) -> Features:
+        return Features.cat([self.features[record.pixels] for record in records])

@@ -14,10 +14,11 @@ from torch import Tensor
 from ..errors import InputError
 from . import ops
 from .draws import Draws
-from .table import DISTORTIONS, LEVELS, TID2013, Distortion, at_level, find
+from .table import DISTORTIONS, FAMILIES, LEVELS, TID2013, Distortion, at_level, family, find
 
 __all__ = [
     "DISTORTIONS",
+    "FAMILIES",
     "LEVELS",
     "SMALLEST_SIDE",
     "TID2013",
@@ -26,6 +27,7 @@ __all__ = [
     "compose",
     "distort",
     "distort_batch",
+    "family",
     "find",
 ]
 

@@ -1,6 +1,7 @@
 """The table: one row per type of distortion, KADID-10k's 25 and TID2013's 24, with five levels each."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,22 @@ class Distortion:
     def amount(self, level: float) -> float:
         """The parameter at a level 1..5."""
         return at_level(self.levels, level)
+
+
+FAMILIES = ("blur", "color", "compression", "noise", "brightness", "spatial", "sharpness")  # of KADID-10k's types
+_FIRST = (1, 4, 9, 11, 16, 19, 24)  # id of each
+
+
+def family(name: str | int) -> str:
+    """The family of one of KADID-10k's types.
+
+    >>> family("jpeg")
+    'compression'
+    """
+    row = find(name)
+    if row.data_set != "kadid10k":
+        raise InputError(f"no family of '{row.name}' is known: KADID-10k does not have this type")
+    return FAMILIES[bisect_right(_FIRST, row.id) - 1]
 
 
 def at_level(values: Sequence[float], level: float) -> float:

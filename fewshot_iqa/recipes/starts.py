@@ -52,13 +52,14 @@ def read_settings(
 
 def warn_without_prior(settings: Config, start: Path | None) -> None:
     """Say where a method's prior mean is not among what meta-training has made."""
-    wanted = isinstance(settings.head, GaussianProcessSpec) and settings.head.synthetic_mean_weight
-    if start is None or not wanted:
+    wanted = settings.head
+    if start is None or not (isinstance(wanted, GaussianProcessSpec) and wanted.synthetic_mean_weight):
         return
     head = read_checkpoint_config(start).head
     if not (isinstance(head, GaussianProcessSpec) and head.synthetic_mean_weight):
+        instead = "what its prompts predict" if wanted.prompt_mean_weight else "a constant"
         warnings.warn(
-            f"{start} holds no prior mean, so the Gaussian process begins from a constant: `fsiqa metatrain` makes one",
+            f"{start} holds no linear predictor, so the prior mean is {instead}: `fsiqa metatrain` makes one",
             InputWarning,
             stacklevel=2,
         )

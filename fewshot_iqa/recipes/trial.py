@@ -187,7 +187,7 @@ def encoded(model: QualityModel, loader: Loader, records: Sequence[Record], cach
 
     with track("encoding", len(set(records))) as log:
         found = encode_cached(model, records, loader.key, views, cache, log=log)
-    return FeatureLoader(loader.views, loader.scale, dict(zip(records, found, strict=True)))
+    return FeatureLoader(loader.views, loader.scale, {r.pixels: f for r, f in zip(records, found, strict=True)})
 
 
 def metrics_of(report: Report) -> dict[str, Any]:

@@ -37,13 +37,10 @@ class ClosedForm:
     def srcc(self, draw: Draw, shots: Sequence[Record], ratings: Sequence[float] | None = None) -> float:
         """SRCC on the test of a draw after learning from `shots`, with `ratings` in the place of their own; 0 of a
         constant prediction."""
-        pictures = self.pictures
         if ratings is not None:
-            features = [pictures.features[shot] for shot in shots]
             shots = [replace(shot, rating=rating) for shot, rating in zip(shots, ratings, strict=True)]
-            pictures = FeatureLoader(pictures.views, pictures.scale, dict(zip(shots, features, strict=True)))
         with quiet():
-            fit(self.model, pictures, shots, self.settings, seed=draw.seed)
+            fit(self.model, self.pictures, shots, self.settings, seed=draw.seed)
             report = evaluate_on(self.model, self.pictures, draw.test)
         return srcc_of(report.metrics)
 

@@ -26,7 +26,7 @@ from ..recipes.sources import read_source, source_name
 from ..recipes.starts import read_settings
 from ..recipes.trial import Memory, Method, encoded, loader_of, read_pictures, run_trial
 from ..rng import permutation
-from ..types import Features, Record, Shots
+from ..types import Record, Shots
 
 By = Literal["content", "scene", "subset"]
 KINDS = ("balanced", "confounded")
@@ -150,15 +150,15 @@ def _contents(by: By, drawn: Sequence[Draw], method: Method, memory: Memory) -> 
         return lambda draw: _halves(by, names, draw)
     clip = shared_clip(method.settings.clip, method.device)
     teacher = zero_shot_teacher(load_config("grmp").model, "scene", clip)
-    features = encoded(teacher, loader_of(method, drawn[0], memory), every, memory.features).features
+    features = encoded(teacher, loader_of(method, drawn[0], memory), every, memory.features).of(every)
     if by == "scene":
         with torch.no_grad():
             state = teacher.encode_prompts()
-            seen = teacher.compare(Features.cat([features[record] for record in every]), state, ["scene"])
+            seen = teacher.compare(features, state, ["scene"])
         likeliest = seen.logits["scene"].softmax(dim=-1).mean(dim=1).argmax(dim=1).tolist()
         scenes = dict(zip(every, map(str, likeliest), strict=True))
         return lambda draw: _halves(by, scenes, draw)
-    embeddings = torch.cat([features[record].embedding().mean(dim=1) for record in every])
+    embeddings = features.embedding().mean(dim=1)
     first = torch.pca_lowrank(embeddings.double(), q=1, niter=10)[2][:, 0]
     place = dict(zip(every, (embeddings.double() @ first).tolist(), strict=True))
 

@@ -4,12 +4,11 @@ Where only prompts of the text tower are trained, the image features are constan
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from joblib import Parallel, delayed
 
 from .. import meta, metrics
@@ -37,7 +36,7 @@ from ..recipes.figures import new_figure, save_figure
 from ..recipes.fitting import fit
 from ..recipes.metatraining import meta_step
 from ..recipes.trial import encoded
-from ..types import Features, Record, Shots
+from ..types import Record, Shots
 from .meta_vs_none_data import Split, draw_photographs, draw_split, records_by_photograph
 
 BASELINES = ("random", "joint")
@@ -66,7 +65,8 @@ def meta_vs_none(
     spec, device, folder = load_experiment(config, overrides, kind=MetaVsNoneSpec), choose_device(device), Path(out)
     task = load_task("synthetic")
     assert isinstance(task, SyntheticTask)
-    source = with_overrides(task, root=Path(images), hold_out=[], episodes=spec.episodes.model_dump())
+    changes = spec.model_dump(include={"episodes", "criteria", "contents"})
+    source = with_overrides(task, root=Path(images), hold_out=[], **changes)
     methods = {arm: _method(spec, arm, 0) for arm in spec.arms}
     first = next(iter(methods.values()))
     model, pretrained = checkpoint.build(first), _pretrained(first.clip)
@@ -76,7 +76,8 @@ def meta_vs_none(
         Shots.parse(count).of(len(pool))
     names = sorted(path.name for path in draw_photographs(spec, source))
     plan = spec.model_dump(
-        mode="json", include={"held_types", "held_photographs", "shots", "steps", "test", "episodes"}
+        mode="json",
+        include={"held_types", "held_photographs", "shots", "steps", "test", "episodes", "criteria", "contents"},
     )
     plan |= {"clip": model.clip.fingerprint, "photographs": names}
     arms = {arm: method.model_dump(mode="json") for arm, method in methods.items()}
@@ -95,7 +96,7 @@ def meta_vs_none(
     if frozen:
         splits = [draw_split(spec, source, *run, pretrained=pretrained) for run in runs]
         every = list(dict.fromkeys(record for split in splits for part in vars(split).values() for record in part))
-        features = _features(folder, source, first, every, device).features
+        features = _features(folder, source, first, every, device)
         result["linear"] = {
             "training": float(np.median([ridge_srcc(features, split.training, split.test) for split in splits])),
             "pool": float(np.median([ridge_srcc(features, split.pool, split.test) for split in splits])),
@@ -142,11 +143,11 @@ def _features(
     return encoded(checkpoint.build(settings, device), loader, records, FeatureCache(folder / FEATURES))
 
 
-def ridge_srcc(features: Mapping[Record, Features], training: list[Record], test: list[Record]) -> float:
+def ridge_srcc(features: FeatureLoader, training: list[Record], test: list[Record]) -> float:
     """SRCC on `test` of ridge regression on the embeddings of `training`, its penalty by leave-one-out."""
     from sklearn.linear_model import RidgeCV  # takes a second to import
 
-    x, x_test = (torch.cat([features[r].embedding().mean(dim=1) for r in part]).numpy() for part in (training, test))
+    x, x_test = (features.of(part).embedding().mean(dim=1).numpy() for part in (training, test))
     y, y_test = ([KADID_SCALE.quality(record.rating) for record in part] for part in (training, test))
     return metrics.srcc(RidgeCV(np.logspace(-2, 3, 6)).fit(x, y).predict(x_test), y_test)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from .. import rng
 from ..config import MetaVsNoneSpec, SyntheticTask, kadid_mos_table
+from ..data.criteria import draw_criterion
+from ..data.episodes import group_by_content
 from ..data.splits import draw_shots, split_by_group
 from ..data.synthetic import photographs, synthetic_records
 from ..errors import InputError
@@ -14,7 +16,8 @@ from ..types import Record, Shots
 
 @dataclass(frozen=True)
 class Split:
-    """The records of one run: no two lists share a photograph, and `training` shares no distortion with the others."""
+    """The records of one run: no two lists share a photograph, and `training` shares no distortion (or criterion) with
+    the others."""
 
     training: list[Record]
     pool: list[Record]
@@ -57,11 +60,18 @@ def draw_split(spec: MetaVsNoneSpec, source: SyntheticTask, choice: int, seed: i
     trained = set(others) - drawn
     if len(target) < 2 or len(trained) < 2:
         raise InputError(f"{source.root}: too few photographs: at least two to train on, and two held out")
-    held = held_types(spec, choice)
-    seen = [name for name in kadid_mos_table() if name not in held]
+    held, every = held_types(spec, choice), list(kadid_mos_table())
+    seen = [name for name in every if name not in held]
+    if spec.criteria:
+        held = seen = every
     training = synthetic_records(source.model_copy(update={"distortions": seen}))
     known = synthetic_records(source.model_copy(update={"distortions": held}))
-    pool, test = split_by_group([r for r in known if r.path in target], 0.5, seed=seed)
+    known = [record for record in known if record.path in target]
+    if spec.criteria:
+        criterion = draw_criterion(spec.criteria + choice, spec.contents, seed=seed)
+        group_of = group_by_content(each, spec.contents)
+        known = [criterion.rate(record, group_of[record.path]) for record in known]
+    pool, test = split_by_group(known, 0.5, seed=seed)
     return Split(
         [record for record in training if record.path in trained],
         pool,

@@ -7,7 +7,6 @@ from .. import metrics
 from ..errors import InputError
 from ..progress import track
 from ..recipes.suggesting import order_to_rate
-from ..types import Features
 from .closed_forms import closed_form
 
 
@@ -33,7 +32,7 @@ def suggestion(
     with track("draws", seeds) as log:
         for draw in method.draws:
             candidates = draw.shots[:half]
-            features = Features.cat([method.pictures.features[record] for record in candidates]).matrix()
+            features = method.pictures.of(candidates).matrix()
             orders = {"random": list(range(half)), "suggested": order_to_rate(features, max(shots))[0]}
             for arm, order in orders.items():
                 for count in shots:
