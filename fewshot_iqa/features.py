@@ -96,7 +96,8 @@ class FeatureCache:
                 for name in file.keys():  # noqa: SIM118
                     part, _, visual = name.partition(".")
                     parts[part][visual] = file.get_tensor(name)
-                found = Features(int(about["dim"]), **parts, layers=int(about["layers"]) if "layers" in about else None)
+                layers = int(about["layers"]) if "layers" in about else None
+                found = Features(int(about["dim"]), parts["pooled"], parts["tokens"], layers=layers)
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
         with suppress(OSError):  # a folder that can be read only

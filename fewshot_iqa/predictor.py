@@ -45,12 +45,16 @@ class ModelPredictor:
     def reads_prompts(self) -> bool:
         """Whether it compares images with prompts of their own."""
         spec = self.model.spec
-        return any(spec.branches[name].own_prompt for name in spec.alignment)
+        return self.model.head.reads_prompts or any(spec.branches[name].own_prompt for name in spec.alignment)
+
+    @property
+    def predicts_alignment(self) -> bool:
+        return bool(self.model.spec.alignment)
 
     @torch.no_grad()
     def prepared(self, branches: Sequence[str], prompts: Mapping[str, str] | None) -> "ModelPredictor":
-        if prompts is not None and not self.model.spec.alignment:
-            raise InputError("--prompts: this method does not predict how well an image matches its prompt")
+        if prompts is not None and not (self.predicts_alignment or self.reads_prompts):
+            raise InputError("--prompts: this method neither reads prompts nor predicts how well an image matches one")
         wanted = [*branches, *(self.model.spec.alignment if prompts is not None else [])]
         return replace(
             self,

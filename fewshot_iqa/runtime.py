@@ -36,7 +36,7 @@ class ExportedModel:
     """A graph from views (B, V, 3, crop, crop) uint8 to quality (B,), its standard deviation where the head has one,
     and the logits of the branches that learned phrases. `about` is what the export wrote of it."""
 
-    reads_prompts = keeps = False
+    reads_prompts = predicts_alignment = keeps = False
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():

@@ -88,12 +88,16 @@ class Predictor(Protocol):
         """Whether it compares images with prompts of their own."""
 
     @property
+    def predicts_alignment(self) -> bool:
+        """Whether it predicts how well an image matches its prompt."""
+
+    @property
     def keeps(self) -> bool:
         """Whether it keeps what it computed of a picture."""
 
     def prepared(self, branches: Sequence[str], prompts: Mapping[str, str] | None) -> "Predictor":
-        """One that computes the logits of `branches` as well, and with `prompts` {file name: prompt} alignment.
-        InputError where it cannot."""
+        """One that computes the logits of `branches` as well, and reads `prompts` {file name: prompt}. InputError where
+        it cannot."""
 
     def recall(self, key: str) -> Any:
         """What it keeps of a picture, to be given in the place of views; None where it keeps nothing."""
@@ -174,8 +178,8 @@ class Scorer:
         prompts: Mapping[str, str] | None = None,
     ) -> Iterator[Score]:
         """A score for each (name, picture), in order, as soon as it is known; with `explain`, also the likeliest
-        phrases; with `prompts` {file name: prompt}, also the alignment of each with its own. InputError where the
-        method has no such.
+        phrases. With `prompts` {file name: prompt} it judges each with its own, and predicts their alignment where
+        the method does. InputError where it has no such.
 
         The next pictures are read while the model judges; how many pictures there are does not change the memory.
         """

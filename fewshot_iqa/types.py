@@ -81,7 +81,8 @@ class Features:
     `pooled` {visual set: (B, V, S)}: the L2-normalised embedding in the first `dim` D columns, then the mean of the
     patch features and of the stem's features; the set "" stands for the tower without visual prompts. `tokens` {visual
     set: (B, V, 1 + G, Wv)}: CLS and the patches, for branches and heads that compare phrases with parts of a picture.
-    The text side adds `text` {branch: (P, D)}, L2-normalised, and `logits` {branch: (B, V, P)}.
+    The text side adds `text` {branch: (P, D)}, L2-normalised, and `logits` {branch: (B, V, P)}; where a head reads it,
+    `match` (B, V), the cosine of the embedding and that of the picture's own prompt, nan without one.
 
     With `layers`, they are those of a trunk: of the first `layers` layers of the tower, from which an encoder goes on.
     `tokens` are then those between two layers, of no set before the first, and `pooled` the stem's features alone.
@@ -92,6 +93,7 @@ class Features:
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
     text: Mapping[str, Tensor] = field(default_factory=dict)
     logits: Mapping[str, Tensor] = field(default_factory=dict)
+    match: Tensor | None = None
     layers: int | None = None
 
     def __len__(self) -> int:
@@ -121,6 +123,7 @@ class Features:
             pooled={name: change(value) for name, value in self.pooled.items()},
             tokens={name: change(value) for name, value in self.tokens.items()},
             logits={name: change(value) for name, value in self.logits.items()},
+            match=None if self.match is None else change(self.match),
         )
 
     def __getitem__(self, rows: slice | Sequence[int]) -> Features:
@@ -142,7 +145,8 @@ class Features:
         """Each picture as one view: the mean of its features, and of the probabilities that its logits give."""
         pooled = {name: value.mean(dim=1, keepdim=True) for name, value in self.pooled.items()}
         logits = {name: value.softmax(-1).mean(dim=1, keepdim=True).log() for name, value in self.logits.items()}
-        return replace(self, pooled=pooled, tokens={}, logits=logits)
+        match = None if self.match is None else self.match.mean(dim=1, keepdim=True)
+        return replace(self, pooled=pooled, tokens={}, logits=logits, match=match)
 
     @classmethod
     def cat(cls, parts: Sequence[Features]) -> Features:
@@ -155,6 +159,7 @@ class Features:
             pooled={name: torch.cat([part.pooled[name] for part in parts]) for name in first.pooled},
             tokens={name: torch.cat([part.tokens[name] for part in parts]) for name in first.tokens},
             logits={name: torch.cat([part.logits[name] for part in parts]) for name in first.logits},
+            match=None if first.match is None else torch.cat([part.match for part in parts if part.match is not None]),
         )
 
 

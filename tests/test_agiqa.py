@@ -4,6 +4,7 @@ import csv
 import json
 import os
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from fewshot_iqa.errors import InputError
 from fewshot_iqa.evaluation import compare
 from fewshot_iqa.finetune import finetune
 from fewshot_iqa.losses import WeightedSum
-from fewshot_iqa.model.checkpoint import build
+from fewshot_iqa.model.checkpoint import build, load
 from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.types import Batch, Prediction
 from tests.conftest import photograph, seeded, sets
@@ -239,6 +240,29 @@ def test_scores_with_prompts(fsiqa, overrides, table, tmp_path):
     (tmp_path / "prompts.csv").write_text("picture,prompt\n")
     result = fsiqa("score", out, *images, "--prompts", tmp_path / "prompts.csv")
     assert "prompts.csv" in result.error
+
+
+def test_the_default_reads_prompts(fsiqa, quick, table, tmp_path):
+    """Of the table that it learns from, and where `score` is given them."""
+    rows = [{"image": f"photo{i}.png", "score": i, "prompt": f"a {'cat' if i % 2 else 'dog'} {i}"} for i in range(6)]
+    out, labels = tmp_path / "out", table(rows)
+    result = fsiqa("adapt", "--from", "none", "--labels", labels, "--out", out, *quick)
+    assert result.code == 0, result.error
+    model = load(out)[0]
+    assert model.head.train_match.isfinite().all()
+    assert model.head.train_match.std() > 0
+    images = [tmp_path / f"photo{i}.png" for i in range(6)]
+    found = {}
+    for name, prompts in (("with", ("--prompts", labels)), ("without", ())):
+        result = fsiqa("score", out, *images, *prompts, "--csv", tmp_path / f"{name}.csv")
+        assert result.code == 0, result.error
+        found[name] = pd.read_csv(tmp_path / f"{name}.csv")
+    assert list(found["with"]) == list(found["without"])  # no column of alignment, which it does not predict
+    assert (found["with"]["quality"] - found["without"]["quality"]).abs().max() > 1e-4
+    table([{"image": "photo0.png", "prompt": "a dog 0"}], name="one.csv")
+    assert (
+        "5 of 6 images have no prompt there" in fsiqa("score", out, *images, "--prompts", tmp_path / "one.csv").output
+    )
 
 
 def test_metrics_of_alignment():

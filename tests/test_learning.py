@@ -328,6 +328,41 @@ def test_the_shots_choose_between_two_prior_means(miniature, true):
     torch.testing.assert_close(both.predict(others).mean, expected, atol=1e-5, rtol=0)
 
 
+def test_the_match_with_a_prompt_is_one_more_feature(miniature, tmp_path):
+    """Of ratings that follow it alone; pictures without a prompt have its mean."""
+    settings = load_config("gp", [f"clip={miniature}", "views.crop=32", "head.match_weight=0.5"])
+    model, plain = build(settings), built(miniature, "gp")
+    width = model.clip.pooled_width
+    shots, others = (replace(pooled(seeded(n, width)), match=seeded(n, 1)) for n in (40, 20))
+    shots.match[:3] = math.nan
+    quality = 0.5 + 0.3 * (shots.match[:, 0] - 0.5).nan_to_num(0.0)
+    model.head.fit(shots, quality)
+    found = model.head.predict(others)
+    assert np.corrcoef(found.mean, others.match[:, 0])[0, 1] > 0.95
+    plain.head.fit(shots, quality)
+    assert abs(np.corrcoef(plain.head.predict(others).mean, others.match[:, 0])[0, 1]) < 0.7
+
+    row = dict(zip(("a", "l", "noise"), model.head.hyperparameters[0, 3:6].tolist(), strict=True))
+    one = built(miniature, "gp", f"head.linear=[{row['a']}]", f"head.noise=[{row['noise']}]", "head.match_weight=0.5")
+    one.head.fit(shots, quality)
+    c = shots.match[:, 0].double()
+    mean, std = c[3:].mean(), c[3:].std(correction=0)
+    c, d = (((each - mean) / std).nan_to_num(0.0) for each in (c, others.match[:, 0].double()))
+    x, new = one.head.standardize(shots.matrix()), one.head.standardize(others.matrix())
+    k = one.head.kernel(x, x, row["a"], row["l"]) + 0.5 * torch.outer(c, c) + row["noise"] * torch.eye(40).double()
+    cross = one.head.kernel(x, new, row["a"], row["l"]) + 0.5 * torch.outer(c, d)
+    y = quality.double()
+    expected = y.mean() + cross.T @ torch.linalg.solve(k, y - y.mean())
+    torch.testing.assert_close(one.head.predict(others).mean, expected.float(), atol=1e-5, rtol=0)
+
+    missing = model.head.predict(replace(others, match=None))
+    average = model.head.predict(replace(others, match=torch.full((20, 1), float(mean))))
+    torch.testing.assert_close(missing.mean, average.mean, atol=1e-5, rtol=0)
+    save(tmp_path / "gp", model, settings, {})
+    again, _, _ = load(tmp_path / "gp")
+    assert torch.equal(again.head.predict(others).mean, found.mean)
+
+
 def test_a_prior_mean_is_learned_from_distorted_copies(miniature, tmp_path):
     """It predicts before any shot, is what the shots are compared with, and comes back from a checkpoint."""
     settings = load_config("gp", [f"clip={miniature}", "views.crop=32", "head.synthetic_mean_weight=0.5"])

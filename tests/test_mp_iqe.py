@@ -326,7 +326,11 @@ def test_the_ablation_prints_its_tables(fsiqa, overrides, table, tmp_path):
     tables = json.loads(report.read_text())["tables"]
     assert list(tables) == ["components", "length"]
     assert list(tables["length"]) == ["2", "4"]
-    assert tables["length"]["4"] == tables["components"]["full"]  # computed once
+    assert tables["length"]["4"]["trials"] == tables["components"]["full"]["trials"]  # computed once
+    shorter, longer = ([trial["srcc"] or 0 for trial in tables["length"][name]["trials"]] for name in ("2", "4"))
+    difference = tables["length"]["4"]["over_first"]["difference"]
+    assert difference == pytest.approx(sum(longer) / 2 - sum(shorter) / 2)
+    assert f"{difference:+.3f}" in result.output
     assert len(list(out.glob("*seed*.json"))) == 3 * 2
     assert tables["components"]["full"]["median"]["distortion_accuracy"] in (0, 0.5, 1)
     assert "sets this itself" in fsiqa(*command, "--set", "model.visual.main.length=3").error

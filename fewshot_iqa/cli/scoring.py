@@ -83,7 +83,7 @@ def score(
 
         draw_attention(scorer.attention(files[0]), map_file)
     branches = list(scorer.predictor.phrases) if explain else []
-    more = [*branches, *(["alignment"] if prompts_file else [])]
+    more = [*branches, *(["alignment"] if prompts_file and scorer.predictor.predicts_alignment else [])]
     listing = _Listing(most=worst or (LISTED if sort else SHORT))
     every: list[Score] | None = [] if json_file else None  # memory stays flat without
     results = scorer.stream([(str(file), file) for file in files], explain=explain, prompts=prompts)
@@ -109,7 +109,7 @@ def score(
         if not scorer.predictor.reads_prompts:
             typer.echo("this method does not read prompts: alignment by its phrases alone")
         elif without:
-            typer.echo(f"{without} of {len(files)} images have no prompt there: alignment by phrases, if any")
+            typer.echo(f"{without} of {len(files)} images have no prompt there: they are judged without")
     if listing.failed:
         typer.echo(f"{listing.failed} of {len(files)} images could not be scored", err=True)
     if listing.failed == len(files):

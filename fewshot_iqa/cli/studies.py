@@ -89,6 +89,7 @@ def _ablation(name: str, summary: str) -> None:
         workers: WORKERS = 1,
         clip: CLIP = None,
         device: DEVICE = None,
+        cache: CACHE = None,
         overrides: SET = None,
         json_file: JSON = None,
     ) -> None:
@@ -96,7 +97,7 @@ def _ablation(name: str, summary: str) -> None:
 
         result = run(
             plan, task=task, shots=shots, seeds=seeds, out=out, workers=workers, clip=clip, device=device,
-            overrides=overrides or (), **table,
+            cache=cache, overrides=overrides or (), **table,
         )  # fmt: skip
         _report_variants(result["task"], seeds, result, json_file)
 
@@ -110,11 +111,13 @@ _ablation("views", "A Gaussian process on the image features of crops, tiles or 
 def _report_variants(task: str, seeds: int, result: dict[str, Any], json_file: Path | None) -> None:
     for table, variants in result["tables"].items():
         names = [name for name in FIGURES if any(found["median"].get(name) is not None for found in variants.values())]
-        rows = [
-            [variant, *(_spread(found["median"].get(name), found["iqr"].get(name)) for name in names)]
-            for variant, found in variants.items()
-        ]
-        print_table(f"{task}: {table}; medians of {seeds} draws (interquartile range)", ("", *names), rows)
+        rows = []
+        for variant, found in variants.items():
+            difference, interval, _ = difference_rows([found["over_first"]])
+            spreads = (_spread(found["median"].get(name), found["iqr"].get(name)) for name in names)
+            rows.append([variant, *spreads, difference[1], interval[1]])
+        columns = ("", *names, "srcc over first", "95 % interval")
+        print_table(f"{task}: {table}; medians of {seeds} draws (interquartile range)", columns, rows)
     write_json(json_file, result)
 
 

@@ -62,6 +62,9 @@ class GaussianProcessSpec(HeadBase):
     root of their number."""
     noise: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-6, 5)], min_length=1)
     """Variances of the noise relative to the outputscale; averaged over in the same way."""
+    match_weight: float = Field(0, ge=0)
+    """Weight, in the kernel, of how well a picture matches the prompt that it was generated from, where it has one: the
+    cosine of their embeddings, standardised over the shots."""
     prompt_mean_weight: float = Field(0, ge=0, le=1)
     """Weight of the quality that the quality branch's phrases predict, as the prior mean."""
     synthetic_mean_weight: float = Field(0, ge=0, le=1)

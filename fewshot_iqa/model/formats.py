@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,9 +64,12 @@ def upgrade_weights(weights: dict[str, Tensor], config: Config) -> dict[str, Ten
     kept what this left of the shots' quality."""
     found = {_WEIGHTS.get(name, name): value for name, value in weights.items()}
     rows = found.get("head.hyperparameters")
-    if rows is None or "head.train_p" in found or not isinstance(config.head, GaussianProcessSpec):
+    if rows is None or not isinstance(config.head, GaussianProcessSpec):
         return found
     shots = found["head.train_x"]
+    found.setdefault("head.train_match", shots.new_full((len(shots),), math.nan))
+    if "head.train_p" in found:
+        return found
     if rows.ndim == 1:
         rows = rows.new_tensor([[1.0, *rows.tolist()]])
         found["head.prior_weight"], found["head.prior_bias"] = rows.new_zeros(shots.shape[1]), rows.new_zeros(())

@@ -1,7 +1,7 @@
 """The one model of every variant: an encoder, text branches that compare its features with phrases, and a head."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
@@ -76,7 +76,8 @@ class QualityModel(Encoder):
     def compare(
         self, features: Features, state: PromptState, branches: Sequence[str], prompts: Sequence[str | None] = ()
     ) -> Features:
-        """The features with the text of `state` and the logits of `branches`."""
+        """The features with the text of `state` and the logits of `branches`, and the match with the pictures' own
+        `prompts` where these are given and the head reads it."""
         scale, logits = self.clip.logit_scale.exp(), {}
         with torch.autocast(scale.device.type, enabled=False):  # bfloat16 would round logits of 30 to eighths
             for name in branches:
@@ -87,7 +88,10 @@ class QualityModel(Encoder):
                     logits[name] = scale * attend(self.windows(features, name, state), spec.attention)
                 else:
                     logits[name] = scale * image @ state.text[name].to(scale).T
-        return replace(features, text=state.text, logits=logits)
+            match = None
+            if prompts and self.head.reads_prompts:
+                match = self._own_cosine(features.embedding(self.main), prompts, self._plain_text)
+        return replace(features, text=state.text, logits=logits, match=match)
 
     def windows(self, features: Features, branch: str, state: PromptState) -> Tensor:
         """The cosine of each window of each view and each phrase of a branch with windows: (B, V, windows², P)."""
@@ -102,17 +106,34 @@ class QualityModel(Encoder):
 
     def _match(self, seen: Tensor, branch: str, prompts: Sequence[str | None], scale: Tensor) -> Tensor:
         """The cosine of each view of a picture (B, V, D) and its own prompt, and the threshold, scaled: (B, V, 2)."""
-        pair = seen.new_full((*seen.shape[:2], 2), math.nan)
-        having = [i for i, prompt in enumerate(prompts) if prompt]
-        if not having:
-            return pair
         threshold = self.text[branch].threshold
         assert threshold is not None
-        texts = [prompts[i] or "" for i in having]
-        tokens = self.clip.tokenize(texts, self.spec.branches[branch].context, truncate=True).to(seen.device)
-        cosine = (seen[having] * self._text(branch, tokens)[:, None].to(seen)).sum(dim=-1)
+
+        def encode(texts: Sequence[str]) -> Tensor:
+            tokens = self.clip.tokenize(texts, self.spec.branches[branch].context, truncate=True)
+            return self._text(branch, tokens.to(seen.device))
+
+        having = torch.tensor([i for i, prompt in enumerate(prompts) if prompt], dtype=torch.long)
+        cosine = self._own_cosine(seen, prompts, encode)[having]
         known = scale * torch.stack([cosine, threshold.expand_as(cosine)], dim=-1)
-        return pair.index_put((torch.tensor(having),), known)
+        return seen.new_full((*seen.shape[:2], 2), math.nan).index_put((having,), known)
+
+    def _own_cosine(
+        self, seen: Tensor, prompts: Sequence[str | None], encode: Callable[[Sequence[str]], Tensor]
+    ) -> Tensor:
+        """The cosine of each view of a picture (B, V, D) and its own prompt, as `encode` has it; nan without one."""
+        cosine = seen.new_full(seen.shape[:2], math.nan)
+        having = [i for i, prompt in enumerate(prompts) if prompt]
+        if not having:
+            return cosine
+        own = [prompts[i] or "" for i in having]
+        texts = list(dict.fromkeys(own))
+        each = encode(texts)[[texts.index(text) for text in own]]
+        return cosine.index_put((torch.tensor(having),), (seen[having] * each[:, None].to(seen)).sum(dim=-1))
+
+    def _plain_text(self, texts: Sequence[str]) -> Tensor:
+        tokens = self.clip.tokenize(texts, 0, truncate=True).to(self.device)
+        return F.normalize(self.clip.encode_text(tokens, None, None), dim=-1)
 
     def nearest_words(self, branch: str | None = None, count: int = 5) -> list[list[str]]:
         """For each of the L learned context vectors of a branch, by default the first that has such, the `count` tokens

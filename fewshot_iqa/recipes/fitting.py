@@ -47,7 +47,8 @@ def _fit_head(model: QualityModel, loader: Loader, shots: Sequence[Record]) -> N
     state, parts, quality = model.encode_prompts(), [], []
     for batch in loader.fixed_batches(shots):
         features = model.encode(batch.inputs.to(model.device), state)
-        parts.append(model.compare(features, state, model.quality_branches).mean_over_views())
+        compared = model.compare(features, state, model.quality_branches, batch.prompts)
+        parts.append(compared.mean_over_views())
         quality.append(batch.targets["quality"])
     model.head.fit(Features.cat(parts), torch.cat(quality).to(model.device), groups=[record.group for record in shots])
 

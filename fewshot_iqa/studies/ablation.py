@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+from .. import metrics
 from ..config import AblationSpec, load_experiment
 from ..errors import InputError
 from ..recipes.curve import curve
+from ..recipes.results import srcc_of
 
 
 def ablation(plan: str, *, shots: str | int = "20%", overrides: Iterable[str] = (), **options: Any) -> dict[str, Any]:
@@ -13,7 +15,7 @@ def ablation(plan: str, *, shots: str | int = "20%", overrides: Iterable[str] = 
 
     `overrides` apply to all variants; `options` are those of `curve`. Each trial is a file in the folder `out`, and
     existing files are not computed again. In the result, `tables` is {table: {variant: {"median", "iqr", "trials",
-    "count"}}}.
+    "count", "over_first"}}}, where `over_first` is the paired difference of SRCC from the first variant of the table.
     """
     spec, overrides = load_experiment(plan, kind=AblationSpec), list(overrides)
     _check(spec, overrides)
@@ -25,10 +27,21 @@ def ablation(plan: str, *, shots: str | int = "20%", overrides: Iterable[str] = 
     result = curve(arms, shots=[shots], start=spec.start, overrides=overrides, **options)
     (count,) = next(iter(result["curve"].values()))
     tables = {
-        table: {variant: result["curve"][label_of[tuple(changes)]][count] for variant, changes in variants.items()}
+        table: _over_first(
+            {variant: result["curve"][label_of[tuple(changes)]][count] for variant, changes in variants.items()}
+        )
         for table, variants in spec.tables.items()
     }
     return {"tables": tables} | {name: result[name] for name in ("task", "plan", "methods", "versions")}
+
+
+def _over_first(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    srcc = {variant: list(map(srcc_of, cell["trials"])) for variant, cell in found.items()}
+    first = next(iter(srcc.values()))
+    return {
+        variant: cell | {"over_first": metrics.paired_difference(srcc[variant], first)}
+        for variant, cell in found.items()
+    }
 
 
 def _check(spec: AblationSpec, overrides: Iterable[str]) -> None:

@@ -77,16 +77,19 @@ def confounded(
     about = {label: identity(method) for label, method in arms.items()}
     described = {"task": task, "by": by, "shots": shots, "ratings": ratings_hash(rated)}
     cells.claim(folder, described, about)
-    with track("trials", len(arms) * seeds * len(KINDS)) as log:
+    missing = {
+        label: [
+            (file, draw, into)
+            for draws, into in every
+            for kind, draw in draws.items()
+            if not (file := _file(folder, label, kind, draw.seed)).is_file()
+        ]
+        for label in arms
+    }
+    with track("trials", sum(map(len, missing.values()))) as log:
         for label, method in arms.items():
-            missing = [
-                (_file(folder, label, kind, draw.seed), draw, into)
-                for draws, into in every
-                for kind, draw in draws.items()
-                if not _file(folder, label, kind, draw.seed).is_file()
-            ]
-            read_pictures(method, [draw for _, draw, _ in missing], memory)
-            jobs = (delayed(_cell)(file, method, draw, into, memory) for file, draw, into in missing)
+            read_pictures(method, [draw for _, draw, _ in missing[label]], memory)
+            jobs = (delayed(_cell)(file, method, draw, into, memory) for file, draw, into in missing[label])
             for _ in Parallel(workers if method.settings.adapt else 1, return_as="generator_unordered")(jobs):
                 log({})
     found = {

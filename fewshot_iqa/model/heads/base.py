@@ -18,6 +18,11 @@ class Head(nn.Module):
     reads_pooled = True  # whether it reads `Features.pooled`, beside or instead of logits and tokens
 
     @property
+    def reads_prompts(self) -> bool:
+        """Whether it reads `Features.match`."""
+        return False
+
+    @property
     def zero_shot(self) -> bool:
         """Whether it predicts before it is fitted."""
         return False

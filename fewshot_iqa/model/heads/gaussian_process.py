@@ -47,19 +47,21 @@ class GaussianProcessHead(Head):
     With x the pooled features of a picture (S,), standardised over R shots, p the prior mean, and y = rated quality − p
     of the shots, of mean m:
 
-        k(x, x') = 1 + a ⟨x, x'⟩ / S + (1 − a) exp(−‖x − x'‖ / (ℓ √S))
+        k(x, x') = 1 + a ⟨x, x'⟩ / S + (1 − a) exp(−‖x − x'‖ / (ℓ √S)) + `match_weight` · c c'
         mean     = p + m + k(x, X) (k(X, X) + λ I)⁻¹ (y − m)
         std²     = s² (k(x, x) + λ − k(x, X) (k(X, X) + λ I)⁻¹ k(X, x))
 
-    The 1 stands for the uncertain mean of the shots; std is that of one more rating. Both are averaged over the values
-    of a and λ by their posterior probability, and std² includes the variance of their means. The prior mean p is one of
+    The 1 stands for the uncertain mean of the shots; c is the match of a picture and the prompt that it was generated
+    from, standardised over the shots, 0 without a prompt; std is that of one more rating. Mean and std are averaged
+    over the values of a and λ by their posterior probability, and std² includes the variance of the means. The prior
+    mean p is one of
 
         `prompt_mean_weight` · (what the phrases predict),  `synthetic_mean_weight` · (x · w + b)
 
     with w and b of `linear_prior`, which meta-training fits to distorted photographs, or 0 where neither has a weight.
     Where both have one they are averaged over like a and λ, the second with prior odds of `SYNTHETIC_ODDS` to 1. A head
     with a prior mean predicts before it is fitted: the mean of the two predictions, by these odds. Buffers: `train_x`
-    (R, S), `train_y` (R,) and `train_p` (R,), the shots, their quality and what the phrases predict of them;
+    (R, S), `train_y`, `train_p` and `train_match` (R,), the shots, their quality, what the phrases predict, the match;
     `hyperparameters` (G, 7): probability, the weights of phrases and linear model in p, a, ℓ (lengthscale), λ (noise),
     s² (outputscale); `prior_weight` (S,) and `prior_bias`, w and b.
     """
@@ -67,6 +69,7 @@ class GaussianProcessHead(Head):
     train_x: Tensor
     train_y: Tensor
     train_p: Tensor
+    train_match: Tensor
     hyperparameters: Tensor
     prior_weight: Tensor
     prior_bias: Tensor
@@ -77,12 +80,18 @@ class GaussianProcessHead(Head):
         self.register_buffer("train_x", torch.zeros(0, clip.pooled_width))
         self.register_buffer("train_y", torch.zeros(0))
         self.register_buffer("train_p", torch.zeros(0))
+        self.register_buffer("train_match", torch.zeros(0))
         self.register_buffer("hyperparameters", torch.zeros(0, 7, dtype=torch.float64))
         self.register_buffer("prior_weight", torch.zeros(clip.pooled_width, dtype=torch.float64))
         self.register_buffer("prior_bias", torch.zeros((), dtype=torch.float64))
         self._has_linear_prior = False
         self._solved: list[_Solved] | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
+        self._match_moments = 0.0, 1.0
+
+    @property
+    def reads_prompts(self) -> bool:
+        return self.spec.match_weight > 0
 
     @property
     def zero_shot(self) -> bool:
@@ -117,16 +126,17 @@ class GaussianProcessHead(Head):
         R − 1 degrees of freedom that follows, so that few shots lead to wide intervals.
         """
         x = features.matrix()
-        self.set_train_data(x, quality, self._predictions(features)[:, 0])
+        self.set_train_data(x, quality, self._predictions(features)[:, 0], _match(features))
         priors, residuals = self._prior_means(), []
         for _, prompt, synthetic in priors:
             y = self._residuals(prompt, synthetic)
             residuals.append(y - y.mean())
         x, lengthscale, count = self.standardize(x), self.spec.lengthscale, len(x)
         inner, near = self._similarities(x, x, lengthscale)
+        c = self._standard_match(self.train_match)
         found, density = [], []
         for linear in self.spec.linear:
-            values, vectors = torch.linalg.eigh(_weighed(linear, inner, near))
+            values, vectors = torch.linalg.eigh(_weighed(linear, inner, near) + torch.outer(c, c))
             for noise in self.spec.noise:
                 precision = 1 / (values.clamp(min=0) + noise)
                 for (probability, prompt, synthetic), residual in zip(priors, residuals, strict=True):
@@ -152,10 +162,12 @@ class GaussianProcessHead(Head):
         first, new = self._solved[0], self.standardize(x)
         squares = new.square().mean(dim=1)
         similar = self._similarities(first.shots, new, first.row.lengthscale)
+        own = self._standard_match(_match(features))
+        matched = self._standard_match(self.train_match)[:, None] * own
         mean = variance = torch.zeros_like(squares)
         for row, _, level, whitening, known in self._solved:
-            cross = whitening @ _weighed(row.linear, *similar)
-            itself = 1 + row.linear * squares + (1 - row.linear)
+            cross = whitening @ (_weighed(row.linear, *similar) + matched)
+            itself = 1 + row.linear * squares + (1 - row.linear) + own.square()
             within = row.outputscale * (itself + row.noise - cross.square().sum(dim=0)).clamp(min=0)
             prior = row.prompt * predicted[:, 0] + row.synthetic * predicted[:, 1]
             ahead = prior + level + (cross.T @ known)[:, 0]
@@ -179,13 +191,15 @@ class GaussianProcessHead(Head):
         return self.train_y.double() - prompt * self.train_p.double() - synthetic * linear
 
     def reset(self) -> None:
-        self.set_train_data(self.train_x[:0], self.train_y[:0], self.train_p[:0])
+        self.set_train_data(self.train_x[:0], self.train_y[:0], self.train_p[:0], self.train_match[:0])
 
     def set_train_data(self, *data: Tensor) -> None:
-        """Take these shots, features (R, S), quality (R,) and what the phrases predict (R,), in the place of others."""
-        train_x, train_y, train_p = data
+        """Take these shots in the place of others: features (R, S), quality, what the phrases predict, match (R,)."""
+        train_x, train_y, train_p, train_match = data
         self.train_x, self.train_y = train_x.to(self.train_x), train_y.to(self.train_y)
-        self.train_p = train_p.to(self.train_p)
+        self.train_p, self.train_match = train_p.to(self.train_p), train_match.to(self.train_match)
+        known = train_match[~train_match.isnan()].double()
+        self._match_moments = (float(known.mean()), float(feature_std(known))) if len(known) else (0.0, 1.0)
         self._solved = self._moments = None
         self.is_fitted = len(train_y) > 0
 
@@ -209,14 +223,20 @@ class GaussianProcessHead(Head):
 
     def _solve(self) -> list[_Solved]:
         shots, solved = self.standardize(self.train_x), []
-        unit = torch.eye(len(shots)).to(shots)
+        unit, c = torch.eye(len(shots)).to(shots), self._standard_match(self.train_match)
         for row in map(_Row._make, self.hyperparameters.tolist()):
             y = self._residuals(row.prompt, row.synthetic)
-            root = torch.linalg.cholesky(self.kernel(shots, shots, row.linear, row.lengthscale) + row.noise * unit)
+            covariance = self.kernel(shots, shots, row.linear, row.lengthscale) + torch.outer(c, c) + row.noise * unit
+            root = torch.linalg.cholesky(covariance)
             whitening = torch.linalg.solve_triangular(root, unit, upper=False)
             known = whitening @ (y - y.mean())[:, None]  # a column: products with a vector are not exported rightly
             solved.append(_Solved(row, shots, y.mean(), whitening, known))
         return solved
+
+    def _standard_match(self, match: Tensor) -> Tensor:
+        """c √`match_weight` of matches (B,), in float64."""
+        mean, std = self._match_moments
+        return self.spec.match_weight**0.5 * ((match.double() - mean) / std).nan_to_num(0.0)
 
     @classmethod
     def kernel(cls, one: Tensor, two: Tensor, linear: float, lengthscale: float) -> Tensor:
@@ -229,6 +249,13 @@ class GaussianProcessHead(Head):
         width = one.shape[1]
         distance = torch.cdist(one, two, compute_mode="use_mm_for_euclid_dist")  # which can be exported
         return (one @ two.T) / width, (-distance / (lengthscale * width**0.5)).exp()
+
+
+def _match(features: Features) -> Tensor:
+    """The match of each picture with its prompt (B,), nan without one."""
+    if features.match is None:
+        return torch.full_like(features.matrix()[:, 0], math.nan)
+    return features.match.mean(dim=1)
 
 
 def _weighed(linear: float, inner: Tensor, near: Tensor) -> Tensor:
