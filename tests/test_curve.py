@@ -148,9 +148,13 @@ def test_a_curve_goes_on_where_it_stopped(curve, coop, tmp_path):
     assert "another source" in curve(*plan, "--lower-is-better").error
 
 
-def test_coverage_is_shown_of_methods_that_predict_a_deviation(curve):
+def test_coverage_is_shown_of_methods_that_predict_a_deviation(curve, tmp_path):
     result = curve("--methods", "ridge,gp", "--shots", "2,4", "--seeds", 2)
-    assert "coverage of 90 % intervals" in result.output
+    assert "mean coverage of 90 % intervals" in result.output
+    cells = json.loads((tmp_path / "curve.json").read_text())["curve"]["gp"]
+    shown = [f"{sum(trial['coverage'] for trial in cell['trials']) / 2:.3f}" for cell in cells.values()]
+    rows = [line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["gp"]]
+    assert [row[6] for row in rows[:2]] == shown
 
 
 def test_a_curve_never_mixes_results(curve, eight, quick, tmp_path):

@@ -80,7 +80,7 @@ def curve(
         for row in found.to_dict("records")
     ]
     title = f"{result['task']}: medians over tests; rmse of quality in [0, 1]"
-    title += "; coverage of 90 % intervals" if coverage else ""
+    title += "; mean coverage of 90 % intervals" if coverage else ""
     title += "; SRCC within each subset" if within else ""
     print_table(title, columns, rows)
     found["headline"] = found["srcc"].map(decimals) + " (" + found["srcc_iqr"].map(decimals) + ")"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import statistics
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -50,9 +51,9 @@ class Curve(dict[str, Any]):
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each method and number of shots: medians, interquartile ranges, SRCC within each subset; the
-        mean `difference` of SRCC from the reference on the same draws, its 95 % interval from `low` to `high`, and
-        the `wins` of the method in so many `draws`."""
+        """A row for each method and number of shots: medians, interquartile ranges, SRCC in each subset; `coverage`,
+        the mean share of the ratings within 90 % intervals; the mean `difference` of SRCC from the reference on the
+        same draws, its 95 % interval from `low` to `high`, and the `wins` of the method in so many `draws`."""
         rows = []
         for method, found in self["curve"].items():
             for cell in found.values():
@@ -60,6 +61,8 @@ class Curve(dict[str, Any]):
                 for name, value in cell["median"].items():
                     if name not in ("within", "zero_shot"):
                         row |= {name: value, f"{name}_iqr": cell["iqr"][name]}
+                if "coverage" in row:
+                    row["coverage"] = statistics.fmean(trial["coverage"] for trial in cell["trials"])
                 row |= {f"srcc_{subset}": of["srcc"] for subset, of in cell["median"]["within"].items()}
                 if over := cell.get("over_reference"):
                     row |= {name: over[name] for name in ("difference", "wins", "draws")}
