@@ -48,6 +48,10 @@ class ModelPredictor:
         return self.model.head.reads_prompts or any(spec.branches[name].own_prompt for name in spec.alignment)
 
     @property
+    def learned_from_prompts(self) -> bool:
+        return self.model.head.learned_from_prompts
+
+    @property
     def predicts_alignment(self) -> bool:
         return bool(self.model.spec.alignment)
 
@@ -70,9 +74,14 @@ class ModelPredictor:
 
     @torch.no_grad()  # not inference_mode: what is kept is trained on
     def predict(self, pictures: Sequence[Opened]) -> Prediction:
-        own = () if self.prompts is None else [self.prompts.get(os.path.basename(each.name)) for each in pictures]
+        own = [self._prompt(each.name) for each in pictures] if self.prompts is not None else ()
         inputs = self._encode(pictures) if self.keeps else self._stack(pictures)
         return self.model(inputs, self.state, self.branches, own).clamped()
+
+    def _prompt(self, name: str) -> str | None:
+        """That of a picture by its path, or by its file's name."""
+        assert self.prompts is not None
+        return self.prompts.get(name, self.prompts.get(os.path.basename(name)))
 
     @torch.no_grad()
     def features(self, pictures: Sequence[Opened]) -> NDArray[np.float32]:

@@ -50,6 +50,7 @@ class ExportedModel:
             raise InputError(f"{path}: not from `fsiqa export`: views and scale of the ratings are not in it")
         self.about: dict[str, Any] = json.loads(found)
         self.phrases: Mapping[str, Sequence[str]] = self.about["phrases"]
+        self.learned_from_prompts: bool = self.about.get("prompts", False)
 
     def prepared(self, branches: Sequence[str], prompts: Mapping[str, str] | None) -> "ExportedModel":
         if prompts is not None:

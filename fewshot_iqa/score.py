@@ -88,6 +88,10 @@ class Predictor(Protocol):
         """Whether it compares images with prompts of their own."""
 
     @property
+    def learned_from_prompts(self) -> bool:
+        """Whether it predicts quality by such comparisons too."""
+
+    @property
     def predicts_alignment(self) -> bool:
         """Whether it predicts how well an image matches its prompt."""
 
@@ -96,7 +100,7 @@ class Predictor(Protocol):
         """Whether it keeps what it computed of a picture."""
 
     def prepared(self, branches: Sequence[str], prompts: Mapping[str, str] | None) -> "Predictor":
-        """One that computes the logits of `branches` as well, and reads `prompts` {file name: prompt}. InputError where
+        """One that computes the logits of `branches` as well, and reads `prompts` {path or file name: prompt}. InputError where
         it cannot."""
 
     def recall(self, key: str) -> Any:
@@ -129,8 +133,8 @@ class Scorer:
     views: "ViewSpec"
     scale: Scale | None = None
 
-    def score(self, pictures: Any) -> float | list[float]:
-        """The quality in [0, 1] of one picture, or of each of several.
+    def score(self, pictures: Any, *, prompts: Mapping[str, str] | None = None) -> float | list[float]:
+        """The quality in [0, 1] of one picture, or of each of several; `prompts` is as for `stream`.
 
         One that cannot be scored raises InputError; among several it becomes nan, with a warning.
 
@@ -141,7 +145,7 @@ class Scorer:
             True
         """
         listed, single = list_pictures(pictures)
-        results = list(self.stream(listed))
+        results = list(self.stream(listed, prompts=prompts))
         for result in results:
             if result.quality is None and single:
                 raise InputError(_about(result))
@@ -150,11 +154,12 @@ class Scorer:
         scores = [float("nan") if result.quality is None else result.quality for result in results]
         return scores[0] if single else scores
 
-    def predict(self, pictures: Any) -> "pd.DataFrame":
-        """A row for each picture: image, quality, quality_std, rating, rating_std, note; nan where it is not known."""
+    def predict(self, pictures: Any, *, prompts: Mapping[str, str] | None = None) -> "pd.DataFrame":
+        """A row for each picture: image, quality, quality_std, rating, rating_std, note; nan where it is not known.
+        `prompts` is as for `stream`."""
         import pandas as pd
 
-        rows = [vars(score) for score in self.stream(list_pictures(pictures)[0])]
+        rows = [vars(score) for score in self.stream(list_pictures(pictures)[0], prompts=prompts)]
         columns = ["image", "quality", "quality_std", "rating", "rating_std", "note"]
         table = pd.DataFrame(rows, columns=columns)
         return table.astype(dict.fromkeys(columns[1:5], float))
@@ -178,8 +183,8 @@ class Scorer:
         prompts: Mapping[str, str] | None = None,
     ) -> Iterator[Score]:
         """A score for each (name, picture), in order, as soon as it is known; with `explain`, also the likeliest
-        phrases. With `prompts` {file name: prompt} it judges each with its own, and predicts their alignment where
-        the method does. InputError where it has no such.
+        phrases. With `prompts` {path or file name: prompt} it judges each with its own, and predicts their alignment
+        where the method does. InputError where it has no such.
 
         The next pictures are read while the model judges; how many pictures there are does not change the memory.
         """

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -249,7 +250,6 @@ def test_the_default_reads_prompts(fsiqa, quick, table, tmp_path):
     result = fsiqa("adapt", "--from", "none", "--labels", labels, "--out", out, *quick)
     assert result.code == 0, result.error
     model = load(out)[0]
-    assert model.head.train_match.isfinite().all()
     assert model.head.train_match.std() > 0
     images = [tmp_path / f"photo{i}.png" for i in range(6)]
     found = {}
@@ -257,8 +257,12 @@ def test_the_default_reads_prompts(fsiqa, quick, table, tmp_path):
         result = fsiqa("score", out, *images, *prompts, "--csv", tmp_path / f"{name}.csv")
         assert result.code == 0, result.error
         found[name] = pd.read_csv(tmp_path / f"{name}.csv")
+        assert ("--prompts TABLE" in result.output) == (name == "without")
     assert list(found["with"]) == list(found["without"])  # no column of alignment, which it does not predict
     assert (found["with"]["quality"] - found["without"]["quality"]).abs().max() > 1e-4
+    scorer, of = fewshot_iqa.load(out), {f"photo{i}.png": rows[i]["prompt"] for i in range(6)}
+    np.testing.assert_allclose(scorer.predict(images, prompts=of)["quality"], found["with"]["quality"], atol=6e-5)
+    assert scorer.score(images[0], prompts=of) == pytest.approx(found["with"]["quality"][0], abs=6e-5)
     table([{"image": "photo0.png", "prompt": "a dog 0"}], name="one.csv")
     assert (
         "5 of 6 images have no prompt there" in fsiqa("score", out, *images, "--prompts", tmp_path / "one.csv").output

@@ -1,6 +1,7 @@
 """What is evaluated is what is delivered: the predictions of the test, and those of the saved model."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::fewshot_iqa.InputWarning")
 SAME = {"atol": 1e-5, "rtol": 0}
 
 
-def adapt(name, labels, miniature, out, *more):
+def adapt(name, labels, miniature, out, *more, **options):
     config = load_config(name)
     changes = [f"clip={miniature}", "views={short_side: 48, crop: 32, count: 5}", "task.alignment_range=[0, 5]"]
     if config.adapt:
@@ -25,8 +26,14 @@ def adapt(name, labels, miniature, out, *more):
     if config.head.kind == "fusion":
         changes += ["model.branches.distortion.windows=2", "head.heads=2"]
     return fewshot_iqa.adapt(
-        name, labels=labels, range=(0, 11), test=0.5, shots=5, start="none", out=out, overrides=[*changes, *more]
+        name, labels=labels, range=(0, 11), test=0.5, shots=5, start="none", out=out, overrides=[*changes, *more],
+        **options,
     )  # fmt: skip
+
+
+def prompts_of(labels):
+    """{file name: prompt} of a table."""
+    return dict(pd.read_csv(labels)[["image", "prompt"]].to_numpy())
 
 
 def rows_of(result):
@@ -54,19 +61,22 @@ def test_the_saved_model_predicts_what_was_tested(name, gallery, miniature, tmp_
     (trial,) = result.metrics["trials"]
     assert metrics.report(rows.predicted_quality, rows.quality)["rmse"] == pytest.approx(trial["rmse"])
     assert rows.predicted_quality.between(0, 1).all()
-    paths = list(rows.image)
-    assert_delivered(result.model.predict(paths), rows)
+    paths, model = list(rows.image), result.model
+    prompts = prompts_of(gallery) if model.predictor.reads_prompts else None
+    assert_delivered(model.predict(paths, prompts=prompts), rows)
     for together in (1, 3, 8):
         monkeypatch.setattr(ViewSpec, "at_once", property(lambda _, together=together: together))
         for order in (paths, paths[::-1], paths[2:] + paths[:2]):
-            assert_delivered(fewshot_iqa.load(tmp_path / "out").predict(order), rows)
+            assert_delivered(fewshot_iqa.load(tmp_path / "out").predict(order, prompts=prompts), rows)
     for path, quality in zip(paths, rows.predicted_quality, strict=True):
-        assert fewshot_iqa.load(tmp_path / "out").score(path) == pytest.approx(quality, abs=1e-5)
+        again = fewshot_iqa.load(tmp_path / "out").score(path, prompts=prompts)
+        assert again == pytest.approx(quality, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gp_prompts", "grmp", "mp_iqe", "ridge"])
 def test_pictures_score_the_same_however_they_come_in(name, gallery, miniature, tmp_path):
-    rows = rows_of(adapt(name, gallery, miniature, tmp_path / "out"))
+    table = pd.read_csv(gallery).drop(columns="prompt")  # which goes by the name of a file
+    rows = rows_of(adapt(name, table, miniature, tmp_path / "out", root=gallery.parent))
     model = fewshot_iqa.load(tmp_path / "out")
     for path, quality in zip(rows.image, rows.predicted_quality, strict=True):
         array = to_picture(path).transpose(1, 2, 0)
@@ -88,10 +98,12 @@ def test_with_any_views(gallery, miniature, tmp_path, changes):
 def test_the_command_line_and_evaluate_find_the_metrics_of_the_test(fsiqa, name, gallery, miniature, tmp_path):
     result = adapt(name, gallery, miniature, tmp_path / "out")
     rows, report = rows_of(result), tmp_path / "scores.json"
-    assert fsiqa("score", tmp_path / "out", *rows.image, "--json", report).code == 0
+    prompts = ("--prompts", gallery) if result.model.predictor.reads_prompts else ()
+    assert fsiqa("score", tmp_path / "out", *rows.image, *prompts, "--json", report).code == 0
     scores = json.loads(report.read_text())["scores"]
     np.testing.assert_allclose([score["quality"] for score in scores], rows.predicted_quality, atol=5.1e-5)
     table = pd.DataFrame({"image": rows.image, "score": rows.rating})
+    table["prompt"] = [prompts_of(gallery)[Path(image).name] for image in rows.image]
     found = fewshot_iqa.evaluate(tmp_path / "out", labels=table, root="/").metrics
     (trial,) = result.metrics["trials"]
     for metric in ("srcc", "plcc", "krcc"):

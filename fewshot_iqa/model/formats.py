@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +66,8 @@ def upgrade_weights(weights: dict[str, Tensor], config: Config) -> dict[str, Ten
     if rows is None or not isinstance(config.head, GaussianProcessSpec):
         return found
     shots = found["head.train_x"]
-    found.setdefault("head.train_match", shots.new_full((len(shots),), math.nan))
+    found.setdefault("head.train_match", shots.new_zeros(len(shots)))
+    found.setdefault("head.match_moments", rows.new_tensor([0.0, 1.0]))
     if "head.train_p" in found:
         return found
     if rows.ndim == 1:

@@ -59,7 +59,9 @@ def evaluate(
         scale = Scale(*(source.range[::-1] if source.lower_is_better else source.range))
     elif scale is not None and source.lower_is_better != (scale.best < scale.worst):
         raise InputError("evaluate: the model's ratings run the other way; state the scale of these with range=")
-    scored = scorer.predict([record.path for record in records])
+    prompts = {str(record.path): record.prompt for record in records if record.prompt}
+    reads = prompts and scorer.predictor.reads_prompts
+    scored = scorer.predict([record.path for record in records], prompts=prompts if reads else None)
     pictures = pd.DataFrame({"image": scored["image"], "rating": [record.rating for record in records]})
     if scale is not None:
         pictures["predicted_rating"] = scored["quality"].map(scale.rating)

@@ -76,6 +76,7 @@ def export(folder: str | Path, path: str | Path | None = None, *, int8: bool = F
         "phrases": {name: list(settings.model.branches[name].phrases) for name in branches},
         "weights": weights_fingerprint(folder),
         "int8": int8,
+        "prompts": model.head.learned_from_prompts,
     }
     views = _photographs(settings.views)
     part = path.with_name(f"{path.name}.part")

@@ -23,6 +23,11 @@ class Head(nn.Module):
         return False
 
     @property
+    def learned_from_prompts(self) -> bool:
+        """Whether its shots had prompts that it read."""
+        return False
+
+    @property
     def zero_shot(self) -> bool:
         """Whether it predicts before it is fitted."""
         return False

@@ -61,15 +61,17 @@ class GaussianProcessHead(Head):
     with w and b of `linear_prior`, which meta-training fits to distorted photographs, or 0 where neither has a weight.
     Where both have one they are averaged over like a and λ, the second with prior odds of `SYNTHETIC_ODDS` to 1. A head
     with a prior mean predicts before it is fitted: the mean of the two predictions, by these odds. Buffers: `train_x`
-    (R, S), `train_y`, `train_p` and `train_match` (R,), the shots, their quality, what the phrases predict, the match;
-    `hyperparameters` (G, 7): probability, the weights of phrases and linear model in p, a, ℓ (lengthscale), λ (noise),
-    s² (outputscale); `prior_weight` (S,) and `prior_bias`, w and b.
+    (R, S), `train_y`, `train_p` and `train_match` (R,), the shots, their quality, what the phrases predict, and c;
+    `match_moments` (2,), mean and deviation of the match over the shots; `hyperparameters` (G, 7): probability, the
+    weights of phrases and linear model in p, a, ℓ (lengthscale), λ (noise), s² (outputscale); `prior_weight` (S,) and
+    `prior_bias`, w and b.
     """
 
     train_x: Tensor
     train_y: Tensor
     train_p: Tensor
     train_match: Tensor
+    match_moments: Tensor
     hyperparameters: Tensor
     prior_weight: Tensor
     prior_bias: Tensor
@@ -81,17 +83,21 @@ class GaussianProcessHead(Head):
         self.register_buffer("train_y", torch.zeros(0))
         self.register_buffer("train_p", torch.zeros(0))
         self.register_buffer("train_match", torch.zeros(0))
+        self.register_buffer("match_moments", torch.tensor([0.0, 1.0], dtype=torch.float64))
         self.register_buffer("hyperparameters", torch.zeros(0, 7, dtype=torch.float64))
         self.register_buffer("prior_weight", torch.zeros(clip.pooled_width, dtype=torch.float64))
         self.register_buffer("prior_bias", torch.zeros((), dtype=torch.float64))
         self._has_linear_prior = False
         self._solved: list[_Solved] | None = None
         self._moments: tuple[Tensor, Tensor] | None = None
-        self._match_moments = 0.0, 1.0
 
     @property
     def reads_prompts(self) -> bool:
         return self.spec.match_weight > 0
+
+    @property
+    def learned_from_prompts(self) -> bool:
+        return self.reads_prompts and bool(self.train_match.any())
 
     @property
     def zero_shot(self) -> bool:
@@ -125,18 +131,21 @@ class GaussianProcessHead(Head):
         Without p(λ), ten shots are often explained without noise. s² = q / (R − 3) is the variance of Student's t with
         R − 1 degrees of freedom that follows, so that few shots lead to wide intervals.
         """
-        x = features.matrix()
-        self.set_train_data(x, quality, self._predictions(features)[:, 0], _match(features))
+        x, match = features.matrix(), _match(features)
+        known = match[~match.isnan()].double()
+        moments = (float(known.mean()), float(feature_std(known))) if len(known) else (0.0, 1.0)
+        self.match_moments.copy_(torch.tensor(moments))
+        self.set_train_data(x, quality, self._predictions(features)[:, 0], self._standard_match(match))
         priors, residuals = self._prior_means(), []
         for _, prompt, synthetic in priors:
             y = self._residuals(prompt, synthetic)
             residuals.append(y - y.mean())
         x, lengthscale, count = self.standardize(x), self.spec.lengthscale, len(x)
         inner, near = self._similarities(x, x, lengthscale)
-        c = self._standard_match(self.train_match)
+        matched = self._matched(self.train_match)
         found, density = [], []
         for linear in self.spec.linear:
-            values, vectors = torch.linalg.eigh(_weighed(linear, inner, near) + torch.outer(c, c))
+            values, vectors = torch.linalg.eigh(_weighed(linear, inner, near) + matched)
             for noise in self.spec.noise:
                 precision = 1 / (values.clamp(min=0) + noise)
                 for (probability, prompt, synthetic), residual in zip(priors, residuals, strict=True):
@@ -163,11 +172,11 @@ class GaussianProcessHead(Head):
         squares = new.square().mean(dim=1)
         similar = self._similarities(first.shots, new, first.row.lengthscale)
         own = self._standard_match(_match(features))
-        matched = self._standard_match(self.train_match)[:, None] * own
+        matched = self._matched(own)
         mean = variance = torch.zeros_like(squares)
         for row, _, level, whitening, known in self._solved:
             cross = whitening @ (_weighed(row.linear, *similar) + matched)
-            itself = 1 + row.linear * squares + (1 - row.linear) + own.square()
+            itself = 1 + row.linear * squares + (1 - row.linear) + self.spec.match_weight * own.square()
             within = row.outputscale * (itself + row.noise - cross.square().sum(dim=0)).clamp(min=0)
             prior = row.prompt * predicted[:, 0] + row.synthetic * predicted[:, 1]
             ahead = prior + level + (cross.T @ known)[:, 0]
@@ -194,12 +203,10 @@ class GaussianProcessHead(Head):
         self.set_train_data(self.train_x[:0], self.train_y[:0], self.train_p[:0], self.train_match[:0])
 
     def set_train_data(self, *data: Tensor) -> None:
-        """Take these shots in the place of others: features (R, S), quality, what the phrases predict, match (R,)."""
+        """Take these shots in the place of others: features (R, S), quality, what the phrases predict, c (R,)."""
         train_x, train_y, train_p, train_match = data
         self.train_x, self.train_y = train_x.to(self.train_x), train_y.to(self.train_y)
         self.train_p, self.train_match = train_p.to(self.train_p), train_match.to(self.train_match)
-        known = train_match[~train_match.isnan()].double()
-        self._match_moments = (float(known.mean()), float(feature_std(known))) if len(known) else (0.0, 1.0)
         self._solved = self._moments = None
         self.is_fitted = len(train_y) > 0
 
@@ -223,10 +230,10 @@ class GaussianProcessHead(Head):
 
     def _solve(self) -> list[_Solved]:
         shots, solved = self.standardize(self.train_x), []
-        unit, c = torch.eye(len(shots)).to(shots), self._standard_match(self.train_match)
+        unit, matched = torch.eye(len(shots)).to(shots), self._matched(self.train_match)
         for row in map(_Row._make, self.hyperparameters.tolist()):
             y = self._residuals(row.prompt, row.synthetic)
-            covariance = self.kernel(shots, shots, row.linear, row.lengthscale) + torch.outer(c, c) + row.noise * unit
+            covariance = self.kernel(shots, shots, row.linear, row.lengthscale) + matched + row.noise * unit
             root = torch.linalg.cholesky(covariance)
             whitening = torch.linalg.solve_triangular(root, unit, upper=False)
             known = whitening @ (y - y.mean())[:, None]  # a column: products with a vector are not exported rightly
@@ -234,9 +241,13 @@ class GaussianProcessHead(Head):
         return solved
 
     def _standard_match(self, match: Tensor) -> Tensor:
-        """c √`match_weight` of matches (B,), in float64."""
-        mean, std = self._match_moments
-        return self.spec.match_weight**0.5 * ((match.double() - mean) / std).nan_to_num(0.0)
+        """c of matches (B,), in float64."""
+        mean, std = self.match_moments
+        return ((match.double() - mean) / std).nan_to_num(0.0)
+
+    def _matched(self, c: Tensor) -> Tensor:
+        """The part of k that prompts give, of the shots and of pictures with c (B,): (R, B)."""
+        return self.spec.match_weight * self.train_match.double()[:, None] * c.double()
 
     @classmethod
     def kernel(cls, one: Tensor, two: Tensor, linear: float, lengthscale: float) -> Tensor:
