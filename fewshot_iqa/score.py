@@ -88,10 +88,6 @@ class Predictor(Protocol):
         """Whether it compares images with prompts of their own."""
 
     @property
-    def learned_from_prompts(self) -> bool:
-        """Whether it predicts quality by such comparisons too."""
-
-    @property
     def predicts_alignment(self) -> bool:
         """Whether it predicts how well an image matches its prompt."""
 
@@ -100,8 +96,8 @@ class Predictor(Protocol):
         """Whether it keeps what it computed of a picture."""
 
     def prepared(self, branches: Sequence[str], prompts: Mapping[str, str] | None) -> "Predictor":
-        """One that computes the logits of `branches` as well, and reads `prompts` {path or file name: prompt}. InputError where
-        it cannot."""
+        """One that computes the logits of `branches` as well, and reads `prompts` {path or file name: prompt}.
+        InputError where it cannot."""
 
     def recall(self, key: str) -> Any:
         """What it keeps of a picture, to be given in the place of views; None where it keeps nothing."""

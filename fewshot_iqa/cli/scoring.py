@@ -104,7 +104,7 @@ def score(
         every = _worst_first(every)[:worst] if sort or worst else every
         scores = [dict(zip((*COLUMNS, *more), _row(each, more), strict=True)) for each in every]
         write_json(json_file, {"checkpoint": str(model or SHIPPED), "scores": scores})
-    if prompts is None and scorer.predictor.learned_from_prompts:
+    if prompts is None and getattr(scorer.predictor, "learned_from_prompts", False):
         typer.echo("learned from pictures with prompts: --prompts TABLE lets it read those of these images too")
     if prompts is not None:
         without = sum(path.name not in prompts for path in files)
