@@ -24,9 +24,11 @@ quickstart: install
 	$(BIN)/fsiqa adapt --shots 20%
 	$(BIN)/fsiqa score runs/adapt $(PICTURES)/coffee.png $(PICTURES)/chelsea.png --csv runs/scores.csv
 
+# One process a core, of one thread each: several threads in several processes take many times as long.
+test: export OMP_NUM_THREADS := 1
 test: install
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --nbmake --nbmake-timeout=300 notebooks
 
 lint: install
 	$(BIN)/ruff check .
