@@ -183,8 +183,8 @@ def experiment_confounded(
     for label, each in result["arms"].items():
         rows.append([label, *map(decimals, (each["balanced"], each["confounded"])), "", ""])
         lost, over = (difference_rows([each[name]]) for name in ("lost", "over_first"))
-        columns = [[name, "", one, other] for (name, one), (_, other) in zip(lost, over, strict=True)]
-        rows += [[name, "", "", one, other if label != first else ""] for name, _, one, other in columns]
+        for (name, one), (_, other) in zip(lost, over, strict=True):
+            rows.append([name, "", "", one, "" if label == first else other])
     print_table(None, ("shots", "balanced", "confounded", "confounded - balanced", f"over {first}"), rows)
     follows = [[label, *map(decimals, each["follows"].values())] for label, each in result["arms"].items()]
     title = "how much better the content of the good shots is predicted, in standard deviations"

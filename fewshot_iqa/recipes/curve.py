@@ -185,7 +185,7 @@ def curve(
         }
     for label, cells_ in found.items():
         for count, cell in cells_.items() if label != reference else ():
-            cell["over_reference"] = _difference(cell["trials"], found[reference][count]["trials"])
+            cell["over_reference"] = srcc_difference(cell["trials"], found[reference][count]["trials"])
     return Curve(task=task, reference=reference, curve=found, plan=plan, methods=about, versions=checkpoint.versions())
 
 
@@ -193,8 +193,8 @@ def _seeds_of(settings: Config) -> int:
     return SEEDS_OF_GRADIENTS if settings.adapt else SEEDS
 
 
-def _difference(trials: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of SRCC on the draws of both."""
+def srcc_difference(trials: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The paired difference of SRCC on the draws of both."""
     one, other = (
         {(trial["seed"], trial.get("fold")): srcc_of(trial) for trial in some} for some in (trials, reference)
     )

@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from .. import metrics
 from ..config import AblationSpec, load_experiment
 from ..errors import InputError
-from ..recipes.curve import curve
-from ..recipes.results import srcc_of
+from ..recipes.curve import curve, srcc_difference
 
 
 def ablation(plan: str, *, shots: str | int = "20%", overrides: Iterable[str] = (), **options: Any) -> dict[str, Any]:
@@ -36,12 +34,8 @@ def ablation(plan: str, *, shots: str | int = "20%", overrides: Iterable[str] = 
 
 
 def _over_first(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    srcc = {variant: list(map(srcc_of, cell["trials"])) for variant, cell in found.items()}
-    first = next(iter(srcc.values()))
-    return {
-        variant: cell | {"over_first": metrics.paired_difference(srcc[variant], first)}
-        for variant, cell in found.items()
-    }
+    first = next(iter(found.values()))["trials"]
+    return {variant: cell | {"over_first": srcc_difference(cell["trials"], first)} for variant, cell in found.items()}
 
 
 def _check(spec: AblationSpec, overrides: Iterable[str]) -> None:

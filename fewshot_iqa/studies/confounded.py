@@ -119,7 +119,8 @@ def confound(
 ) -> tuple[dict[str, Draw], list[bool]]:
     """The draws of both kinds, and for each test picture whether its content is that of the good shots.
 
-    `draw.shots` are the whole training pool, in an order of its own, and `contents` tells the half of each picture.
+    `draw.shots` are the whole training pool, in random order; `contents` gives, for a draw, whether each picture is in
+    the first half of the content.
     """
     half, middle = contents(draw), float(np.median([draw.scale.quality(shot.rating) for shot in draw.shots]))
     good_half = draw.seed % 2 == 0
@@ -146,7 +147,7 @@ def confound(
 
 
 def _contents(by: By, drawn: Sequence[Draw], method: Method, memory: Memory) -> Callable[[Draw], Mapping[Record, bool]]:
-    """What tells the half of each picture of a draw."""
+    """A function of a draw: whether each of its pictures is in the first half of the content."""
     every = list(dict.fromkeys(record for draw in drawn for record in draw.pictures))
     if by == "subset":
         names = {record: record.subset or "" for record in every}

@@ -146,10 +146,11 @@ class GaussianProcessHead(Head):
         found, density = [], []
         for linear in self.spec.linear:
             values, vectors = torch.linalg.eigh(_weighed(linear, inner, near) + matched)
+            centred = [vectors.T @ residual for residual in residuals]
             for noise in self.spec.noise:
                 precision = 1 / (values.clamp(min=0) + noise)
-                for (probability, prompt, synthetic), residual in zip(priors, residuals, strict=True):
-                    square = ((vectors.T @ residual).square() * precision).sum().clamp(min=1e-12)
+                for (probability, prompt, synthetic), residual in zip(priors, centred, strict=True):
+                    square = (residual.square() * precision).sum().clamp(min=1e-12)
                     likely = precision.log().sum() - (count - 1) * square.log() - math.log10(noise) ** 2
                     density.append(likely / 2 + math.log(probability))
                     scale = float(square) / max(count - 3, 1)
