@@ -32,7 +32,8 @@ def finetune(
     CLIP, is projected away; both gradients are of one forward pass. The teacher is not asked where the targets of a
     batch have its logits, as `teacher`. `log` is called after each step with its `loss` and, with a regularizer, the
     `cosine` of the angle between the two. `model` stays in evaluation mode outside; dropout acts inside. InputError
-    where the loss or a parameter becomes infinite.
+    where the loss or a parameter becomes infinite, and where a cosine schedule has no `spec.steps` to end at
+    (`spec.of_steps(n)` sets them).
     """
     optimizer = _optimizer(params, spec)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, spec))
@@ -88,4 +89,6 @@ def _rate(step: int, spec: "AdaptSpec") -> float:
         return (step + 1) / (spec.warmup + 1)
     if spec.schedule == "constant":
         return 1.0
-    return (1 + math.cos(math.pi * (step - spec.warmup) / max(1, (spec.steps or 0) - spec.warmup))) / 2
+    if spec.steps is None:
+        raise InputError("adapt.steps: a cosine schedule ends at the last step; give their number by spec.of_steps(n)")
+    return (1 + math.cos(math.pi * (step - spec.warmup) / max(1, spec.steps - spec.warmup))) / 2

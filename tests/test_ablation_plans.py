@@ -80,12 +80,25 @@ def test_the_study_of_gradient_regularization():
     assert {name: regularizer.strength for name, regularizer in strengths.items()} == {"0.2": 0.2, "1": 1, "5": 5}
     scopes = [settings.adapt.regularizer for settings in tables["projected as one vector"].values()]
     assert scopes == [default.model_copy(update={"scope": scope}) for scope in ("tensor", "layer", "global")]
+
+
+def test_the_study_of_gradients():
+    tables = variants("gradients")
+    schedules = [s.adapt for s in tables["passes over the shots"].values()]
+    assert [(s.epochs, s.schedule, s.steps) for s in schedules] == [
+        *((passes, "cosine", None) for passes in (8, 4, 16)),
+        (8, "constant", None),
+        (12, "constant", 40),
+    ]
+    assert [settings.adapt.lr for settings in tables["learning rate"].values()] == [2e-4, 1e-4, 4e-4]
+    assert [settings.adapt.batch for settings in tables["batch"].values()] == [16, 8]
     model = build(load_config("grmp"))
-    context, prompts, towers = (set(model.trainable(s.adapt.trainable)) for s in tables["trained"].values())
+    half, quarter, context, prompts = (set(model.trainable(s.adapt.trainable)) for s in tables["trained"].values())
     assert {name.split(".")[0] for name in context} == {"text"}
     assert {name.split(".")[0] for name in prompts} == {"text", "visual"}
-    assert context < towers
-    assert {name.split(".")[0] for name in towers} == {"text", "clip"}
+    assert context < quarter < half
+    assert {name.split(".")[0] for name in half} == {"text", "clip"}
+    assert all(next(iter(each.values())) == load_config("grmp_no_qgr") for each in tables.values())
 
 
 @pytest.mark.parametrize(
@@ -113,6 +126,8 @@ def test_the_prior_means():
         name: (settings.head.synthetic_mean_weight, settings.head.prompt_mean_weight)
         for name, settings in variants("prior")["prior mean"].items()
     }
-    assert list(found.values()) == [(0.75, 1), (0.75, 0), (1, 0), (0, 1), (0, 0.5), (0, 0)]
+    linear, none = [0.75], [0.0]
+    both = [(linear, [1, 0.5]), (linear, [1])]
+    assert list(found.values()) == [*both, (linear, none), ([1], none), (none, [1]), (none, [0.5]), (none, none)]
     sizes = [(settings.views.short_side, settings.views.wide_side) for settings in variants("prior")["views"].values()]
     assert sizes == [(512, 384), (512, None), (384, None)]

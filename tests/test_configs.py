@@ -31,7 +31,7 @@ def test_candidates_change_only_the_keys_that_they_name(small):
         ("coop", "loss=[{kind: soft_cross_entropy}]", "loss: soft_cross_entropy needs a branch"),
         ("grmp_gp", "model.quality=none", "model.quality: no branch with phrases is named 'none'"),
         ("grmp_gp", "loss=[{kind: mse}]", "loss: before the head gp is fitted, a term needs a branch"),
-        ("grmp_gp", "head.prompt_mean_weight=2", "head.prompt_mean_weight = 2: expected at most 1"),
+        ("grmp_gp", "head.prompt_mean_weight=2", "head.prompt_mean_weight.0 = 2: expected at most 1"),
     ],
 )
 def test_keys_that_do_not_fit_a_method(name, wrong, message):

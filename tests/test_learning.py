@@ -13,6 +13,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
 from fewshot_iqa import metrics, rng
 from fewshot_iqa.config import load_config
+from fewshot_iqa.errors import InputError
 from fewshot_iqa.finetune import finetune
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.model.checkpoint import build, load, save
@@ -105,7 +106,7 @@ def test_metrics_are_scipys():
 
 
 def test_fitting_learns_a_handful_and_touches_nothing_else(model, settings):
-    spec = settings.adapt.model_copy(update={"optimizer": "adamw", "lr": 1e-2})
+    spec = settings.adapt.of_steps(40).model_copy(update={"lr": 1e-2})
     teacher = zero_shot_teacher(model.spec, "scene", model.clip)
     model.visual["main"].dropout.p = 0.0
     params = model.train_only(["text.quality.*", "visual.*"])
@@ -115,6 +116,8 @@ def test_fitting_learns_a_handful_and_touches_nothing_else(model, settings):
 
     finetune(model, params, [batch] * 40, loss, spec, teacher=teacher, log=lambda entry: losses.append(entry["loss"]))
     assert losses[-1] < losses[0]
+    with pytest.raises(InputError, match="a cosine schedule ends at the last step"):
+        finetune(model, params, [batch], loss, spec.model_copy(update={"steps": None}), teacher=teacher)
     assert not model.training
     assert all(torch.equal(frozen[name], value) for name, value in model.clip.state_dict().items())
 
@@ -300,32 +303,33 @@ def test_the_gaussian_process_averages_over_hyperparameters_by_their_probability
     torch.testing.assert_close(found.std, variance.sqrt(), atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("true", [0, 1])
-def test_the_shots_choose_between_two_prior_means(miniature, true):
-    """Predictions are averaged over the two by their probability; the linear model's is 20 times as probable before."""
-    settings, odds = ("head.synthetic_mean_weight=0", "head.prompt_mean_weight=0"), (1, 20)
+@pytest.mark.parametrize("true", [0, 1, 2])
+def test_the_shots_choose_between_prior_means(miniature, true):
+    """Predictions are averaged over them by their probability; the linear model is 20 times as probable before."""
+    weights, odds = [([1], [0]), ([0.5], [0]), ([0], [0.75])], (1 / 2, 1 / 2, 20)
 
-    def primed(*settings):
+    def primed(prompt, synthetic):
+        settings = [f"head.prompt_mean_weight={prompt}", f"head.synthetic_mean_weight={synthetic}"]
         model = built(miniature, "gp_prompts", "head.linear=[0.1]", "head.noise=[0.1]", *settings)
         clean, direction = seeded(30, model.clip.pooled_width), seeded(model.clip.pooled_width)
         model.head.fit_prior(pooled(clean), pooled(clean - seeded(30, 1) * direction), -seeded(30), torch.ones(30))
         return model.head
 
-    alone, both = [primed(one) for one in settings], primed()
+    alone, every = [primed(*one) for one in weights], primed([1, 0.5], [0.75])
     shots, others = (
-        replace(pooled(seeded(n, len(both.prior_weight))), logits={"quality": 9 * seeded(n, 1, 2)}) for n in (14, 5)
+        replace(pooled(seeded(n, len(every.prior_weight))), logits={"quality": 9 * seeded(n, 1, 2)}) for n in (14, 5)
     )
     predicted = [head.predict(shots).mean for head in alone]
-    torch.testing.assert_close(both.predict(shots).mean, (predicted[0] + 20 * predicted[1]) / 21)
-    quality = (1, 0.75)[true] * predicted[true] + 0.02 * seeded(14)
-    for head in (*alone, both):
+    torch.testing.assert_close(every.predict(shots).mean, (predicted[0] + 20 * predicted[2]) / 21)
+    quality = (1, 0.5, 0.75)[true] * predicted[true] + 0.02 * seeded(14)
+    for head in (*alone, every):
         head.fit(shots, quality)
-    evidence = [math.log(odds[i]) - 13 / 2 * float(alone[i].hyperparameters[0, -1].log()) for i in range(2)]
+    evidence = [math.log(odds[i]) - 13 / 2 * float(alone[i].hyperparameters[0, -1].log()) for i in range(3)]
     share = torch.tensor(evidence).softmax(dim=0)
     assert share[true] > 0.9
     share = torch.where(share > 0.01, share, 0) / share[share > 0.01].sum()
     expected = share @ torch.stack([head.predict(others).mean for head in alone])
-    torch.testing.assert_close(both.predict(others).mean, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(every.predict(others).mean, expected, atol=1e-5, rtol=0)
 
 
 def test_the_match_with_a_prompt_is_one_more_feature(miniature, tmp_path):

@@ -103,7 +103,8 @@ def _ablation(name: str, summary: str) -> None:
 
 
 _ablation("mp-iqe-ablation", "MP-IQE without each of its parts, and with other prompt lengths.")
-_ablation("qgr", "GRMP-IQA with other strengths and scopes of gradient regularisation, and other trained parameters.")
+_ablation("gradients", "GRMP-IQA with more and fewer passes, other learning rates, and other trained parameters.")
+_ablation("qgr", "GRMP-IQA with other strengths and scopes of gradient regularisation.")
 _ablation("prior", "The default with other prior means, and other views.")
 _ablation("views", "A Gaussian process on the image features of crops, tiles or the whole picture.")
 

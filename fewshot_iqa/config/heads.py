@@ -1,10 +1,17 @@
 """The head of a method: `head: {kind: ..., ...}`. One class here and one in `model.heads` make a kind."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field
+from pydantic import BeforeValidator, Discriminator, Field
 
 from .spec import Spec
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Weights = Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_as_list)]  # or one number
 
 
 class HeadBase(Spec):
@@ -65,17 +72,17 @@ class GaussianProcessSpec(HeadBase):
     match_weight: float = Field(0, ge=0)
     """Weight, in the kernel, of how well a picture matches the prompt that it was generated from, where it has one: the
     cosine of their embeddings, standardised over the shots."""
-    prompt_mean_weight: float = Field(0, ge=0, le=1)
-    """Weight of the quality that the quality branch's phrases predict, as the prior mean."""
-    synthetic_mean_weight: float = Field(0, ge=0, le=1)
-    """Weight of the prediction of a linear model, which meta-training fits to distorted photographs, as the prior mean.
-    Where both weights are set, predictions are averaged over the two, by their probability given the shots."""
+    prompt_mean_weight: Weights = Field([])
+    """Weight of the quality that the quality branch's phrases predict, as the prior mean; or several weights."""
+    synthetic_mean_weight: Weights = Field([])
+    """Weight of the prediction of a linear model, which meta-training fits to distorted photographs, as the prior mean;
+    or several. Predictions are averaged over all of both, by their probability given the shots."""
 
     closed_form: ClassVar[bool] = True
     predicts_std: ClassVar[bool] = True
 
     def branches_read(self, quality: str) -> list[str]:
-        return [quality] if self.prompt_mean_weight else []
+        return [quality] if any(self.prompt_mean_weight) else []
 
 
 class FusionSpec(HeadBase):

@@ -73,10 +73,11 @@ def upgrade_weights(weights: dict[str, Tensor], config: Config) -> dict[str, Ten
     if rows.ndim == 1:
         rows = rows.new_tensor([[1.0, *rows.tolist()]])
         found["head.prior_weight"], found["head.prior_bias"] = rows.new_zeros(shots.shape[1]), rows.new_zeros(())
-    synthetic = config.head.synthetic_mean_weight if found["head.prior_weight"].any() else 0.0
+    prompt, synthetic = (sum(of) for of in (config.head.prompt_mean_weight, config.head.synthetic_mean_weight))
+    synthetic *= bool(found["head.prior_weight"].any())
     present = rows.new_empty(len(rows), 7)
     present[:, 0], present[:, 3:] = rows[:, 0], rows[:, 1:]
-    present[:, 1:3] = rows.new_tensor([config.head.prompt_mean_weight, synthetic])
+    present[:, 1:3] = rows.new_tensor([prompt, synthetic])
     found["head.hyperparameters"] = present
     linear = shots.double() @ found["head.prior_weight"] + found["head.prior_bias"]
     # the share of the phrases stays taken off, and `train_p` takes off nothing more

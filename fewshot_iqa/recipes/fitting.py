@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from .. import rng
 from ..config import AdaptSpec, Config
 from ..data.loading import FeatureLoader, Loader
+from ..data.splits import folds_by_group
 from ..finetune import finetune, step_gradients
 from ..losses import Loss, WeightedSum
 from ..model.clip import shared_clip
@@ -29,59 +32,85 @@ def fit(
 ) -> list[Mapping[str, float]]:
     """Learn from shots in place: by gradients, then the head in closed form, or either alone, as `settings` say.
 
-    Returns what each gradient step logs.
+    After gradients, the head is fitted on features out of fold: each shot is encoded by a model that learned from the
+    other `adapt.folds` - 1 folds. Features that were learned from a shot's own rating know it too well, and a Gaussian
+    process takes them for less noise than there is. Returns what each gradient step logs.
     """
-    seed = settings.seed if seed is None else seed
+    seed, loss = settings.seed if seed is None else seed, loss or WeightedSum(settings.loss)
     model.head.reset()
     history: list[Mapping[str, float]] = []
+    parts: list[_Encoded] = []
     if settings.adapt:
-        history = _finetune(model, loader, shots, settings.adapt, settings, loss or WeightedSum(settings.loss), seed)
+        stage = _choose_precision(prepare(model, loader, settings.adapt, settings), loader, shots, loss, seed)
+        crops = Crops(loader, settings.adapt.crops, stage.encode)
+        if settings.head.closed_form:
+            parts = _encode_out_of_fold(stage, crops, shots, loss, seed)
+        history = _train(stage, crops, shots, loss, seed)
+        model.head.is_fitted = not settings.head.closed_form
     if settings.head.closed_form:
-        _fit_head(model, loader, shots)
+        parts = parts or [_encode(model, loader, shots)]
+        features, quality = Features.cat([part.features for part in parts]), torch.cat([part.quality for part in parts])
+        model.head.fit(features, quality, groups=[record.group for part in parts for record in part.records])
     return history
 
 
+class _Encoded(NamedTuple):
+    """Rated pictures and what a model makes of them."""
+
+    records: Sequence[Record]
+    features: Features
+    quality: Tensor
+
+
 @torch.no_grad()
-def _fit_head(model: QualityModel, loader: Loader, shots: Sequence[Record]) -> None:
-    """Fit the head on the shots' features, as the model encodes them by now."""
+def _encode(model: QualityModel, loader: Loader, records: Sequence[Record]) -> _Encoded:
     state, parts, quality = model.encode_prompts(), [], []
-    for batch in loader.fixed_batches(shots):
+    for batch in loader.fixed_batches(records):
         features = model.encode(batch.inputs.to(model.device), state)
         compared = model.compare(features, state, model.quality_branches, batch.prompts)
         parts.append(compared.mean_over_views())
         quality.append(batch.targets["quality"])
-    model.head.fit(Features.cat(parts), torch.cat(quality).to(model.device), groups=[record.group for record in shots])
+    return _Encoded(records, Features.cat(parts), torch.cat(quality).to(model.device))
 
 
-def _finetune(
-    model: QualityModel,
-    loader: Loader,
-    shots: Sequence[Record],
-    spec: AdaptSpec,
-    settings: Config,
-    loss: Loss,
-    seed: int,
-) -> list[Mapping[str, float]]:
-    spec = spec.of_steps(spec.steps_for(len(shots)))
-    stage = prepare(model, loader, spec, settings)
+def _encode_out_of_fold(stage: "Stage", crops: Crops, shots: Sequence[Record], loss: Loss, seed: int) -> list[_Encoded]:
+    """Each fold of the shots as the model encodes it after learning from the others, which it then forgets; nothing
+    where all shots are of one group."""
+    start = {name: value.detach().clone() for name, value in stage.params.items()}
+    folds, parts = min(stage.spec.folds, len({record.group for record in shots})), []
+    for rest, fold in folds_by_group(shots, folds, seed=seed) if folds > 1 else ():
+        _train(stage, crops, rest, loss, seed)
+        parts.append(_encode(stage.model, crops.loader, fold))
+        with torch.no_grad():
+            for name, value in stage.params.items():
+                value.copy_(start[name])
+    return parts
 
-    def first_gradients(bf16: bool) -> Params:
-        either = stage.with_bf16(bf16)
-        (first,) = shot_batches(Crops(loader, None, either.encode), shots, spec.of_steps(1), seed)
-        return either.gradients(first, loss)
 
-    stage = stage.with_bf16(choose_bf16(stage.spec.bf16, model.clip.vision_width, model.device, first_gradients))
-    batches = shot_batches(Crops(loader, spec.crops, stage.encode), shots, spec, seed)
-    history: list[Mapping[str, float]] = []
+def _train(stage: "Stage", crops: Crops, shots: Sequence[Record], loss: Loss, seed: int) -> list[Mapping[str, float]]:
+    """Learn by gradients from crops of the shots; what each step logs."""
+    spec, history = stage.spec.of_steps(stage.spec.steps_for(len(shots))), []
     with track("adapting", spec.steps or 0) as show, rng.scoped(seed, "dropout"):
 
         def log(logged: Mapping[str, float]) -> None:
             history.append(logged)
             show(logged)
 
-        finetune(model, stage.params, batches, loss, stage.spec, teacher=stage.teacher, log=log)
-    model.head.is_fitted = not settings.head.closed_form
+        batches = shot_batches(crops, shots, spec, seed)
+        finetune(stage.model, stage.params, batches, loss, spec, teacher=stage.teacher, log=log)
     return history
+
+
+def _choose_precision(stage: "Stage", loader: Loader, shots: Sequence[Record], loss: Loss, seed: int) -> "Stage":
+    """The stage in bfloat16, where its first gradient keeps its direction and hardware has it, or not."""
+
+    def first_gradients(bf16: bool) -> Params:
+        either = stage.with_bf16(bf16)
+        (first,) = shot_batches(Crops(loader, None, either.encode), shots, stage.spec.of_steps(1), seed)
+        return either.gradients(first, loss)
+
+    model = stage.model
+    return stage.with_bf16(choose_bf16(stage.spec.bf16, model.clip.vision_width, model.device, first_gradients))
 
 
 @dataclass(frozen=True)

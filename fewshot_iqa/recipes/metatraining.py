@@ -136,7 +136,7 @@ def metatrain(
     if whole.head != settings.head:
         model = checkpoint.build(whole, device)
         checkpoint.overlay(model, best)
-        if isinstance(whole.head, GaussianProcessSpec) and whole.head.synthetic_mean_weight:
+        if isinstance(whole.head, GaussianProcessSpec) and any(whole.head.synthetic_mean_weight):
             fit_prior(model, training, source, whole.views, seed=seed)
             found["prior"] = evaluate_on(model, loader, validation, "testing the prior mean").metrics
         checkpoint.save(out, model, whole, found)

@@ -53,11 +53,11 @@ def read_settings(
 def warn_without_prior(settings: Config, start: Path | None) -> None:
     """Say where a method's prior mean is not among what meta-training has made."""
     wanted = settings.head
-    if start is None or not (isinstance(wanted, GaussianProcessSpec) and wanted.synthetic_mean_weight):
+    if start is None or not (isinstance(wanted, GaussianProcessSpec) and any(wanted.synthetic_mean_weight)):
         return
     head = read_checkpoint_config(start).head
-    if not (isinstance(head, GaussianProcessSpec) and head.synthetic_mean_weight):
-        instead = "what its prompts predict" if wanted.prompt_mean_weight else "a constant"
+    if not (isinstance(head, GaussianProcessSpec) and any(head.synthetic_mean_weight)):
+        instead = "what its prompts predict" if any(wanted.prompt_mean_weight) else "a constant"
         warnings.warn(
             f"{start} holds no linear predictor, so the prior mean is {instead}: `fsiqa metatrain` makes one",
             InputWarning,

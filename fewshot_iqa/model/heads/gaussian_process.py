@@ -59,8 +59,8 @@ class GaussianProcessHead(Head):
         `prompt_mean_weight` · (what the phrases predict),  `synthetic_mean_weight` · (x · w + b)
 
     with w and b of `linear_prior`, which meta-training fits to distorted photographs, or 0 where neither has a weight.
-    Where both have one they are averaged over like a and λ, the second with prior odds of `SYNTHETIC_ODDS` to 1. A head
-    with a prior mean predicts before it is fitted: the mean of the two predictions, by these odds. Buffers: `train_x`
+    Several, by kind and weight, are averaged over like a and λ, the second kind with prior odds of `SYNTHETIC_ODDS` to
+    1. A head with a prior mean predicts before it is fitted: the mean of the two, by these odds. Buffers: `train_x`
     (R, S), `train_y`, `train_p` and `train_match` (R,), the shots, their quality, what the phrases predict, and c;
     `match_moments` (2,), mean and deviation of the match over the shots; `hyperparameters` (G, 7): probability, the
     weights of phrases and linear model in p, a, ℓ (lengthscale), λ (noise), s² (outputscale); `prior_weight` (S,) and
@@ -106,9 +106,10 @@ class GaussianProcessHead(Head):
     def _prior_means(self) -> list[tuple[float, float, float]]:
         """The prior means that it has: the probability of each before any shot, and its weights of phrases and linear
         model."""
-        prompt, synthetic = self.spec.prompt_mean_weight, self.spec.synthetic_mean_weight
-        found = [(1.0, prompt, 0.0)] if prompt else []
-        found += [(SYNTHETIC_ODDS, 0.0, synthetic)] if synthetic and self._has_linear_prior else []
+        prompt = [weight for weight in self.spec.prompt_mean_weight if weight]
+        synthetic = [weight for weight in self.spec.synthetic_mean_weight if weight and self._has_linear_prior]
+        found = [(1 / len(prompt), weight, 0.0) for weight in prompt]
+        found += [(SYNTHETIC_ODDS / len(synthetic), 0.0, weight) for weight in synthetic]
         found = found or [(1.0, 0.0, 0.0)]
         total = sum(odds for odds, *_ in found)
         return [(odds / total, prompt, synthetic) for odds, prompt, synthetic in found]
@@ -191,7 +192,7 @@ class GaussianProcessHead(Head):
         x = features.matrix().double()
         linear = x @ self.prior_weight + self.prior_bias
         phrases = torch.zeros_like(linear)
-        if self.spec.prompt_mean_weight:
+        if any(self.spec.prompt_mean_weight):
             phrases = antonym_quality(features.logits[self.branch]).mean(dim=1).to(x)
         return torch.stack([phrases, linear], dim=1)
 
