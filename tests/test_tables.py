@@ -125,11 +125,13 @@ def test_rows_of_one_file_with_two_prompts_stay_together(photographs):
 
 
 def test_a_name_of_another_case_and_how_many_are_missing(photographs, tmp_path):
-    missing = r"row 3: .*PHOTO3\.png does not exist \(1 of 6 pictures are missing\)\. Did you mean 'photo3\.png'\?"
+    missing = r"row 3: .*photo33\.png does not exist \(1 of 6 pictures are missing\)\. Did you mean 'photo3\.png'\?"
     with pytest.raises(InputError, match=missing):
+        read_source(None, labels=frame().replace("photo3.png", "photo33.png"), root=photographs)
+    with pytest.warns(InputWarning, match=r"1 of 6 files are spelt otherwise: 'PHOTO3\.png' is photo3\.png"):
         read_source(None, labels=frame().replace("photo3.png", "PHOTO3.png"), root=photographs)
     with pytest.raises(InputError, match=r"\(6 of 6 pictures are missing\)\. Name the folder .* with --root FOLDER"):
-        read_source(None, labels=frame(), root=photographs.parent)
+        read_source(None, labels=frame(), root=tmp_path)
     (tmp_path / "labels.csv").touch()
     with pytest.raises(InputError, match=r"lables\.csv: no such table\. Did you mean 'labels\.csv'\?"):
         read_source(None, labels=tmp_path / "lables.csv")

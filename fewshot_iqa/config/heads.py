@@ -1,17 +1,12 @@
 """The head of a method: `head: {kind: ..., ...}`. One class here and one in `model.heads` make a kind."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field
 
-from .spec import Spec
+from .spec import Spec, as_list
 
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-Weights = Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_as_list)]  # or one number
+Weights = Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(as_list)]  # or one number
 
 
 class HeadBase(Spec):

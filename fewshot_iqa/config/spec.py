@@ -11,6 +11,11 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+def as_list(value: Any) -> Any:
+    """A list, of one value also where it stands alone; none of null."""
+    return [] if value is None else value if isinstance(value, list | tuple) else [value]
+
+
 def deep_merge(below: Any, above: Any) -> Any:
     """Nested dictionaries merged key by key: `above` wins, and null in it removes the key.
 

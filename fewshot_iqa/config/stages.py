@@ -98,7 +98,8 @@ class AdaptSpec(Spec):
     """Changes to these keys, of which cross-validation inside the shots takes the best (the first, where the shots are
     of fewer groups than `folds`)."""
     folds: int = Field(3, ge=2)
-    """Number of folds of that cross-validation."""
+    """Number of folds of that cross-validation, and of the shots before a head in closed form: each is encoded by a
+    model that learned from the others."""
 
     def model_post_init(self, _: Any) -> None:
         if self.steps is None and self.epochs is None:

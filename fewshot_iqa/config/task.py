@@ -4,12 +4,20 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, field_validator
 
 from ..errors import InputError
-from .spec import Spec
+from .spec import Spec, as_list
 
 KADID_SIDE = 384  # shorter side in pixels of KADID-10k's pictures, on which its ratings are
+
+
+Paths = Annotated[list[Path], BeforeValidator(as_list)]  # or one, or null
+Names = Annotated[list[str], BeforeValidator(as_list)]
+Readers = Literal[
+    "kadid10k", "tid", "live", "livec", "csiq", "bid", "spaq", "pipal", "flive", "gfiqa", "aigciqa2023", "evalmuse",
+    "genai_bench",
+]  # fmt: skip
 
 
 class Columns(Spec):
@@ -37,6 +45,23 @@ class Columns(Spec):
     """The number of these votes (optional)."""
 
 
+class SplitSpec(Spec):
+    """A split that a data set comes with: which of its pictures are the test."""
+
+    table: Paths = Field([])
+    """The file that tells it, inside the root, or several names of it; none: the table of the ratings."""
+    image: str = "image"
+    """The column of that file that holds the pictures, or what stands in the column `by`."""
+    by: Literal["image", "subset"] = "image"
+    """What is split: pictures, or whole subsets."""
+    column: str | None = None
+    """The column that names the part; null: all that the file holds is the test."""
+    test: list[str] = Field(["test"])
+    """The names of the test in that column, whatever their case; the others are learned from."""
+    shares_groups: bool = False
+    """Whether groups are on both sides."""
+
+
 class TableTask(Spec):
     """A table of rated pictures."""
 
@@ -46,12 +71,18 @@ class TableTask(Spec):
     """One line for `fsiqa tasks`."""
     root: Path | None = None
     """Folder of the pictures; null: that of the table."""
-    labels: Path | None = None
-    """The table (.csv, .tsv, .xlsx, .mat), its path or its name inside the root; null: given by `--labels`."""
+    labels: Paths = Field([])
+    """The table (.csv, .tsv, .xlsx, .xls), its path or its name inside the root, or several names, of which the first
+    that is there is read; none: given by `--labels`."""
+    reader: Readers | None = None
+    """The reader of a label file that is no plain table, as the data set has it."""
     test_labels: Path | None = None
-    """A second table, the test; null: a share `test` of the groups is."""
-    images: str = "."
-    """Folder of the pictures inside the root."""
+    """A second table, the test."""
+    splits: dict[str, SplitSpec] = Field({})
+    """The splits that the data set comes with, by name; the first that is there is the test, else a share `test` of
+    the groups."""
+    images: Names = Field(["."])
+    """Folder of the pictures inside the root, or several, of which the first that is there is taken."""
     columns: Columns = Columns()
     """The names of the columns."""
     range: tuple[float, float] | None = None
@@ -60,6 +91,10 @@ class TableTask(Spec):
     """The scale of the column alignment; null: the column is not read."""
     lower_is_better: bool = False
     """Whether low ratings are the good ones, as in DMOS."""
+    std_of_mean: bool = False
+    """Whether the column `std` holds deviations of the means, not of single votes."""
+    pooled: bool = True
+    """Whether ratings of different subsets can be compared; if not, metrics are medians over the subsets."""
     subset: str | None = None
     """For tables without a column of subsets: a pattern whose one group, matched to the file name, is the subset."""
     model: str | None = None
@@ -68,6 +103,18 @@ class TableTask(Spec):
     """LIQE's files of scenes and distortions."""
     test: float = Field(0.2, gt=0, lt=1)
     """Share of the groups that is the test."""
+    pictures: int | None = None
+    """The number of rated pictures of the whole data set."""
+    short_side: int | None = None
+    """The shorter side in pixels to which papers reduce the pictures first; null: they do not."""
+    notes: list[str] = Field([])
+    """What to know of the data set."""
+    citation: str | None = None
+    """The paper to cite."""
+    terms: str | None = None
+    """What its pictures and ratings may be used for."""
+    url: str | None = None
+    """Where to get it, or whom to ask."""
 
     @field_validator("range", "alignment_range")
     @classmethod

@@ -8,19 +8,22 @@ from ..config import CLASSES
 from ..errors import InputError
 from ..types import Record
 
-# LIQE's own words for distortions, and KADID-10k's types, by class
+# LIQE's own words for distortions, KADID-10k's types and TID2013's, by class
 _KINDS = {
     "blur": "gblur gaussian_blur lens_blur motion_blur color_shift lens motion shifting realistic_blur",
-    "color": "color_diffusion color_saturation_hsv color_saturation_lab diffusion oversaturation desaturation",
+    "color": "color_diffusion color_saturation_hsv color_saturation_lab diffusion oversaturation desaturation "
+    "saturation chromatic_aberration",
     "contrast": "high_sharpen contrast_change sharpness realistic_contrast_change",
-    "jpeg": "jpeg_compression",
-    "jpeg2000": "jp2k jpeg2000_compression fastfading",
+    "jpeg": "jpeg_compression jpeg_errors",
+    "jpeg2000": "jp2k jpeg2000_compression fastfading jpeg2000_errors",
     "noise": "wn awgn white_noise white_noise_ycbcr impulse_noise multiplicative_noise denoise white_with_color "
-    "impulse multiplicative white_noise_with_denoise fnoise realistic_noise",
+    "impulse multiplicative white_noise_with_denoise fnoise realistic_noise additive_noise color_noise correlated_noise "
+    "masked_noise high_frequency_noise comfort_noise noisy_compression",
     "overexposure": "brighten",
-    "quantization": "color_quantization",
+    "quantization": "color_quantization quantization_noise color_dither",
     "underexposure": "darken",
-    "spatial": "jitter non_eccentricity_patch pixelate color_block noneccentricity_patch color_blocking",
+    "spatial": "jitter non_eccentricity_patch pixelate color_block noneccentricity_patch color_blocking "
+    "local_blocks sparse_sampling",
     "other": "mean_shift shifting_the_mean other_realistic",
 }
 _CLASS = {kind: name for name, kinds in _KINDS.items() for kind in kinds.split()}
@@ -30,7 +33,7 @@ def classes_of(record: Record, target: str) -> list[int]:
     """The indices of the classes of `target` (scene or distortion) that a picture is labelled with; none that are
     unknown. A compound ("jpeg+darken") is of two."""
     given = record.scene if target == "scene" else (record.distortion or "").split("+")
-    names = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in given]
+    names = [name.strip().lower().removeprefix("tid2013/").replace(" ", "_").replace("-", "_") for name in given]
     known = [_CLASS.get(name, name) if target == "distortion" else name for name in names]
     return [CLASSES[target].index(name) for name in dict.fromkeys(known) if name in CLASSES[target]]
 

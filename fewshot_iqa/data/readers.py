@@ -4,6 +4,7 @@ import math
 import re
 import statistics
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from ..config import TableTask
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record
 from .columns import find_columns, no_column
+from .folder import Folder
 from .labels import Annotations
+from .releases import READERS
 from .tables import Table, from_frame, parse_ratings, read_rows, to_number
 
 
@@ -21,14 +24,14 @@ def open_table(task: TableTask, frame: pd.DataFrame | None = None) -> Table:
     """`task.labels`, or the `frame` in its place."""
     if frame is not None:
         return from_frame(frame)
-    if task.labels is None:
+    if not task.labels:
         raise InputError("this task reads a table: give --labels TABLE.csv, and --root FOLDER of its pictures")
-    return read_rows(_table_file(task, root_of(task)))
+    return read_rows(find_file(root_of(task), task.labels), READERS[task.reader] if task.reader else None)
 
 
 def root_of(task: TableTask) -> Path:
     """The folder of a task's pictures."""
-    root = task.root or (task.labels.parent if task.labels else Path())
+    root = task.root or (task.labels[0].parent if task.labels else Path())
     if not root.is_dir():
         raise InputError(f"{root}: no such folder")
     return root
@@ -45,10 +48,11 @@ def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
     if task.model and "model" not in table and task.columns.image in table:
         table["model"] = table[task.columns.image].str.extract(task.model, expand=False).fillna("")
     columns = find_columns(task, where, [str(name) for name in table])
-    folder = root / task.images
+    folder = next((root / name for name in task.images if (root / name).is_dir()), root)
     ratings = parse_ratings(where, table[columns["score"]], task.range)
-    names = _names(where, table[columns["image"]], folder)
-    files = [folder / name for name in names]
+    files = _files(where, table[columns["image"]], folder)
+    if task.reader is None:
+        _tell_other_names(where, table[columns["image"]], files)
     annotated = Annotations([each if each.is_file() else root / each for each in task.annotations], files)
     present = {name: table[column].to_dict() for name, column in columns.items()}
     records = []
@@ -67,7 +71,7 @@ def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
                 alignment=_alignment(task, where, row, texts.get("alignment")),
                 subset=texts.get("subset") or _subset(task, file),
                 rating_std=_at_least(0, where, row, "std", texts.get("std")),
-                votes=None if count is None else round(count),
+                votes=1 if task.std_of_mean else None if count is None else round(count),
             )
         )
     return _one_row_a_picture(where, records)
@@ -103,22 +107,26 @@ def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> di
     return prompts
 
 
-def _table_file(task: TableTask, root: Path) -> Path:
-    """The table, named by its path or inside the root."""
-    assert task.labels is not None
-    path = task.labels if task.labels.is_file() else root / task.labels
-    if not path.is_file():
-        folder = task.labels.parent if task.labels.parent.is_dir() else root
-        raise InputError(f"{task.labels}: no such table.{nearest(path.name, _names_in(folder))}".removesuffix("."))
-    return path
+def find_file(root: Path, names: Sequence[Path]) -> Path:
+    """The first of the names that is a file: by its path, inside the root, or anywhere below it."""
+    given = Folder(root)
+    below = (given.find(str(name)) for name in names)
+    if found := next((path for path in (*names, *below) if path is not None and path.is_file()), None):
+        return found
+    first = names[0]
+    folder = first.parent if first.parent.is_dir() else root
+    others = f" (nor {', '.join(map(str, names[1:]))})" if names[1:] else ""
+    raise InputError(f"{first}: no such table{others}.{nearest(first.name, _names_in(folder))}".removesuffix("."))
 
 
-def _names(where: str, column: "pd.Series[str]", folder: Path) -> list[str]:
-    """The names of the pictures, all of which are files in the folder."""
-    names = column.str.strip()
+def _files(where: str, column: "pd.Series[str]", folder: Path) -> list[Path]:
+    """The pictures of a column of names."""
+    names, index = column.str.strip(), Folder(folder)
     if (empty := names[names == ""]).size:
         raise InputError(f"{where}, row {empty.index[0]}: the image's name is empty")
-    missing = names[[not (folder / name).is_file() for name in names]]
+    files = [index.find(name) for name in names]
+    missing = names[[file is None for file in files]]
+    found = [file for file in files if file is not None]
     if missing.size:
         first = folder / missing.iloc[0]
         count = f" ({missing.size} of {names.size} pictures are missing)"
@@ -127,7 +135,17 @@ def _names(where: str, column: "pd.Series[str]", folder: Path) -> list[str]:
             remedy = "Restore the file or delete the row"
         hint = nearest(first.name, _names_in(first.parent)) or f" {remedy}"
         raise InputError(f"{where}, row {missing.index[0]}: {first} does not exist{count}.{hint}")
-    return list(names)
+    return found
+
+
+def _tell_other_names(where: str, names: "pd.Series[str]", files: Sequence[Path]) -> None:
+    """An InputWarning counts the files that are spelt otherwise than in the table."""
+    pairs = [(name.strip(), file.name) for name, file in zip(names, files, strict=True)]
+    other = [(name, file) for name, file in pairs if name.replace("\\", "/").rpartition("/")[2] != file]
+    if other:
+        name, file = other[0]
+        message = f"{where}: {len(other)} of {len(pairs)} files are spelt otherwise: '{name}' is {file}"
+        warnings.warn(message, InputWarning, stacklevel=3)
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -3,15 +3,17 @@
 import csv
 import math
 import warnings
-import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+from python_calamine import CalamineError
 
 from ..errors import InputError
+
+WORKBOOKS = (".xlsx", ".xls", ".xlsb", ".ods")
 
 
 @dataclass(frozen=True)
@@ -22,58 +24,41 @@ class Table:
     rows: pd.DataFrame
 
 
-def read_rows(path: Path) -> Table:
-    """The table in a file."""
+def read_rows(path: Path, read: Callable[[Path], pd.DataFrame] | None = None) -> Table:
+    """The table in a file, by a reader of its own or, without one, by its suffix."""
     try:
-        table = {".xlsx": _read_excel, ".mat": _read_aigciqa2023}.get(path.suffix.lower(), _read_text)(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table") from None
-    except (ImportError, KeyError, OSError, ValueError, csv.Error, zipfile.BadZipFile) as error:
+        table = (read or (read_excel if path.suffix.lower() in WORKBOOKS else read_text))(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename or path}: no such table") from None
+    except KeyError as error:
+        raise InputError(f"{path}: {error} is not in it: it is not the label file of this data set") from None
+    except (CalamineError, OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: not readable as a table ({error})") from None
     table.index += 2  # row numbers as an editor shows them, the header being row 1
     return Table(str(path), _cleaned(str(path), table))
 
 
 def from_frame(frame: pd.DataFrame) -> Table:
-    texts = frame.reset_index(drop=True).astype(object)
     where = "the labels table"
-    return Table(where, _cleaned(where, texts.where(texts.notna(), "").map(str)))
+    return Table(where, _cleaned(where, frame.reset_index(drop=True)))
 
 
 def _cleaned(where: str, table: pd.DataFrame) -> pd.DataFrame:
     """A table of texts without blanks around the names of columns, and without empty rows."""
-    table = table.fillna("").rename(columns=lambda name: str(name).strip())
+    table = table.astype(object)
+    table = table.where(table.notna(), "").map(str).rename(columns=lambda name: str(name).strip())
     table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError(f"{where}: the table holds no rows")
     return table
 
 
-def _read_excel(path: Path) -> pd.DataFrame:
-    """The first sheet."""
-    return pd.read_excel(path, dtype=str, keep_default_na=False)
+def read_excel(path: Path, *, sheet: str | int = 0, header: int | None = 0) -> pd.DataFrame:
+    """Texts of a sheet, by default the first, whose row `header` from 0 on names the columns."""
+    return pd.read_excel(path, sheet, header=header, dtype=str, keep_default_na=False, engine="calamine")
 
 
-def _read_aigciqa2023(path: Path) -> pd.DataFrame:
-    """AIGCIQA2023 as released: one of DATA/MOS/mosz1.mat (quality), mosz2.mat (authenticity) and mosz3.mat
-    (correspondence) as `score`, the last as `alignment`; 6 models made 4 pictures of each of 100 prompts, numbered in
-    this order. The prompts are in the third column of AIGCIQA2023_Prompts.xlsx beside DATA, where that is."""
-    from scipy.io import loadmat
-
-    score, alignment = (loadmat(file)["MOSz"].ravel() for file in (path, path.with_name("mosz3.mat")))
-    if len(score) != 2400:
-        raise ValueError(f"{len(score)} scores, not the 2400 of AIGCIQA2023")
-    number = np.arange(2400)
-    table = {"image": [f"{i}.png" for i in number], "model": number // 400, "group": number % 400 // 4}
-    frame = pd.DataFrame(table | {"score": score, "alignment": alignment}).astype(str)
-    prompts = path.resolve().parents[2] / "AIGCIQA2023_Prompts.xlsx"
-    if prompts.is_file():
-        column = pd.read_excel(prompts, header=None, dtype=str).iloc[-100:, 2]
-        frame["prompt"] = column.str.strip().to_numpy()[number % 400 // 4]
-    return frame
-
-
-def _read_text(path: Path) -> pd.DataFrame:
+def read_text(path: Path) -> pd.DataFrame:
     """Text between commas, semicolons or tabs; with the latter two a number may have a decimal comma."""
     content = path.read_bytes()
     try:

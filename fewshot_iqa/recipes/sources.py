@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
-from ..data.readers import open_table, read_table, stated_range
+from ..data.readers import open_table, read_table, root_of, stated_range
+from ..data.split_files import RANDOM, official_split
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record, Scale
 
@@ -31,7 +32,8 @@ class TableOptions(TypedDict, total=False):
     `labels` is the table: the path of a .csv, .tsv or .xlsx file, also inside `root`, or a DataFrame. `root` is the
     folder of its pictures, by default that of the table. `image_column`, `score_column` and `group` name its columns;
     no group is on both sides of a split. `range` is the lowest and the highest rating of the scale, (1, 5) or "1,5".
-    `test` is the share of the groups that is kept for the test; `folds` tests on each of so many parts in turn.
+    `splits` names a split that the data set comes with, or is "random"; by default the first that is there. `test` is
+    the share of the groups that is kept for the test; `folds` tests on each of so many parts in turn.
     """
 
     labels: str | Path | pd.DataFrame | None
@@ -41,6 +43,7 @@ class TableOptions(TypedDict, total=False):
     group: str | None
     lower_is_better: bool
     range: tuple[float, float] | str | None
+    splits: str | None
     test: float | None
     folds: int | None
 
@@ -75,7 +78,9 @@ def read_source(task: str | None, overrides: Iterable[str] = (), **table: Unpack
 
     InputError where options do not go together, or the table cannot be read.
     """
-    return read_rated(find_source(task, overrides, **table), _frame(table.get("labels")))
+    by_chance = table.get("test") is not None or table.get("folds") is not None
+    splits = RANDOM if by_chance else table.get("splits")
+    return read_rated(find_source(task, overrides, **table), _frame(table.get("labels")), splits)
 
 
 def source_name(task: str | None, **table: Unpack[TableOptions]) -> str:
@@ -106,8 +111,9 @@ def find_source(
         for option, _ in changes if labels is None else [("--labels", "")]:
             raise InputError(f"{option}: the task '{task}' makes its own ratings; use --task csv for a table")
     source = load_task(task, [*overrides, *(change for _, change in changes)])
-    if test is not None and folds is not None:
-        raise InputError("--test and --folds: give one of them")
+    chosen = [name for name in ("--test", "--folds", "--splits") if table.get(name.removeprefix("--")) is not None]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)}: give one of them")
     tables = {"labels": labels if _is_path(labels) else None} if isinstance(source, TableTask) else {}
     source = with_overrides(source, root=root, test=test, **tables)
     for option, value in (("--test", test), ("--folds", folds)):
@@ -116,8 +122,10 @@ def find_source(
     return source
 
 
-def read_rated(source: TableTask | SyntheticTask, frame: pd.DataFrame | None = None) -> Rated:
-    """Read the records of a source, of a table from the `frame` where that is given.
+def read_rated(
+    source: TableTask | SyntheticTask, frame: pd.DataFrame | None = None, splits: str | None = None
+) -> Rated:
+    """Read the records of a source, of a table from the `frame` where that is given, and its split of that name.
 
     InputError where a group of the release's test rows is in the others too.
     """
@@ -129,13 +137,14 @@ def read_rated(source: TableTask | SyntheticTask, frame: pd.DataFrame | None = N
     if source.range is None:
         source = with_overrides(source, range=stated_range(table))
     records = read_table(source, table)
-    if source.labels is None or source.test_labels is None:
-        return Rated(source, records, table=table)
-    testing = with_overrides(source, labels=source.test_labels, root=source.root or source.labels.parent)
+    if not source.labels or source.test_labels is None:
+        pool, test = official_split(source, table, records, splits) or (records, None)
+        return Rated(source, pool, test, table)
+    testing = with_overrides(source, labels=source.test_labels, root=root_of(source))
     table = open_table(testing)
     test = read_table(testing, table)
     for group in {record.group for record in records} & {record.group for record in test}:
-        raise InputError(f"{source.test_labels}: '{group}' is among the training rows of {source.labels} as well")
+        raise InputError(f"{source.test_labels}: '{group}' is among the training rows of {source.labels[0]} as well")
     return Rated(source, records, test, table)
 
 
