@@ -23,7 +23,7 @@ class Report:
     `predicted` and, where the model has it, `predicted_std`; `rated`. `metrics`: srcc, plcc, plcc_logistic, krcc, rmse;
     `coverage`, the share of ratings within the predicted 90 % intervals; `scene_accuracy` and the like, the share of
     labelled pictures whose likeliest phrase is one of their classes; `alignment_srcc`, or `alignment_auc` for ratings
-    of 0 and 1. `within` each subset: the same.
+    of 0 and 1. `within` each subset: the same. Where each subset has a scale of its own, `metrics` are their medians.
     """
 
     predicted: list[float]
@@ -39,10 +39,13 @@ def compare(
     subsets: Sequence[str | None] = (),
     correct: Mapping[str, Sequence[bool | None]] = {},
     alignment: Sequence[float] = (),
+    *,
+    per_subset: bool = False,
 ) -> Report:
     """The report of predictions, whose means are clamped to [0, 1] as scores are.
 
-    `subsets` holds the subset of each picture, where there are such; `correct` {classes: whether the likeliest phrase
+    `subsets` holds the subset of each picture, where there are such, and `per_subset` is whether each has a scale of
+    its own; `correct` {classes: whether the likeliest phrase
     of each picture is one of its classes, None where it has none}; `alignment` the rated one, nan where it is missing.
     """
     prediction = prediction.clamped()
@@ -70,7 +73,8 @@ def compare(
         name: agreement([i for i, subset in enumerate(subsets) if subset == name])
         for name in sorted({name for name in subsets if name is not None})
     }
-    return Report(predicted, list(rated), agreement(range(len(rated))), std, within)
+    whole = over_trials(list(within.values()))[0] if per_subset and within else agreement(range(len(rated)))
+    return Report(predicted, list(rated), whole, std, within)
 
 
 class Predictor(Protocol):
@@ -92,6 +96,7 @@ def evaluate_batches(
     subsets: Sequence[str | None] = (),
     labels: Mapping[str, str] = {},
     alignment: Sequence[str] = (),
+    per_subset: bool = False,
     log: Callable[[Mapping[str, float]], None] = lambda _: None,
 ) -> Report:
     """Predict every picture and compare with its rating, and the likeliest phrase of a branch with the classes of
@@ -115,7 +120,7 @@ def evaluate_batches(
         _joined([output.std for output in outputs]),
         alignment=_joined([output.alignment for output in outputs]),
     )
-    return compare(whole, rated, subsets, correct, matching)
+    return compare(whole, rated, subsets, correct, matching, per_subset=per_subset)
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:

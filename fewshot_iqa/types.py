@@ -55,10 +55,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Scale:
-    """The rating scale: `worst` maps to quality 0, `best` to quality 1 (`worst > best` where lower is better)."""
+    """The rating scale: `worst` maps to quality 0, `best` to quality 1 (`worst > best` where lower is better).
+
+    With `per_subset`, each subset of the pictures has a scale of its own, so that ratings of two cannot be compared.
+    """
 
     worst: float
     best: float
+    per_subset: bool = False
 
     def __post_init__(self) -> None:
         if self.worst == self.best:

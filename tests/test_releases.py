@@ -6,15 +6,18 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+import fewshot_iqa
 from fewshot_iqa import InputError, InputWarning
 from fewshot_iqa.config import load_task
 from fewshot_iqa.data.folder import Folder
 from fewshot_iqa.data.labels import classes_of
 from fewshot_iqa.data.readers import open_table
 from fewshot_iqa.data.tables import to_number
+from fewshot_iqa.metrics import srcc
 from fewshot_iqa.recipes.draws import draw_trials
 from fewshot_iqa.recipes.sources import read_source
 from fewshot_iqa.resources import available
@@ -303,3 +306,23 @@ def test_the_label_files_of_the_releases(name, tmp_path):
         column = task.columns.group if task.columns.group in table.rows else "prompt"
         assert table.rows[column].nunique() == groups
     assert not any(math.isnan(score) for score in scores)
+
+
+@quietly
+def test_piq23_is_never_pooled(made, miniature, tmp_path):
+    """Of the same ratings in each scene: a prediction that only tells scenes apart has no correlation."""
+    root, _ = made("piq23")
+    options = {"task": "piq23", "root": root, "overrides": [f"clip={miniature}", "views={crop: 32, count: 1}"]}
+    found = fewshot_iqa.adapt("gp", out=tmp_path / "out", shots=8, splits="device", **options)
+    (trial,) = found.metrics["trials"]
+    values = [each["srcc"] or 0 for each in trial["within"].values()]
+    assert len(values) == 4
+    assert trial["srcc"] is None or trial["srcc"] == pytest.approx(np.median(values))
+    whole = fewshot_iqa.adapt("gp", out=tmp_path / "whole", splits="random", **options)
+    agreed, rows = whole.metrics["agreement"], whole.pictures.query("part == 'test'")
+    each = [srcc(part.predicted_rating, part.rating) for _, part in rows.groupby("subset")]
+    assert agreed["srcc"] == pytest.approx(np.median(each))
+    assert agreed["srcc_interval"] is whole.metrics["learning_curve"] is None
+    again = fewshot_iqa.evaluate(whole.out, task="piq23", root=root, splits="scene")
+    (scene,) = [part for name, part in again.pictures.groupby(again.pictures.image.map(lambda p: Path(p).stem[2:]))]
+    assert again.metrics["srcc"] == pytest.approx(srcc(scene.predicted_rating, scene.rating))

@@ -17,8 +17,8 @@ _KINDS = {
     "jpeg": "jpeg_compression jpeg_errors",
     "jpeg2000": "jp2k jpeg2000_compression fastfading jpeg2000_errors",
     "noise": "wn awgn white_noise white_noise_ycbcr impulse_noise multiplicative_noise denoise white_with_color "
-    "impulse multiplicative white_noise_with_denoise fnoise realistic_noise additive_noise color_noise correlated_noise "
-    "masked_noise high_frequency_noise comfort_noise noisy_compression",
+    "impulse multiplicative white_noise_with_denoise fnoise realistic_noise additive_noise color_noise "
+    "correlated_noise masked_noise high_frequency_noise comfort_noise noisy_compression",
     "overexposure": "brighten",
     "quantization": "color_quantization quantization_noise color_dither",
     "underexposure": "darken",

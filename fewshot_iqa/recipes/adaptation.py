@@ -152,9 +152,10 @@ def adapt(
             entries.append(trial.entry)
             rows += by_picture(draw, trial.report, shots=wanted is not None or rated.test is not None)
     pictures = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    agreed = agreement(pictures, seed=settings.seed) if wanted is None and rows else None
+    apart = kept.scale.per_subset
+    agreed = agreement(pictures, seed=settings.seed, per_subset=apart) if wanted is None and rows else None
     provenance |= learned.entry | {"agreement": agreed, "ceiling": rated.ceiling(), "history": list(learned.history)}
-    provenance["learning_curve"] = None if agreed is None else learning_curve(method, kept, memory)
+    provenance["learning_curve"] = None if agreed is None or apart else learning_curve(method, kept, memory)
     checkpoint.save(folder, learned.model, learned.settings, provenance)
     pictures.to_csv(folder / PICTURES, index=False)
     found = {

@@ -94,4 +94,5 @@ def evaluate_on(
     with track(title, -(-len(records) // loader.at_once)) as log:
         batches = (batch.to(str(model.device)) for batch in loader.fixed_batches(records))
         subsets = [record.subset for record in records]
-        return evaluate_batches(model, batches, subsets=subsets, labels=labels, alignment=alignment, log=log)
+        options: dict[str, Any] = {"labels": labels, "alignment": alignment, "per_subset": loader.scale.per_subset}
+        return evaluate_batches(model, batches, subsets=subsets, log=log, **options)

@@ -70,7 +70,8 @@ def draw_of(
         scale, side = KADID_SCALE, source.short_side
     else:
         low, high = source.range or (min(r.rating for r in shots), max(r.rating for r in shots))
-        scale, side = Scale(high, low) if source.lower_is_better else Scale(low, high), None
+        ends = (high, low) if source.lower_is_better else (low, high)
+        scale, side = Scale(*ends, per_subset=not source.pooled), None
     return Draw(seed, shots, test, scale, len(shots) if pool is None else pool, fold, side, sources)
 
 

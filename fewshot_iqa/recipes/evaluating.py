@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..config import SyntheticTask
 from ..errors import InputError, InputWarning
-from ..evaluation import NINETY
+from ..evaluation import NINETY, over_trials
 from ..metrics import report
 from ..score import Scorer
 from ..types import Scale
@@ -73,7 +73,11 @@ def evaluate(
         warnings.warn(f"{len(pictures) - len(known)} of {len(pictures)} pictures cannot be read", InputWarning, 2)
     if known.empty:
         raise InputError(f"{pictures['image'][0]}: {pictures['note'][0]} (and no other picture can be read)")
-    return Evaluated({"pictures": len(known)} | _agreement(known, scale, source.lower_is_better), pictures)
+    parts = [known]
+    if not source.pooled:
+        parts = [part for _, part in known.groupby([records[i].subset or "" for i in known.index])]
+    agreed, _ = over_trials([_agreement(part, scale, source.lower_is_better) for part in parts])
+    return Evaluated({"pictures": len(known)} | agreed, pictures)
 
 
 def _agreement(known: pd.DataFrame, scale: Scale | None, lower_is_better: bool) -> dict[str, Any]:

@@ -81,7 +81,9 @@ def find_report(
     phrases = {}
     if any(settings.label_branches.values()) and not notes:
         phrases = _likeliest(folder, tested(pictures)["image"].drop_duplicates().to_list()[:EXPLAINED], device)
-    return Findings(settings, provenance, pictures, _compared(found), notes, phrases)
+    return Findings(
+        settings, provenance, pictures, _compared(found, per_subset=not source.get("pooled", True)), notes, phrases
+    )
 
 
 def _predicted_by(method: Method, pictures: pd.DataFrame, source: TableTask, memory: Memory) -> pd.DataFrame:
@@ -110,13 +112,13 @@ def _records(rows: pd.DataFrame) -> list[Record]:
     ]
 
 
-def _compared(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def _compared(found: dict[str, pd.DataFrame], *, per_subset: bool) -> pd.DataFrame:
     """A row for each method, the first the model itself. Intervals are of the first draw."""
     rows: list[dict[str, Any]] = []
     ours = next(iter(found.values()))
     for name, pictures in found.items():
         draws = [rows_.dropna(axis="columns", how="all") for _, rows_ in pictures.groupby("seed")]
-        agreed = [agreement(draw) for draw in draws]
+        agreed = [agreement(draw, per_subset=per_subset) for draw in draws]
         first = agreed[0]
         row = {"method": name, "srcc": first["srcc"], **_ends("", first["srcc_interval"])}
         row |= _ahead(ours, pictures) if rows else {}

@@ -67,16 +67,20 @@ def tested(pictures: pd.DataFrame) -> pd.DataFrame:
     return pictures[pictures["part"] == "test"] if "part" in pictures else pictures
 
 
-def agreement(pictures: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
+def agreement(pictures: pd.DataFrame, *, seed: int = 0, per_subset: bool = False) -> dict[str, Any]:
     """How well the predictions of `by_picture`, pooled over folds, agree with the ratings, in the ratings' units.
 
     `srcc`, `plcc`, `krcc` and `rmse`, with `srcc_interval`, the 95 % bootstrap interval over groups; the number of
-    `pictures` and of `groups`; `coverage` of the predicted 90 % intervals, where there are such.
+    `pictures` and of `groups`; `coverage` of the predicted 90 % intervals, where there are such. With `per_subset`,
+    where each subset has a scale of its own, they are medians over the subsets, without an interval.
     """
     rows = tested(pictures)
+    parts = [part for _, part in rows.groupby("subset")] if per_subset else [rows]
+    each = [metrics.report(part["predicted_rating"], part["rating"]) for part in parts]
+    found: dict[str, Any] = {"pictures": len(rows), "groups": rows["group"].nunique(), **over_trials(each)[0]}
     predicted, rated, groups = (rows[name].to_numpy() for name in ("predicted_rating", "rating", "group"))
-    found: dict[str, Any] = {"pictures": len(rows), "groups": len(set(groups)), **metrics.report(predicted, rated)}
     if "predicted_rating_std" in rows:
         inside = abs(predicted - rated) <= NINETY * rows["predicted_rating_std"].to_numpy()
         found["coverage"] = float(inside.mean())
-    return found | {"srcc_interval": metrics.bootstrap_interval(metrics.srcc, predicted, rated, groups, seed=seed)}
+    interval = None if per_subset else metrics.bootstrap_interval(metrics.srcc, predicted, rated, groups, seed=seed)
+    return found | {"srcc_interval": interval}

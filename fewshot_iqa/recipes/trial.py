@@ -163,7 +163,8 @@ def subset_mean_trial(draw: Draw) -> dict[str, Any]:
         of[shot.subset].append(value)
     predicted = [statistics.fmean(of.get(record.subset) or quality) for record in draw.test]
     rated = [draw.scale.quality(record.rating) for record in draw.test]
-    report = compare(Prediction(torch.tensor(predicted)), rated, [record.subset for record in draw.test])
+    subsets = [record.subset for record in draw.test]
+    report = compare(Prediction(torch.tensor(predicted)), rated, subsets, per_subset=draw.scale.per_subset)
     entry = {"seed": draw.seed} | ({} if draw.fold is None else {"fold": draw.fold})
     return entry | {"shots": len(draw.shots), "pool": draw.pool, "test": len(draw.test)} | metrics_of(report)
 
