@@ -326,3 +326,13 @@ def test_piq23_is_never_pooled(made, miniature, tmp_path):
     again = fewshot_iqa.evaluate(whole.out, task="piq23", root=root, splits="scene")
     (scene,) = [part for name, part in again.pictures.groupby(again.pictures.image.map(lambda p: Path(p).stem[2:]))]
     assert again.metrics["srcc"] == pytest.approx(srcc(scene.predicted_rating, scene.rating))
+
+
+def test_one_content_under_two_prompts_stays_on_one_side(made):
+    root, _ = made("agiqa3k")
+    shutil.copy(root / "glide_lowcorr_004.jpg", root / "AttnGAN_normal_001.jpg")
+    with pytest.warns(InputWarning, match=r"AttnGAN_normal_001\.jpg and glide_lowcorr_004\.jpg: 2 rows are put"):
+        rated = read_source("agiqa3k", root=root)
+    groups = {record.path.name: record.group for record in rated.records}
+    assert groups["AttnGAN_normal_001.jpg"] == groups["glide_lowcorr_001.jpg"] == groups["glide_lowcorr_004.jpg"]
+    assert len(set(groups.values())) == 5

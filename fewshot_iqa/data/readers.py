@@ -14,6 +14,7 @@ from ..config import TableTask
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record
 from .columns import find_columns, no_column
+from .duplicates import same_content
 from .folder import Folder
 from .labels import Annotations
 from .releases import READERS
@@ -74,7 +75,7 @@ def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
                 votes=1 if task.std_of_mean else None if count is None else round(count),
             )
         )
-    return _one_row_a_picture(where, records)
+    return _same_content_joined(where, _one_row_a_picture(where, records))
 
 
 def stated_range(table: Table) -> tuple[float, float] | None:
@@ -172,6 +173,21 @@ def _one_row_a_picture(where: str, records: list[Record]) -> list[Record]:
         )
         warnings.warn(message, InputWarning, stacklevel=3)
     return found
+
+
+def _same_content_joined(where: str, records: list[Record]) -> list[Record]:
+    """The records, groups with pictures of the same content made one; an InputWarning counts such pictures."""
+    first = {file: same[0] for same in same_content(record.path for record in records) for file in same}
+    joined = _groups_joined(records, [first.get(record.path, record.path) for record in records])
+    again = [record for record, other in zip(records, joined, strict=True) if record.group != other.group]
+    if again:
+        twin = next(file for file in first if first[file] != file)
+        message = (
+            f"{where}: pictures of different groups hold the same, such as {first[twin].name} and {twin.name}: "
+            f"{len(again)} rows are put into the groups of others, so that no split parts them"
+        )
+        warnings.warn(message, InputWarning, stacklevel=3)
+    return joined
 
 
 def _mean(rows: list[Record]) -> Record:

@@ -20,8 +20,8 @@ Split = tuple[list[Record], list[Record]]  # pool and test
 def official_split(task: TableTask, table: Table, records: Sequence[Record], name: str | None) -> Split | None:
     """(pool, test) of the split `name`, or of the first that the data set comes with; None for a split by chance.
 
-    An InputWarning tells where the file of an expected split is not there, and how many pictures a split leaves out;
-    InputError where a named one cannot be read.
+    An InputWarning tells where the file of an expected split is not there, how many pictures a split leaves out, and
+    how many groups it parts; InputError where a named one cannot be read.
     """
     if name == RANDOM or not task.splits:
         return None
@@ -62,7 +62,8 @@ def _split(name: str, spec: SplitSpec, table: Table, records: Sequence[Record]) 
         warnings.warn(message, InputWarning, stacklevel=4)
     shared = {record.group for record in pool} & {record.group for record in test}
     if shared and not spec.shares_groups:
-        raise InputError(f"{table.where}: the split '{name}' has '{min(shared)}' on both sides ({len(shared)} groups)")
+        message = f"{table.where}: the split '{name}' has {len(shared)} groups on both sides, such as '{min(shared)}'"
+        warnings.warn(message, InputWarning, stacklevel=4)
     return pool, test
 
 
