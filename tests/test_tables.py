@@ -1,7 +1,9 @@
 """Tables of ratings as people have them: names of columns, duplicates, scales, data frames."""
 
+import shutil
 import warnings
 
+import openpyxl
 import pandas as pd
 import pytest
 
@@ -143,3 +145,108 @@ def test_a_scale_that_few_ratings_span_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_guessed_scale(Scale(1, 5), 200)
+
+
+def workbook(path, **sheets):
+    with pd.ExcelWriter(path) as book:
+        for name, rows in sheets.items():
+            pd.DataFrame(rows).to_excel(book, sheet_name=name, header=False, index=False)
+    return path
+
+
+ROWS = [["image", "score"], ["photo0.png", 4.4], ["photo1.png", 2]]
+
+
+def test_the_sheet_and_the_header_are_found(photographs, tmp_path):
+    path = workbook(tmp_path / "t.xlsx", About=[["Study"], ["of June"]], Ratings=[["Title", None], [None, None], *ROWS])
+    with pytest.warns(InputWarning, match=r"t\.xlsx, sheet 'Ratings' of About, Ratings: the header is row 3"):
+        rated = read_source(None, labels=path, root=photographs)
+    assert [record.rating for record in rated.records] == [4.4, 2]
+    with pytest.raises(InputError, match=r"t\.xlsx, sheet 'About' of About, Ratings: no column 'image'"):
+        read_source(None, labels=path, root=photographs, image_column="image", score_column="mos")
+
+
+def test_workbooks_that_cannot_be_read(photographs, tmp_path):
+    (tmp_path / "old.xlsx").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    with pytest.raises(InputError, match="protected by a password, or an"):
+        read_source(None, labels=tmp_path / "old.xlsx", root=photographs)
+    (tmp_path / "old.xls").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
+    with pytest.raises(InputError, match=r"old\.xls: not readable as a table .*: save it as \.xlsx or \.csv"):
+        read_source(None, labels=tmp_path / "old.xls", root=photographs)
+    (tmp_path / "text.xlsx").write_text("image,score\n")
+    with pytest.raises(InputError, match=r"text\.xlsx: not readable as a table \(File is not a zip file"):
+        read_source(None, labels=tmp_path / "text.xlsx", root=photographs)
+
+
+def test_one_cell_far_away_does_not_fill_the_memory(photographs, tmp_path):
+    book = openpyxl.Workbook()
+    for row in ROWS:
+        book.active.append(row)
+    book.active["XFD1048576"] = " "
+    book.save(tmp_path / "far.xlsx")
+    with pytest.raises(InputError, match="its last cell is in row 1048576 and column 16384: delete it"):
+        read_source(None, labels=tmp_path / "far.xlsx", root=photographs)
+
+
+@pytest.mark.parametrize(
+    ("content", "ratings"),
+    [
+        ("sep=;\nimage;score\nphoto0.png;4,4\nphoto1.png;2\n", [4.4, 2]),
+        ("image,score\nphoto0.png,88%\nphoto1.png,40 %\n", [88, 40]),
+        ("image;score\nphoto0.png;88,5%\nphoto1.png;40%\n", [88.5, 40]),
+        ("Study of June\n\nimage,score\nphoto0.png,4.4\nphoto1.png,2\n", [4.4, 2]),
+    ],
+)
+def test_tables_as_other_programs_write_them(photographs, tmp_path, content, ratings):
+    (tmp_path / "t.csv").write_text(content)
+    rated = read_source(None, labels=tmp_path / "t.csv", root=photographs)
+    assert [record.rating for record in rated.records] == ratings
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("photo0.png,4.4\nphoto1.png,2\n", "row 1 looks like data: add a header above it, such as image,score"),
+        ("4.4 photo0.png\n2 photo1.png\n", "row 1 looks like data"),
+        ("<html><table>\n", "it is a page of the web or XML"),
+        ("image,score\nphoto0.png,4,4\n", "row 2 has 3 values, the header 2 columns"),
+        ("image,score\nphoto0.png,NA\nphoto1.png,2\n", r"row 2: the score is 'NA', .* with --skip-incomplete"),
+        ("image,score\nphoto0.png,1\nphoto99.png,2\n", r"photo99\.png does not exist \(1 of 2 pictures are missing\)"),
+    ],
+)
+def test_tables_that_need_a_hand(photographs, tmp_path, content, message):
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_source(None, labels=tmp_path / "t.csv", root=photographs)
+
+
+def test_incomplete_rows_are_left_out_on_request(photographs):
+    labels = frame().assign(score=["1", "NA", "", "4", "5", "6"]).replace("photo5.png", "gone.png")
+    with pytest.warns(InputWarning, match="3 of 6 rows are left out: 1 without a picture, 2 without a rating"):
+        rated = read_source(None, labels=labels, root=photographs, skip_incomplete=True)
+    assert [record.rating for record in rated.records] == [1, 4, 5]
+    with pytest.raises(InputError, match="no row has both a rating and its picture"):
+        read_source(None, labels=frame().assign(score="NA"), root=photographs, skip_incomplete=True)
+
+
+def test_columns_of_several_raters(photographs):
+    labels = frame().drop(columns="score").assign(anna=[1, 2, 3, 4, 5, 1], ben=[3, 2, None, 4, 5, 2])
+    rated = read_source(None, labels=labels, root=photographs, score_column="anna, ben")
+    assert [record.rating for record in rated.records] == [2, 2, 3, 4, 5, 1.5]
+    assert [record.votes for record in rated.records] == [2, 2, 1, 2, 2, 2]
+    assert rated.records[0].rating_std == pytest.approx(2**0.5)
+    assert rated.records[2].rating_std is None
+    with pytest.raises(InputError, match="no column 'carl'"):
+        read_source(None, labels=labels, root=photographs, score_column="anna,carl")
+    with pytest.raises(InputError, match="row 1: 'ben' is 'two', not a number"):
+        read_source(None, labels=labels.assign(ben=[1, "two", 3, 4, 5, 6]), root=photographs, score_column="anna,ben")
+
+
+def test_names_in_folders_with_other_separators_accents_and_suffixes(photographs, tmp_path):
+    (tmp_path / "Tag 1").mkdir()
+    for i, name in enumerate(("Tu\u0308r.png", "b.JPG", "c.png")):
+        shutil.copy(photographs / f"photo{i}.png", tmp_path / "Tag 1" / name)
+    labels = pd.DataFrame({"image": ["Tag 1\\T\u00fcr.PNG", "tag 1/B.jpg", "C"], "score": [1, 2, 3]})
+    with pytest.warns(InputWarning, match="3 of 3 files are spelt otherwise"):
+        rated = read_source(None, labels=labels, root=tmp_path)
+    assert [record.path.suffix for record in rated.records] == [".png", ".JPG", ".png"]

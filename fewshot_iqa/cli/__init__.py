@@ -14,6 +14,7 @@ from ..errors import InputError, InputWarning
 from ..printing import print_table
 from .benches import bench
 from .curves import curve
+from .data import data
 from .learning import adapt, metatrain, pretrain
 from .options import SET
 from .pages import browse, report
@@ -85,6 +86,7 @@ app = typer.Typer(
 COMMANDS = (suggest, rate, score, adapt, browse, report, curve, metatrain, export)  # in the order of their use
 for command in (*COMMANDS, tasks, configs, distort, synthesize, pretrain):
     app.command()(command)
+app.add_typer(data, name="data")
 app.add_typer(ratings, name="ratings")
 app.add_typer(bench, name="bench")
 app.add_typer(experiment, name="experiment")

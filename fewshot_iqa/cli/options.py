@@ -71,12 +71,17 @@ def _table(
     labels: Annotated[Path | None, option(DATA, "FILE", "Your table of ratings: .csv, .tsv or .xlsx.")] = None,
     root: Annotated[Path | None, option(DATA, "FOLDER", "Folder of the images. Default: that of the table.")] = None,
     image_column: Annotated[str | None, option(DATA, "COLUMN", "Default: image, file, filename, name, ...")] = None,
-    score_column: Annotated[str | None, option(DATA, "COLUMN", "Default: score, mos, rating, ...")] = None,
+    score_column: Annotated[
+        str | None, option(DATA, "COLUMN", "Default: score, mos, rating, ... Several raters: a,b,c")
+    ] = None,
     range_: Annotated[
         str | None, option(DATA, "LOW,HIGH", "Ends of the rating scale, such as 1,5. Default: of the shots.", "--range")
     ] = None,
     lower_is_better: Annotated[
         bool, option(DATA, None, "Low ratings are good, as in DMOS.", "--lower-is-better")
+    ] = False,
+    skip_incomplete: Annotated[
+        bool, option(DATA, None, "Leave out rows without a rating or a picture.", "--skip-incomplete")
     ] = False,
     group: Annotated[
         str | None, option(DATA, "COLUMN", "Column of groups that a split keeps whole. Default: group, else prompt.")

@@ -26,7 +26,8 @@ class Columns(Spec):
     image: str | None = None
     """The file name; null: recognised by its name, such as `image`, `file` or `filename`."""
     score: str | None = None
-    """The rating; null: recognised by its name, such as `score`, `mos` or `rating`."""
+    """The rating, or several columns between commas, one a rater, whose mean it is; null: recognised by its name, such
+    as `score`, `mos` or `rating`."""
     group: str = "group"
     """What a split keeps whole (optional): the scene, the reference."""
     prompt: str = "prompt"
@@ -93,6 +94,8 @@ class TableTask(Spec):
     """Whether low ratings are the good ones, as in DMOS."""
     std_of_mean: bool = False
     """Whether the column `std` holds deviations of the means, not of single votes."""
+    skip_incomplete: bool = False
+    """Whether rows without a rating, or whose picture is missing, are left out and counted."""
     pooled: bool = True
     """Whether ratings of different subsets can be compared; if not, metrics are medians over the subsets."""
     subset: str | None = None
@@ -105,6 +108,8 @@ class TableTask(Spec):
     """Share of the groups that is the test."""
     pictures: int | None = None
     """The number of rated pictures of the whole data set."""
+    shares: dict[str, str] = Field({})
+    """The tasks that have pictures in common with it, and what: a model of one is not tested on the other."""
     short_side: int | None = None
     """The shorter side in pixels to which papers reduce the pictures first; null: they do not."""
     notes: list[str] = Field([])

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 from ..config import TableTask
+from ..config.task import Columns
 from ..errors import InputError, InputWarning, nearest
 
 # as `plain` has them
@@ -43,6 +44,18 @@ def find_columns(task: TableTask, table: str, names: Sequence[str]) -> dict[str,
     if (stated["image"] is None and image != "image") or (stated["score"] is None and score != "score"):
         warnings.warn(f"reading images from column '{image}', ratings from '{score}'", InputWarning, stacklevel=2)
     return found
+
+
+def is_header(stated: Columns, names: Sequence[str]) -> bool:
+    """Whether a row names a column of pictures and one of ratings."""
+    cells = [name.strip() for name in names]
+
+    def has(what: str, column: str | None) -> bool:
+        if column is not None:
+            return any(part.strip() in cells for part in [column, *column.split(",")])
+        return any(plain(cell) in USUAL[what] for cell in cells)
+
+    return has("image", stated.image) and has("score", stated.score)
 
 
 def no_column(table: str, names: Sequence[str], column: str, option: str) -> InputError:

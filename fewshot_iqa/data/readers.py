@@ -6,6 +6,7 @@ import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from ..config import TableTask
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record
-from .columns import find_columns, no_column
+from .columns import find_columns, is_header, no_column
 from .duplicates import same_content
 from .folder import Folder
 from .labels import Annotations
@@ -22,12 +23,50 @@ from .tables import Table, from_frame, parse_ratings, read_rows, to_number
 
 
 def open_table(task: TableTask, frame: pd.DataFrame | None = None) -> Table:
-    """`task.labels`, or the `frame` in its place."""
-    if frame is not None:
-        return from_frame(frame)
+    """`task.labels`, or the `frame` in its place; of several columns of ratings their mean, deviation and count."""
+    return _with_means(task, from_frame(frame) if frame is not None else _read(task))
+
+
+def _read(task: TableTask) -> Table:
     if not task.labels:
         raise InputError("this task reads a table: give --labels TABLE.csv, and --root FOLDER of its pictures")
-    return read_rows(find_file(root_of(task), task.labels), READERS[task.reader] if task.reader else None)
+    read, header = READERS[task.reader] if task.reader else None, partial(is_header, task.columns)
+    return read_rows(find_file(root_of(task), task.labels), read, is_header=header)
+
+
+def _with_means(task: TableTask, table: Table) -> Table:
+    """The table with the columns that several raters make, between commas in `task.columns.score`: their mean under
+    this very name, and `std` and `count`."""
+    stated, rows = task.columns.score, table.rows
+    if stated is None or "," not in stated or stated in rows:
+        return table
+    names = [name.strip() for name in stated.split(",")]
+    for name in names:
+        if name not in rows:
+            raise no_column(table.where, [str(each) for each in rows], name, "--score-column COLUMN,COLUMN")
+    texts = rows[names].apply(lambda column: column.str.strip())
+    votes = texts.map(to_number)
+    wrong = votes.isna() & (texts != "")
+    for row in rows.index[wrong.any(axis=1)][:1]:
+        name = next(name for name in names if wrong.loc[row, name])
+        raise InputError(f"{table.where}, row {row}: '{name}' is '{texts.loc[row, name]}', not a number")
+    made = {stated: votes.mean(axis=1), task.columns.std: votes.std(axis=1), task.columns.count: votes.count(axis=1)}
+    made = {name: column.map(lambda value: "" if pd.isna(value) else str(value)) for name, column in made.items()}
+    return Table(table.where, rows.assign(**made))
+
+
+def complete(task: TableTask, table: Table) -> Table:
+    """The table without the rows that have no rating or whose picture is missing; an InputWarning counts them."""
+    columns = find_columns(task, table.where, [str(name) for name in table.rows])
+    index, rows = Folder(pictures_folder(task)), table.rows
+    unrated = ~rows[columns["score"]].map(lambda text: math.isfinite(to_number(text.strip().removesuffix("%"))))
+    missing = rows[columns["image"]].map(lambda name: index.find(name.strip()) is None)
+    if (out := unrated | missing).any():
+        message = f"{table.where}: {out.sum()} of {len(rows)} rows are left out: {missing.sum()} without a picture"
+        warnings.warn(f"{message}, {unrated.sum()} without a rating", InputWarning, stacklevel=3)
+    if out.all():
+        raise InputError(f"{table.where}: no row has both a rating and its picture")
+    return Table(table.where, rows[~out])
 
 
 def root_of(task: TableTask) -> Path:
@@ -49,9 +88,8 @@ def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
     if task.model and "model" not in table and task.columns.image in table:
         table["model"] = table[task.columns.image].str.extract(task.model, expand=False).fillna("")
     columns = find_columns(task, where, [str(name) for name in table])
-    folder = next((root / name for name in task.images if (root / name).is_dir()), root)
     ratings = parse_ratings(where, table[columns["score"]], task.range)
-    files = _files(where, table[columns["image"]], folder)
+    files = _files(where, table[columns["image"]], pictures_folder(task))
     if task.reader is None:
         _tell_other_names(where, table[columns["image"]], files)
     annotated = Annotations([each if each.is_file() else root / each for each in task.annotations], files)
@@ -120,6 +158,12 @@ def find_file(root: Path, names: Sequence[Path]) -> Path:
     raise InputError(f"{first}: no such table{others}.{nearest(first.name, _names_in(folder))}".removesuffix("."))
 
 
+def pictures_folder(task: TableTask) -> Path:
+    """The folder of a task's pictures: the first of its names that is there, else its root."""
+    root = root_of(task)
+    return next((root / name for name in task.images if (root / name).is_dir()), root)
+
+
 def _files(where: str, column: "pd.Series[str]", folder: Path) -> list[Path]:
     """The pictures of a column of names."""
     names, index = column.str.strip(), Folder(folder)
@@ -133,7 +177,7 @@ def _files(where: str, column: "pd.Series[str]", folder: Path) -> list[Path]:
         count = f" ({missing.size} of {names.size} pictures are missing)"
         remedy = "Name the folder of the pictures with --root FOLDER"
         if missing.size < names.size:
-            remedy = "Restore the file or delete the row"
+            remedy = "Restore it, or leave out such rows with --skip-incomplete"
         hint = nearest(first.name, _names_in(first.parent)) or f" {remedy}"
         raise InputError(f"{where}, row {missing.index[0]}: {first} does not exist{count}.{hint}")
     return found

@@ -15,7 +15,8 @@ import pandas as pd
 
 from ..config.labels import SCENES
 from ..errors import InputWarning
-from .tables import read_excel, read_text
+from .tables import read_text
+from .workbooks import read_excel
 
 LIVE_FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}  # entries, references among them
 LIVE_REFERENCES = 203

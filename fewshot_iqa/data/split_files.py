@@ -1,7 +1,9 @@
 """Splits that are written down: those that a data set comes with, and files of splits."""
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from ..config import TableTask
 from ..config.task import SplitSpec
@@ -91,3 +93,68 @@ def split_by_parts(
     return [r for r, side in zip(records, sides, strict=True) if side is False], [
         r for r, side in zip(records, sides, strict=True) if side
     ]
+
+
+def read_splits(path: Path, records: Sequence[Record]) -> list[Split]:
+    """(pool, test) of each file of a folder, or of one: tables with the columns image and part (train or test) as
+    `fsiqa data split` writes them; LIQE's NAME_train_clip.txt and NAME_test_clip.txt, also in numbered folders; or
+    ARNIQA's train.npy and test.npy, with row numbers of the label file.
+
+    InputError where a file is none of these, names other pictures, or has a group on both sides.
+    """
+    if path.is_file():
+        return [_from_table(path, records)]
+    if tables := sorted(path.glob("*.csv"), key=_numbered):
+        return [_from_table(each, records) for each in tables]
+    if (path / "test.npy").is_file():
+        return _from_rows(path, records)
+    tests = sorted(path.rglob("*test*.txt"), key=_numbered)
+    if not tests:
+        raise InputError(f"--splits {path}: no .csv, test.npy or *test*.txt in it")
+    return [_from_lists(each, records) for each in tests]
+
+
+def _numbered(path: Path) -> tuple[list[int], str]:
+    """Order by the numbers in a path: split-2 before split-10."""
+    return [int(number) for number in re.findall(r"\d+", f"{path.parent.name}/{path.name}")], path.name
+
+
+def _from_table(path: Path, records: Sequence[Record]) -> Split:
+    table = read_rows(path)
+    for column in ("image", "part"):
+        if column not in table.rows:
+            raise no_column(str(path), [str(name) for name in table.rows], column, "fsiqa data split, which writes it")
+    parts = dict(zip(table.rows["image"], table.rows["part"], strict=True))
+    return _disjoint(path, *split_by_parts(records, parts, ["test"]))
+
+
+def _from_lists(path: Path, records: Sequence[Record]) -> Split:
+    """LIQE's: the first column names pictures; its validation pictures are learned from."""
+    parts: dict[str, str] = {}
+    for part in ("train", "val", "test"):
+        file = path.with_name(path.name.replace("test", part))
+        if file.is_file():
+            lines = file.read_text(encoding="utf-8").splitlines()
+            parts |= {line.split("\t")[0]: part for line in lines if line.strip()}
+    return _disjoint(path, *split_by_parts(records, parts, ["test"]))
+
+
+def _from_rows(path: Path, records: Sequence[Record]) -> list[Split]:
+    import numpy as np
+
+    found = []
+    rows = {part: np.load(path / f"{part}.npy") for part in ("train", "test")}
+    if rows["test"].max() >= len(records):
+        raise InputError(f"{path / 'test.npy'}: row {rows['test'].max()} of {len(records)} pictures")
+    for train, test in zip(rows["train"], rows["test"], strict=True):
+        pool, tested = ([records[i] for i in some if i >= 0] for some in (train, test))
+        found.append(_disjoint(path, pool, tested))
+    return found
+
+
+def _disjoint(path: Path, pool: list[Record], test: list[Record]) -> Split:
+    if not pool or not test:
+        raise InputError(f"{path}: names none of the pictures {'of the test' if pool else 'to learn from'}")
+    if shared := {record.group for record in pool} & {record.group for record in test}:
+        raise InputError(f"{path}: the group '{min(shared)}' is on both sides, and {len(shared) - 1} others")
+    return pool, test

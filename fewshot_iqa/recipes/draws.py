@@ -7,6 +7,7 @@ from pathlib import Path
 from ..config import SyntheticTask, TableTask
 from ..data.splits import draw_shots, folds_by_group, split_by_group
 from ..data.synthetic import KADID_SCALE
+from ..errors import InputError
 from ..images import Source
 from ..types import Record, Scale, Shots
 from .sources import Rated
@@ -45,6 +46,10 @@ def draw_trials(rated: Rated, shots: Shots, seeds: Iterable[int], folds: int | N
     for seed in seeds:
         if rated.test is not None:
             splits = [(rated.records, rated.test)]
+        elif rated.splits:
+            if seed >= len(rated.splits):
+                raise InputError(f"--splits: there are {len(rated.splits)} splits, none for the seed {seed}")
+            splits = [rated.splits[seed]]
         elif folds:
             splits = folds_by_group(rated.records, folds, seed=seed)
         else:
@@ -81,6 +86,8 @@ def draw_all(rated: Rated, seed: int, folds: int | None = None) -> list[Draw]:
     The folds are of whole groups: `folds`, by default five, or each group in turn below 25 pictures. Where the task has
     test rows of its own, or no fold can be learned from (one group; ratings that hardly differ), there are none.
     """
+    if rated.splits:
+        raise InputError("--splits FILES: is for draws; add --shots, such as 100%")
     records: list[Record] = rated.records
     drawn: list[Draw] = []
     groups = len({record.group for record in records})

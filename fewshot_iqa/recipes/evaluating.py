@@ -14,6 +14,7 @@ from ..config import SyntheticTask
 from ..errors import InputError, InputWarning
 from ..evaluation import NINETY, over_trials
 from ..metrics import report
+from ..model import checkpoint
 from ..score import Scorer
 from ..types import Scale
 from .loading import load
@@ -54,6 +55,10 @@ def evaluate(
     source, records = rated.source, rated.test or rated.records
     if isinstance(source, SyntheticTask):
         raise InputError("evaluate: give a table of ratings, labels=")
+    learned = None if isinstance(model, Scorer) else checkpoint.provenance(Path(model)).get("task")
+    if learned in source.shares:
+        message = f"the model learned from {learned}, which has {source.shares[learned]} in common with these pictures"
+        warnings.warn(message, InputWarning, stacklevel=2)
     scale = scorer.scale
     if source.range is not None:
         scale = Scale(*(source.range[::-1] if source.lower_is_better else source.range))

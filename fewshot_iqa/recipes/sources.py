@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
-from ..data.readers import open_table, read_table, root_of, stated_range
-from ..data.split_files import RANDOM, official_split
+from ..data.readers import complete, open_table, read_table, root_of, stated_range
+from ..data.split_files import RANDOM, Split, official_split, read_splits
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record, Scale
 
@@ -29,11 +29,14 @@ FEW = 100  # ratings of which the lowest and the highest hardly are those of the
 class TableOptions(TypedDict, total=False):
     """The options of a source of rated pictures; None stands for what the task says.
 
-    `labels` is the table: the path of a .csv, .tsv or .xlsx file, also inside `root`, or a DataFrame. `root` is the
-    folder of its pictures, by default that of the table. `image_column`, `score_column` and `group` name its columns;
-    no group is on both sides of a split. `range` is the lowest and the highest rating of the scale, (1, 5) or "1,5".
-    `splits` names a split that the data set comes with, or is "random"; by default the first that is there. `test` is
-    the share of the groups that is kept for the test; `folds` tests on each of so many parts in turn.
+    `labels` is the table: the path of a .csv, .tsv, .xlsx or .xls file, also inside `root`, or a DataFrame. `root` is
+    the folder of its pictures, by default that of the table. `image_column`, `score_column` and `group` name its
+    columns, `score_column` also several between commas, one a rater, whose mean is the rating; no group is on both
+    sides of a split. `skip_incomplete` leaves out and counts rows without a rating or whose picture is missing. `range`
+    is the lowest and the highest rating of the scale, (1, 5) or "1,5". `splits` names a split that the data set comes
+    with, is "random", or the path of split files, one for each seed from 0 on; by default the first of the data set
+    that is there. `test` is the share of the groups that is kept for the test; `folds` tests on each of so many parts
+    in turn.
     """
 
     labels: str | Path | pd.DataFrame | None
@@ -42,6 +45,7 @@ class TableOptions(TypedDict, total=False):
     score_column: str | None
     group: str | None
     lower_is_better: bool
+    skip_incomplete: bool
     range: tuple[float, float] | str | None
     splits: str | None
     test: float | None
@@ -51,12 +55,13 @@ class TableOptions(TypedDict, total=False):
 @dataclass(frozen=True)
 class Rated:
     """The rated pictures of a source, the release's own test rows where it has such, and the table of these, else of
-    all."""
+    all. `splits` are those of files, (pool, test) for each seed from 0 on."""
 
     source: TableTask | SyntheticTask
     records: list[Record]
     test: list[Record] | None = None
     table: Table | None = None
+    splits: Sequence[Split] = ()
 
     def ceiling(self) -> dict[str, float] | None:
         """{"srcc", "plcc"} that the true quality would have with the ratings of the test, or of all; None where the
@@ -134,9 +139,13 @@ def read_rated(
 
         return Rated(source, synthetic_records(source))
     table = open_table(source, frame)
+    if source.skip_incomplete:
+        table = complete(source, table)
     if source.range is None:
         source = with_overrides(source, range=stated_range(table))
     records = read_table(source, table)
+    if splits is not None and Path(splits).exists() and splits not in source.splits:
+        return Rated(source, records, None, table, read_splits(Path(splits), records))
     if not source.labels or source.test_labels is None:
         pool, test = official_split(source, table, records, splits) or (records, None)
         return Rated(source, pool, test, table)
@@ -177,6 +186,7 @@ def _overrides(table: TableOptions) -> list[tuple[str, str]]:
         "--score-column": ("columns.score", table.get("score_column")),
         "--group": ("columns.group", table.get("group")),
         "--lower-is-better": ("lower_is_better", table.get("lower_is_better") or None),
+        "--skip-incomplete": ("skip_incomplete", table.get("skip_incomplete") or None),
         "--range": ("range", _ends(table.get("range"))),
     }
     return [(option, f"{key}={json.dumps(value)}") for option, (key, value) in given.items() if value is not None]
