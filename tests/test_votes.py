@@ -311,3 +311,19 @@ def test_a_column_of_raters_is_named(fsiqa, tmp_path):
     own = fsiqa("ratings", "summarize", tmp_path / "votes.csv", "-o", tmp_path / "votes.csv")
     assert "is the table of votes; name another file" in own.error
     assert "--model median" in fsiqa("ratings", "summarize", tmp_path / "votes.csv", "--model", "median").error
+
+
+def test_winners_and_losers_are_comparisons(fsiqa, tmp_path):
+    noise = np.random.default_rng(0)
+    rows, strength = [], dict(zip("abcdef", range(6), strict=True))
+    for _ in range(200):
+        one, other = noise.choice(list(strength), 2, replace=False)
+        ahead = noise.random() < 1 / (1 + np.exp(strength[other] - strength[one]))
+        rows.append({"Winner": f"{one if ahead else other}.png", "loser": f"{other if ahead else one}.png"})
+    pd.DataFrame(rows).to_csv(tmp_path / "pairs.csv", index=False)
+    result = fsiqa("ratings", "summarize", tmp_path / "pairs.csv", "-o", tmp_path / "mos.csv")
+    assert result.code == 0, result.error
+    mos = pd.read_csv(tmp_path / "mos.csv").set_index("image").mos
+    assert list(mos.sort_values().index) == [f"{name}.png" for name in "abcdef"]
+    refused = fsiqa("adapt", "--labels", tmp_path / "pairs.csv")
+    assert "holds comparisons; `fsiqa ratings summarize` makes scores of them" in refused.error

@@ -67,6 +67,8 @@ def no_column(table: str, names: Sequence[str], column: str, option: str) -> Inp
 def _recognise(name: str, table: str, names: Sequence[str]) -> str:
     known = [name] if name in names else [each for each in names if plain(each) in USUAL[name]]
     what = {"image": "the pictures", "score": "the ratings"}[name]
+    if not known and {"winner", "loser"} <= set(map(plain, names)):
+        raise InputError(f"{table}: holds comparisons; `fsiqa ratings summarize` makes scores of them")
     if not known:
         listed = ", ".join(names)
         raise InputError(

@@ -16,7 +16,7 @@ from .tables import Table, parse_ratings, read_rows
 
 RATERS = {"rater", "subject", "observer", "participant", "user", "worker", "annotator"}
 RATERS |= {f"{name}id" for name in RATERS}
-PAIR = ("image_a", "image_b", "preferred")
+PAIR, WINNER = ("image_a", "image_b", "preferred"), ("winner", "loser")
 VOTES = TableTask(kind="table", description="votes")
 WON = {"a": 1.0, "equal": 0.5, "b": 0.0}
 
@@ -25,12 +25,13 @@ def read_votes(
     path: Path, *, image_column: str | None = None, score_column: str | None = None, rater_column: str | None = None
 ) -> Votes | Pairs:
     """The votes of a table with the columns image, rating and rater, or usual names of these; without a rater all are
-    of one. A table with the columns image_a, image_b and preferred (a, b or equal) is one of comparisons.
+    of one. A table with the columns image_a, image_b and preferred (a, b or equal), or winner and loser, is one of
+    comparisons.
 
     InputError names the row or the column at fault.
     """
-    table = read_rows(path)
-    if set(PAIR) <= set(table.rows):
+    table = _read(path)
+    if _is_of_pairs(table):
         return _pairs(table)
     stated = Columns(image=image_column, score=score_column)
     return _votes(VOTES.model_copy(update={"columns": stated}), table, rater_column)
@@ -70,11 +71,25 @@ def _votes(task: TableTask, table: Table, rater_column: str | None) -> Votes:
 
 def rated_images(path: Path) -> list[str]:
     """The names of the images of a table of ratings, votes or comparisons, each once."""
-    table = read_rows(path)
-    if set(PAIR) <= set(table.rows):
+    table = _read(path)
+    if _is_of_pairs(table):
         return list(_pairs(table).images)
     columns = find_columns(VOTES, table.where, [str(name) for name in table.rows])
     return list(dict.fromkeys(_filled(table, columns["image"])))
+
+
+def _read(path: Path) -> Table:
+    """The table in a file, winners and losers as the two of a comparison."""
+    table = read_rows(path)
+    names = {plain(str(name)): name for name in table.rows}
+    if set(PAIR) <= set(table.rows) or not set(WINNER) <= set(names):
+        return table
+    rows = table.rows.rename(columns={names[own]: name for own, name in zip(WINNER, PAIR[:2], strict=True)})
+    return Table(table.where, rows.assign(preferred="a"))
+
+
+def _is_of_pairs(table: Table) -> bool:
+    return set(PAIR) <= set(table.rows)
 
 
 def _pairs(table: Table) -> Pairs:
