@@ -305,7 +305,9 @@ def test_unseen_generators(fsiqa, overrides, tmp_path):
     for i, name in enumerate(names):
         photograph(i).save(tmp_path / name)
     rows = [f"{name},a {i % 3},,,,{i / 2},0.1,{i / 3},0.1" for i, name in enumerate(names)]
-    (tmp_path / "data.csv").write_text("name,prompt,adj1,adj2,style,mos_quality,s,mos_align,t\n" + "\n".join(rows))
+    (tmp_path / "data.csv").write_text(
+        "name,prompt,adj1,adj2,style,mos_quality,std_quality,mos_align,std_align\n" + "\n".join(rows)
+    )
     report = tmp_path / "report.json"
     command = ("adapt", "--config", "ridge", "--task", "agiqa3k", "--root", tmp_path, "--shots", 3, "--json", report)
     quick = sets([text for text in overrides if not text.startswith("adapt")])

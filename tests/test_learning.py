@@ -367,6 +367,33 @@ def test_the_match_with_a_prompt_is_one_more_feature(miniature, tmp_path):
     assert torch.equal(again.head.predict(others).mean, found.mean)
 
 
+def test_ratings_that_are_better_known_weigh_more(miniature, tmp_path):
+    """By scikit-learn's process with a noise of its own for each shot."""
+    one = ["head.linear=[0.1]", "head.noise=[0.1]"]
+    settings = load_config("gp", [f"clip={miniature}", "views.crop=32", *one])
+    model = build(settings)
+    width = model.clip.pooled_width
+    shots, others, quality = pooled(seeded(12, width)), pooled(seeded(5, width)), seeded(12)
+    model.head.fit(shots, quality)
+    alone, scale = model.head.predict(others).mean, float(model.head.hyperparameters[0, -1])
+    model.head.fit(shots, quality, variance=torch.full((12,), 0.3))
+    torch.testing.assert_close(model.head.predict(others).mean, alone)  # all as well known
+
+    variance = torch.tensor([0.1, 2.0] * 6)
+    model.head.fit(shots, quality, variance=variance)
+    found = model.head.predict(others)
+    x, new = (model.head.standardize(some.matrix()) for some in (shots, others))
+    noise = 0.1 + (variance - 0.1).double() / scale
+    k = model.head.kernel(x, x, 0.1, 4.0)
+    y, cross = quality.double(), model.head.kernel(x, new, 0.1, 4.0)
+    expected = y.mean() + cross.T @ torch.linalg.solve(k + noise.diag(), y - y.mean())
+    torch.testing.assert_close(found.mean, expected.float(), atol=1e-5, rtol=0)
+    assert not torch.allclose(found.mean, alone, atol=1e-3)
+    save(tmp_path / "gp", model, settings, {})
+    again, _, _ = load(tmp_path / "gp")
+    assert torch.equal(again.head.predict(others).mean, found.mean)
+
+
 def test_a_prior_mean_is_learned_from_distorted_copies(miniature, tmp_path):
     """It predicts before any shot, is what the shots are compared with, and comes back from a checkpoint."""
     settings = load_config("gp", [f"clip={miniature}", "views.crop=32", "head.synthetic_mean_weight=0.5"])

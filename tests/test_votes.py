@@ -12,10 +12,12 @@ from sureal.dataset_reader import RawDatasetReader
 from sureal.subjective_model import MosModel, SubjectMLEModelProjectionSolver, SubjrejMosModel
 
 import fewshot_iqa
-from fewshot_iqa.data.votes import read_votes
+from fewshot_iqa.data.votes import read_votes, variance_of_means
 from fewshot_iqa.errors import InputError, InputWarning
+from fewshot_iqa.recipes.fitting import ratings_variance
 from fewshot_iqa.recipes.ratings import summarize_votes
 from fewshot_iqa.recipes.sources import read_source
+from fewshot_iqa.types import Scale
 from fewshot_iqa.votes import (
     Pairs,
     Votes,
@@ -327,3 +329,24 @@ def test_winners_and_losers_are_comparisons(fsiqa, tmp_path):
     assert list(mos.sort_values().index) == [f"{name}.png" for name in "abcdef"]
     refused = fsiqa("adapt", "--labels", tmp_path / "pairs.csv")
     assert "holds comparisons; `fsiqa ratings summarize` makes scores of them" in refused.error
+
+
+def test_the_variance_of_means_of_votes():
+    """Of many simulated votes: nearer to the truth than each deviation alone."""
+    noise = np.random.default_rng(0)
+    truth, count = noise.uniform(0.5, 1.5, 400), noise.integers(2, 12, 400)
+    std = np.array([noise.normal(0, one, n).std(ddof=1) for one, n in zip(truth, count, strict=True)])
+    found = variance_of_means(std, count)
+    alone, true = std**2 / count, truth**2 / count
+    assert np.mean((found - true) ** 2) < np.mean((alone - true) ** 2)
+    assert found.mean() == pytest.approx(true.mean(), rel=0.1)
+    assert np.isnan(variance_of_means([np.nan, np.nan], [1, 1])).all()
+    np.testing.assert_allclose(variance_of_means([0.2, 0.4], [1, 1]), [0.04, 0.16])  # deviations of means
+
+
+def test_the_variance_of_ratings_reaches_the_process(photographs):
+    labels = pd.DataFrame({"image": [f"photo{i}.png" for i in range(6)], "score": range(1, 7)})
+    scale = Scale(1, 6)
+    known = read_source(None, labels=labels.assign(std=1.0, count=[1, 2, 4, 5, 10, 20]), root=photographs).records
+    np.testing.assert_allclose(ratings_variance(known, scale)[1:], 1 / np.array([2, 4, 5, 10, 20]) / 25)
+    assert ratings_variance(read_source(None, labels=labels, root=photographs).records, scale) is None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..config import TableTask
 from ..config.task import Columns
@@ -17,6 +18,7 @@ from .tables import Table, parse_ratings, read_rows
 RATERS = {"rater", "subject", "observer", "participant", "user", "worker", "annotator"}
 RATERS |= {f"{name}id" for name in RATERS}
 PAIR, WINNER = ("image_a", "image_b", "preferred"), ("winner", "loser")
+PRIOR_VOTES = 10  # as many as which all votes together count beside those of a picture
 VOTES = TableTask(kind="table", description="votes")
 WON = {"a": 1.0, "equal": 0.5, "b": 0.0}
 
@@ -118,3 +120,21 @@ def _filled(table: Table, column: str) -> list[str]:
     for row in texts.index[texts == ""]:
         raise InputError(f"{table.where}, row {row}: '{column}' is empty")
     return list(texts)
+
+
+def variance_of_means(std: ArrayLike, count: ArrayLike) -> NDArray[np.float64]:
+    """The variance (J,) of means of `count` votes with the deviations `std` (J,), nan where a vote is alone.
+
+    A deviation of few votes says little, so its square is drawn towards that of all votes together, which counts as
+    `PRIOR_VOTES` of them. One vote with a deviation stands for a mean whose own deviation this is. nan where no
+    deviation is known.
+
+    Examples:
+        >>> variance_of_means([1.0, 1.0, float("nan")], [10, 40, 1]).round(3).tolist()
+        [0.1, 0.025, 1.0]
+    """
+    std, count = np.asarray(std, float), np.asarray(count, float)
+    free = np.where(np.isnan(std), 0, count - 1)
+    together = np.nansum(free * std**2) / free.sum() if free.sum() > 0 else np.nan
+    drawn = (PRIOR_VOTES * together + np.nan_to_num(free * std**2)) / (PRIOR_VOTES + free) / count
+    return np.where((count == 1) & ~np.isnan(std), std**2, drawn)

@@ -66,7 +66,8 @@ def upgrade_weights(weights: dict[str, Tensor], config: Config) -> dict[str, Ten
     if rows is None or not isinstance(config.head, GaussianProcessSpec):
         return found
     shots = found["head.train_x"]
-    found.setdefault("head.train_match", shots.new_zeros(len(shots)))
+    for name in ("head.train_match", "head.train_noise"):
+        found.setdefault(name, shots.new_zeros(len(shots)))
     found.setdefault("head.match_moments", rows.new_tensor([0.0, 1.0]))
     if "head.train_p" in found:
         return found

@@ -1,9 +1,11 @@
 """Learning from shots: a stage of gradients, then the head in closed form, or either alone."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,13 +13,14 @@ from .. import rng
 from ..config import AdaptSpec, Config
 from ..data.loading import FeatureLoader, Loader
 from ..data.splits import folds_by_group
+from ..data.votes import variance_of_means
 from ..finetune import finetune, step_gradients
 from ..losses import Loss, WeightedSum
 from ..model.clip import shared_clip
 from ..model.quality import QualityModel, zero_shot_teacher
 from ..precision import choose_bf16
 from ..progress import track
-from ..types import Batch, Features, Params, Record
+from ..types import Batch, Features, Params, Record, Scale
 from .trunk import Crops, Trunk
 
 
@@ -50,8 +53,19 @@ def fit(
     if settings.head.closed_form:
         parts = parts or [_encode(model, loader, shots)]
         features, quality = Features.cat([part.features for part in parts]), torch.cat([part.quality for part in parts])
-        model.head.fit(features, quality, groups=[record.group for part in parts for record in part.records])
+        records = [record for part in parts for record in part.records]
+        variance = ratings_variance(records, loader.scale)
+        model.head.fit(features, quality, groups=[record.group for record in records], variance=variance)
     return history
+
+
+def ratings_variance(records: Sequence[Record], scale: Scale) -> Tensor | None:
+    """That of each quality as a mean of votes (R,); None unless all records tell it."""
+    if any(record.votes is None for record in records):
+        return None
+    known = [(math.nan if record.rating_std is None else record.rating_std, record.votes) for record in records]
+    found = variance_of_means(*np.array(known, float).T) / (scale.best - scale.worst) ** 2
+    return torch.from_numpy(found) if np.isfinite(found).all() else None
 
 
 class _Encoded(NamedTuple):

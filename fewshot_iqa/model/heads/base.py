@@ -32,8 +32,11 @@ class Head(nn.Module):
         """Whether it predicts before it is fitted."""
         return False
 
-    def fit(self, features: Features, quality: Tensor, *, groups: Sequence[str] = ()) -> None:
-        """Learn from the shots: their features, their `quality` (R,) in [0, 1], and the group of each."""
+    def fit(
+        self, features: Features, quality: Tensor, *, groups: Sequence[str] = (), variance: Tensor | None = None
+    ) -> None:
+        """Learn from the shots: their features, their `quality` (R,) in [0, 1], the group of each, and, where it is
+        known, the variance (R,) of each as a mean of votes."""
         raise NotImplementedError(f"{type(self).__name__} learns by gradients")
 
     def predict(self, features: Features) -> Prediction:

@@ -41,7 +41,9 @@ class CustomHead(Head):
         self.register_buffer("train_y", torch.zeros(0))
         self.register_buffer("train_groups", torch.zeros(0, dtype=torch.long))
 
-    def fit(self, features: Features, quality: Tensor, *, groups: Sequence[str] = ()) -> None:
+    def fit(
+        self, features: Features, quality: Tensor, *, groups: Sequence[str] = (), variance: Tensor | None = None
+    ) -> None:
         names = list(dict.fromkeys(groups))
         numbers = torch.tensor([names.index(group) for group in groups], dtype=torch.long)
         self.set_train_data(features.pooled[self.visual].mean(dim=1).detach(), quality, numbers)

@@ -15,6 +15,7 @@ from .base import Head
 from .linear import feature_std
 from .prior import linear_prior
 
+TRAIN = ("train_x", "train_y", "train_p", "train_match", "train_noise")
 NEGLIGIBLE = 0.01  # posterior probability of hyperparameters that are left out
 SYNTHETIC_ODDS = 20.0  # of the linear model against the phrases, before any shot: with 7, BIQ2021 loses twice as much
 
@@ -48,29 +49,31 @@ class GaussianProcessHead(Head):
     of the shots, of mean m:
 
         k(x, x') = 1 + a ⟨x, x'⟩ / S + (1 − a) exp(−‖x − x'‖ / (ℓ √S)) + `match_weight` · c c'
-        mean     = p + m + k(x, X) (k(X, X) + λ I)⁻¹ (y − m)
-        std²     = s² (k(x, x) + λ − k(x, X) (k(X, X) + λ I)⁻¹ k(X, x))
+        mean     = p + m + k(x, X) C⁻¹ (y − m),   C = k(X, X) + V + λ I
+        std²     = s² (k(x, x) + λ − k(x, X) C⁻¹ k(X, x))
 
     The 1 stands for the uncertain mean of the shots; c is the match of a picture and the prompt that it was generated
-    from, standardised over the shots, 0 without a prompt; std is that of one more rating. Mean and std are averaged
-    over the values of a and λ by their posterior probability, and std² includes the variance of the means. The prior
-    mean p is one of
+    from, standardised over the shots, 0 without a prompt. V is diagonal: by how much the variance of a shot's rating is
+    above that of the best known one, as a multiple of s²; std is that of one more rating known as well as that. Mean
+    and std are averaged over the values of a and λ by their posterior probability, and std² includes the variance of
+    the means. The prior mean p is one of
 
         `prompt_mean_weight` · (what the phrases predict),  `synthetic_mean_weight` · (x · w + b)
 
     with w and b of `linear_prior`, which meta-training fits to distorted photographs, or 0 where neither has a weight.
     Several, by kind and weight, are averaged over like a and λ, the second kind with prior odds of `SYNTHETIC_ODDS` to
     1. A head with a prior mean predicts before it is fitted: the mean of the two, by these odds. Buffers: `train_x`
-    (R, S), `train_y`, `train_p` and `train_match` (R,), the shots, their quality, what the phrases predict, and c;
-    `match_moments` (2,), mean and deviation of the match over the shots; `hyperparameters` (G, 7): probability, the
-    weights of phrases and linear model in p, a, ℓ (lengthscale), λ (noise), s² (outputscale); `prior_weight` (S,) and
-    `prior_bias`, w and b.
+    (R, S), `train_y`, `train_p`, `train_match` and `train_noise` (R,), the shots, their quality, what the phrases
+    predict, c, and V; `match_moments` (2,), mean and deviation of the match over the shots; `hyperparameters` (G, 7):
+    probability, the weights of phrases and linear model in p, a, ℓ (lengthscale), λ (noise), s² (outputscale);
+    `prior_weight` (S,) and `prior_bias`, w and b.
     """
 
     train_x: Tensor
     train_y: Tensor
     train_p: Tensor
     train_match: Tensor
+    train_noise: Tensor
     match_moments: Tensor
     hyperparameters: Tensor
     prior_weight: Tensor
@@ -83,6 +86,7 @@ class GaussianProcessHead(Head):
         self.register_buffer("train_y", torch.zeros(0))
         self.register_buffer("train_p", torch.zeros(0))
         self.register_buffer("train_match", torch.zeros(0))
+        self.register_buffer("train_noise", torch.zeros(0))
         self.register_buffer("match_moments", torch.tensor([0.0, 1.0], dtype=torch.float64))
         self.register_buffer("hyperparameters", torch.zeros(0, 7, dtype=torch.float64))
         self.register_buffer("prior_weight", torch.zeros(clip.pooled_width, dtype=torch.float64))
@@ -123,27 +127,38 @@ class GaussianProcessHead(Head):
         self._has_linear_prior = True
 
     @torch.no_grad()
-    def fit(self, features: Features, quality: Tensor, *, groups: Sequence[str] = ()) -> None:
-        """Weigh each p, a and λ by its posterior probability, with C = k(X, X) + λ I, s² integrated out, and a
-        log-normal prior on λ:
+    def fit(
+        self, features: Features, quality: Tensor, *, groups: Sequence[str] = (), variance: Tensor | None = None
+    ) -> None:
+        """Weigh each p, a and λ by its posterior probability given the shots; V is in units of the s² without it."""
+        match = _match(features)
+        known = match[~match.isnan()].double()
+        moments = (float(known.mean()), float(feature_std(known))) if len(known) else (0.0, 1.0)
+        self.match_moments.copy_(torch.tensor(moments))
+        predicted, none = self._predictions(features)[:, 0], torch.zeros(len(quality))
+        self.set_train_data(features.matrix(), quality, predicted, self._standard_match(match), none)
+        rows = self._weigh()
+        if variance is not None and (beyond := variance.double() - variance.min()).any():
+            self.train_noise = (beyond / float(rows[:, 0] @ rows[:, -1])).to(self.train_noise)
+            rows = self._weigh()
+        self.set_hyperparameters(rows)
+
+    def _weigh(self) -> Tensor:
+        """Rows of hyperparameters, those of negligible probability left out, with s² integrated out and a log-normal
+        prior on λ:
 
             log p(y) + log p(λ) = −½ log |C| − ½ (R − 1) log q − ½ (log₁₀ λ)² + const,  q = (y − m)ᵀ C⁻¹ (y − m)
 
         Without p(λ), ten shots are often explained without noise. s² = q / (R − 3) is the variance of Student's t with
         R − 1 degrees of freedom that follows, so that few shots lead to wide intervals.
         """
-        x, match = features.matrix(), _match(features)
-        known = match[~match.isnan()].double()
-        moments = (float(known.mean()), float(feature_std(known))) if len(known) else (0.0, 1.0)
-        self.match_moments.copy_(torch.tensor(moments))
-        self.set_train_data(x, quality, self._predictions(features)[:, 0], self._standard_match(match))
         priors, residuals = self._prior_means(), []
         for _, prompt, synthetic in priors:
             y = self._residuals(prompt, synthetic)
             residuals.append(y - y.mean())
-        x, lengthscale, count = self.standardize(x), self.spec.lengthscale, len(x)
+        x, lengthscale, count = self.standardize(self.train_x), self.spec.lengthscale, len(self.train_x)
         inner, near = self._similarities(x, x, lengthscale)
-        matched = self._matched(self.train_match)
+        matched = self._matched(self.train_match) + self.train_noise.double().diag()
         found, density = [], []
         for linear in self.spec.linear:
             values, vectors = torch.linalg.eigh(_weighed(linear, inner, near) + matched)
@@ -160,7 +175,7 @@ class GaussianProcessHead(Head):
         kept = weight > NEGLIGIBLE
         rows = torch.cat([weight[:, None], torch.tensor(found).to(weight)], dim=1)[kept]
         rows[:, 0] /= rows[:, 0].sum()
-        self.set_hyperparameters(rows)
+        return rows
 
     def predict(self, features: Features) -> Prediction:
         x, predicted = features.matrix(), self._predictions(features)
@@ -202,15 +217,14 @@ class GaussianProcessHead(Head):
         return self.train_y.double() - prompt * self.train_p.double() - synthetic * linear
 
     def reset(self) -> None:
-        self.set_train_data(self.train_x[:0], self.train_y[:0], self.train_p[:0], self.train_match[:0])
+        self.set_train_data(*(getattr(self, name)[:0] for name in TRAIN))
 
     def set_train_data(self, *data: Tensor) -> None:
-        """Take these shots in the place of others: features (R, S), quality, what the phrases predict, c (R,)."""
-        train_x, train_y, train_p, train_match = data
-        self.train_x, self.train_y = train_x.to(self.train_x), train_y.to(self.train_y)
-        self.train_p, self.train_match = train_p.to(self.train_p), train_match.to(self.train_match)
+        """Take these shots in the place of others: features (R, S), quality, what the phrases predict, c, V (R,)."""
+        for name, values in zip(TRAIN, data, strict=True):
+            setattr(self, name, values.to(getattr(self, name)))
         self._solved = self._moments = None
-        self.is_fitted = len(train_y) > 0
+        self.is_fitted = len(self.train_y) > 0
 
     def restore(self, buffers: Mapping[str, Tensor]) -> None:
         super().restore(buffers)
@@ -233,6 +247,7 @@ class GaussianProcessHead(Head):
     def _solve(self) -> list[_Solved]:
         shots, solved = self.standardize(self.train_x), []
         unit, matched = torch.eye(len(shots)).to(shots), self._matched(self.train_match)
+        matched = matched + self.train_noise.double().diag()
         for row in map(_Row._make, self.hyperparameters.tolist()):
             y = self._residuals(row.prompt, row.synthetic)
             covariance = self.kernel(shots, shots, row.linear, row.lengthscale) + matched + row.noise * unit

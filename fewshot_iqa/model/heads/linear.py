@@ -49,7 +49,9 @@ class RidgeHead(LinearHead):
         self.penalties = spec.penalties
 
     @torch.no_grad()
-    def fit(self, features: Features, quality: Tensor, *, groups: Sequence[str] = ()) -> None:
+    def fit(
+        self, features: Features, quality: Tensor, *, groups: Sequence[str] = (), variance: Tensor | None = None
+    ) -> None:
         from sklearn.linear_model import RidgeCV  # takes a second to import
         from sklearn.model_selection import GroupKFold
 
