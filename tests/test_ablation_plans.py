@@ -84,6 +84,8 @@ def test_the_study_of_gradient_regularization():
 
 def test_the_study_of_gradients():
     tables = variants("gradients")
+    process = tables["passes over the shots"].pop("none, a Gaussian process")
+    assert (process.adapt, process.head.kind, process.head.prompt_mean_weight) == (None, "gp", [1, 0.5])
     schedules = [s.adapt for s in tables["passes over the shots"].values()]
     assert [(s.epochs, s.schedule, s.steps) for s in schedules] == [
         *((passes, "cosine", None) for passes in (8, 4, 16)),
