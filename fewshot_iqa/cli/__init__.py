@@ -18,6 +18,7 @@ from .data import data
 from .learning import adapt, metatrain, pretrain
 from .options import SET
 from .pages import browse, report
+from .papers import reproduce
 from .pictures import distort, synthesize
 from .ratings import rate, ratings, suggest
 from .scoring import export, score
@@ -83,8 +84,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (suggest, rate, score, adapt, browse, report, curve, metatrain, export)  # in the order of their use
-for command in (*COMMANDS, tasks, configs, distort, synthesize, pretrain):
+COMMANDS = (
+    suggest,
+    rate,
+    score,
+    adapt,
+    browse,
+    report,
+    curve,
+    reproduce,
+    metatrain,
+    export,
+)  # in the order of their use
+for command in (*COMMANDS, reproduce, tasks, configs, distort, synthesize, pretrain):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(ratings, name="ratings")

@@ -1,9 +1,10 @@
 """The specifications of experiments: configs/experiments/*.yaml."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from ..errors import InputError
 from .spec import Spec
 from .task import EpisodeSpec
 
@@ -83,3 +84,45 @@ class ConfoundedSpec(Spec):
 
     arms: dict[str, ArmSpec] = Field(min_length=1)
     """The methods by their labels; the others are compared with the first."""
+
+
+class PaperRow(Spec):
+    """A row of a paper's table."""
+
+    task: str
+    """The data set that is learned from."""
+    tested_on: str | None = None
+    """Another data set that all methods are tested on; null: the test of a split of the first."""
+    shots: str = "100%"
+    """Number or share of the training pool that is learned from."""
+    set: dict[str, list[str]] = Field({})
+    """{method: overrides for this row}."""
+    paper: dict[str, dict[str, float]] = Field({})
+    """{method: {metric: the paper's number}}, where it is known."""
+
+
+class PaperSpec(Spec):
+    """A table of a paper: `fsiqa reproduce`."""
+
+    title: str
+    """One line."""
+    source: str
+    """The paper, and how it came to its numbers."""
+    methods: dict[str, ArmSpec] = Field(min_length=1)
+    """The methods by their labels, the paper's first and baselines."""
+    rows: list[PaperRow] = Field(min_length=1)
+    """Its rows."""
+    seeds: int = Field(10, gt=0)
+    """Number of splits."""
+    test: float = Field(0.2, gt=0, lt=1)
+    """Share of the groups that is the test."""
+    statistic: Literal["median", "mean"] = "median"
+    """What is taken over the splits."""
+    notes: list[str] = Field([])
+    """What to know of it."""
+
+    def model_post_init(self, _: Any) -> None:
+        for row in self.rows:
+            for name in [*row.set, *row.paper]:
+                if name not in self.methods:
+                    raise InputError(f"rows: '{name}' is none of the methods {', '.join(self.methods)}")

@@ -1,0 +1,96 @@
+"""The command that repeats the tables of papers: reproduce."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..files import write_json
+from ..printing import decimals, print_table
+from .options import (
+    CACHE,
+    CLIP,
+    DATA,
+    DEVICE,
+    JSON,
+    METHOD,
+    OUTPUT,
+    PROTOCOL,
+    RESULTS,
+    SET,
+    START,
+    WORKERS,
+    option,
+    words,
+)
+
+if TYPE_CHECKING:
+    from ..config.experiment import PaperSpec
+    from ..studies.reproduce import Row
+
+
+def reproduce(
+    table: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="A name from --list, or a .yaml file.")] = None,
+    data: Annotated[Path, option(DATA, "FOLDER", "Holds a folder of each data set, named as its task.")] = Path("data"),
+    methods: Annotated[str | None, option(METHOD, "LIST", "Some of the table's methods. Default: all.")] = None,
+    clip: CLIP = None,
+    start: START = None,
+    overrides: SET = None,
+    device: DEVICE = None,
+    seeds: Annotated[int | None, option(PROTOCOL, "N", "Splits. Default: the table's.", min=1)] = None,
+    workers: WORKERS = 1,
+    cache: CACHE = None,
+    listed: Annotated[bool, option(OUTPUT, None, "List the tables.", "--list")] = False,
+    dry_run: Annotated[bool, option(OUTPUT, None, "Show the plan, and what is missing.", "--dry-run")] = False,
+    out: RESULTS = Path("runs/reproduce"),
+    json_file: JSON = None,
+) -> None:
+    """Repeat a paper's table on your copies of its data sets; its numbers stand beside."""
+    from ..studies import reproduce as papers
+
+    if listed or table is None:
+        _print_tables(papers.tables())
+        return
+    spec = papers.load_table(table)
+    if dry_run:
+        _print_plan(spec, papers.plan(spec, data), seeds or spec.seeds)
+        return
+    result = papers.reproduce(
+        spec, data, methods=None if methods is None else words(methods), seeds=seeds, clip=clip, start=start,
+        out=out / Path(table).stem, workers=workers, device=device, cache=cache, overrides=overrides or (),
+    )  # fmt: skip
+    rows: list[list[Any]] = []
+    for row in result["rows"]:
+        shown = [row["row"], f"{row['labels']} ({row['shots']})", row["tested"]]
+        for name, each in row["methods"].items():
+            ours, theirs = ([decimals(of.get(metric)) for metric in papers.METRICS] for of in (each, each["paper"]))
+            rows.append([*shown, name, *ours, *theirs])
+            shown = ["", "", ""]
+    columns = ("data", "labels", "tested", "method", "srcc", "plcc", "paper srcc", "paper plcc")
+    print_table(
+        f"{spec.title}; {spec.statistic} of {result['seeds']} splits, test pictures choose nothing", columns, rows
+    )
+    _print_notes(spec, [f"missing: {line}" for line in result["missing"]])
+    write_json(json_file, result)
+
+
+def _print_tables(found: "dict[str, PaperSpec]") -> None:
+    rows = []
+    for name, each in found.items():
+        rows.append([name, each.title, ", ".join(dict.fromkeys(row.task for row in each.rows))])
+    print_table(None, ("table", "what it is", "data sets"), rows)
+
+
+def _print_plan(spec: "PaperSpec", rows: "Sequence[Row]", seeds: int) -> None:
+    shown = [[row.name, row.spec.shots, row.labels or "-", row.tested or "-", row.missing or "there"] for row in rows]
+    print_table(spec.title, ("data", "shots", "labels", "tested", "data set"), shown)
+    there = sum(row.missing is None for row in rows)
+    names = ", ".join(spec.methods)
+    typer.echo(f"{there} of {len(rows)} rows, each with {len(spec.methods)} methods ({names}) on {seeds} splits")
+    _print_notes(spec)
+
+
+def _print_notes(spec: "PaperSpec", more: Sequence[str] = ()) -> None:
+    for line in (f"paper: {spec.source}", *spec.notes, *more):
+        typer.echo(line)

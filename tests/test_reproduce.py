@@ -1,0 +1,102 @@
+"""Tables of papers on miniature data sets."""
+
+import json
+
+import pytest
+import yaml
+
+from fewshot_iqa.config import load_config, load_experiment
+from fewshot_iqa.config.experiment import PaperSpec
+from fewshot_iqa.resources import available
+from tests import releases
+
+pytestmark = pytest.mark.filterwarnings("ignore::fewshot_iqa.InputWarning")
+
+
+@pytest.mark.parametrize("name", available("configs/paper"))
+def test_each_table_names_methods_and_tasks_that_are_there(name):
+    table = load_experiment(f"paper/{name}", kind=PaperSpec)
+    for row in table.rows:
+        assert {row.task, row.tested_on} - {None} <= set(available("tasks"))
+        for label, arm in table.methods.items():
+            load_config(arm.config, [*arm.set, *row.set.get(label, ())])
+    assert any(row.paper for row in table.rows)
+
+
+@pytest.fixture
+def data(tmp_path):
+    for name in ("agiqa3k", "koniq10k", "koniq++"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    releases.agiqa3k(tmp_path / "data" / "agiqa3k")
+    releases.koniq10k(tmp_path / "data" / "koniq10k")
+    releases.koniqpp(tmp_path / "data" / "koniq++")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "table.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "title": "a table",
+                "source": "a paper; mean of 2 splits",
+                "statistic": "mean",
+                "seeds": 2,
+                "methods": {"ours": {"config": "gp"}, "ridge": {"config": "ridge", "set": ["head.penalties=[1]"]}},
+                "rows": [
+                    {"task": "agiqa3k", "shots": "50%", "paper": {"ours": {"srcc": 0.87}}},
+                    {"task": "koniq10k", "tested_on": "koniq++", "set": {"ours": ["head.linear=[1.0]"]}},
+                    {"task": "livec"},
+                ],
+            }
+        )
+    )
+    return path
+
+
+def test_rows_whose_data_are_there_are_computed_beside_the_papers_numbers(fsiqa, data, table, quick, tmp_path):
+    files = ("--out", tmp_path / "out", "--json", tmp_path / "out.json")
+    result = fsiqa("reproduce", table, "--data", data, *quick, *files)
+    assert result.code == 0, result.error
+    found = json.loads((tmp_path / "out.json").read_text())
+    first, across = found["rows"]
+    assert (first["row"], first["shots"], across["row"]) == ("agiqa3k", "50%", "koniq10k -> koniq++")
+    assert set(first["methods"]) == {"ours", "ridge", "subset mean"}
+    assert first["methods"]["ours"]["paper"] == {"srcc": 0.87}
+    assert first["methods"]["ours"]["trials"] == across["methods"]["ours"]["trials"] == 2
+    assert across["labels"] == across["tested"] == 12
+    assert all(-1 <= each["srcc"] <= 1 for row in found["rows"] for each in row["methods"].values())
+    assert len(found["missing"]) == 1
+    assert "missing: livec" in result.output
+    assert "0.870" in result.output
+    (first_cell,) = (tmp_path / "out" / "table").glob("0-agiqa3k*/ours-*seed0.json")
+    written = first_cell.stat().st_mtime_ns
+    again = fsiqa("reproduce", table, "--data", data, *quick, *files)
+    assert again.output == result.output
+    assert first_cell.stat().st_mtime_ns == written
+
+
+def test_the_plan_tells_labels_and_what_is_missing(fsiqa, data, table):
+    result = fsiqa("reproduce", table, "--data", data, "--dry-run")
+    assert result.code == 0, result.error
+    assert "2 of 3 rows, each with 2 methods (ours, ridge) on 2 splits" in result.output
+    assert "livec" in result.output
+    assert "no such folder" in " ".join(result.output.split())
+    for name in available("configs/paper"):
+        assert name in fsiqa("reproduce", "--list").output
+
+
+def test_mistakes_are_told(fsiqa, data, table, quick):
+    assert "Did you mean 'mp_iqe'" in fsiqa("reproduce", "mp_iq", "--data", data).error
+    assert (
+        "--methods our: no such method. Did you mean 'ours'?"
+        in fsiqa("reproduce", table, "--data", data, "--methods", "our", *quick).error
+    )
+    nothing = fsiqa("reproduce", table, "--data", data / "none", *quick)
+    assert "no such folder" in nothing.error
+    assert "--dry-run" in nothing.error
+    broken = yaml.safe_load(table.read_text())
+    broken["rows"][0]["paper"] = {"theirs": {"srcc": 0.9}}
+    table.write_text(yaml.safe_dump(broken))
+    assert "'theirs' is none of the methods ours, ridge" in fsiqa("reproduce", table, "--data", data).error
