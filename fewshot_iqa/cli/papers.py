@@ -27,7 +27,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..config.experiment import PaperSpec
-    from ..studies.reproduce import Row
+    from ..recipes.papers import Row
 
 
 def reproduce(
@@ -47,7 +47,7 @@ def reproduce(
     json_file: JSON = None,
 ) -> None:
     """Repeat a paper's table on your copies of its data sets; its numbers stand beside."""
-    from ..studies import reproduce as papers
+    from ..recipes import papers
 
     if listed or table is None:
         _print_tables(papers.tables())

@@ -12,13 +12,13 @@ from ..config import load_experiment
 from ..config.experiment import PaperRow, PaperSpec
 from ..data.split_files import RANDOM
 from ..errors import InputError, nearest
-from ..recipes import cells
-from ..recipes.adaptation import adapt
-from ..recipes.curve import curve
-from ..recipes.evaluating import evaluate
-from ..recipes.sources import read_source
 from ..resources import available
 from ..types import Shots
+from . import cells
+from .adaptation import adapt
+from .curve import curve
+from .evaluating import evaluate
+from .sources import read_source
 
 METRICS = ("srcc", "plcc")
 
