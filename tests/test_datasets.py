@@ -1,5 +1,6 @@
 """`fsiqa data`: info, check, convert, split; and splits that are read back."""
 
+import shlex
 import shutil
 
 import numpy as np
@@ -37,6 +38,7 @@ def test_the_check_of_each_data_set_passes(name, fsiqa, tmp_path):
     assert result.code == 0, result.output + result.error
     assert "it can be used" in result.output
     assert f"{count} found, 0 missing, 0 unreadable" in result.output
+    assert result.output.count("found, 0 missing") == (2 if name == "biq2021" else 1)
     good = "lower is better" if name in ("live", "csiq") else "higher is better"
     assert good in result.output
 
@@ -92,20 +94,36 @@ def test_info_of_each_data_set(fsiqa):
     assert "Did you mean 'live'" in fsiqa("data", "info", "liv").error
 
 
-def test_a_converted_data_set_reads_back_to_the_same(agiqa, fsiqa, tmp_path):
+def test_the_own_table_is_not_overwritten(agiqa, fsiqa, tmp_path):
     out = tmp_path / "labels.csv"
-    result = fsiqa("data", "convert", "agiqa3k", "--root", agiqa, "--out", out)
-    assert result.code == 0, result.error
-    assert "--range 0,5" in result.output
-    records = read_source("agiqa3k", root=agiqa).records
-    again = read_source(None, labels=out, root=agiqa, range=(0, 5), overrides=["alignment_range=[0, 5]"]).records
-    assert again == records
-    live = tmp_path / "live"
-    live.mkdir()
-    releases.live(live)
-    found = datasets.convert("live", root=live)
-    assert found.options.endswith("--range -3,112 --lower-is-better")
-    assert len(found.table) == 779
+    assert fsiqa("data", "convert", "agiqa3k", "--root", agiqa, "--out", out).code == 0
+    own = fsiqa("data", "convert", "--labels", out, "--root", agiqa, "--out", out)
+    assert "labels.csv: is the table itself; name another file" in own.error
+
+
+@pytest.mark.parametrize("name", ["agiqa3k", "live", "piq23", "koniq10k", "tid2013", "spaq"])
+def test_a_converted_data_set_reads_back_to_the_same(name, fsiqa, tmp_path):
+    """With the options that are printed."""
+    root, out = tmp_path / name, tmp_path / "labels.csv"
+    root.mkdir()
+    MAKERS[name](root)
+    chosen = "scene" if name == "piq23" else None  # the other has all scenes on both sides
+    split = ("--splits", chosen) if chosen else ()
+    printed = fsiqa("data", "convert", name, "--root", root, "--out", out, *split)
+    words = shlex.split(printed.output.partition("read it with ")[2].replace(str(out.name), str(out)))
+    given = dict(zip(words[::2], words[1::2], strict=False))
+    flag = "--lower-is-better" in words
+    overrides = [word.removeprefix("task.") for word in words if word.startswith("task.")]
+    low, high = given["--range"].split(",")
+    options = {"labels": out, "root": root, "range": (float(low), float(high)), "lower_is_better": flag}
+    splits = str(out) if "--splits" in words else None
+    again, first = (
+        read_source(None, overrides=overrides, splits=splits, **options),
+        read_source(name, root=root, splits=chosen),
+    )
+    pool, test = again.splits[0] if again.splits else (again.records, None)
+    assert (pool, test) == (first.records, first.test)
+    assert again.source.pooled == first.source.pooled
 
 
 def test_splits_are_disjoint_and_read_back(agiqa, fsiqa, tmp_path):
@@ -127,6 +145,9 @@ def test_splits_are_disjoint_and_read_back(agiqa, fsiqa, tmp_path):
     assert fsiqa("adapt", "--task", "agiqa3k", "--root", agiqa, "--splits", tmp_path / "splits").error.endswith(
         "--splits FILES: is for draws; add --shots, such as 100%\n"
     )
+    for option, value in (("--splits", "random"), ("--folds", 3)):
+        refused = fsiqa("data", "split", "agiqa3k", "--root", agiqa, option, value, "--out", tmp_path / "no")
+        assert f"{option}: this command draws splits by chance" in refused.error
     table = pd.read_csv(files[0])
     table.loc[table.part == "test", "part"] = ["train", *["test"] * (sum(table.part == "test") - 1)]
     table.to_csv(files[0], index=False)
@@ -154,9 +175,18 @@ def test_splits_of_liqe_and_arniqa_are_read(tmp_path):
     rows.mkdir()
     np.save(rows / "train.npy", np.array([[*range(8), -1], [*range(4, 12), -1]]))
     np.save(rows / "test.npy", np.array([[*range(8, 12)], [*range(4)]]))
+    np.save(rows / "val.npy", np.full((2, 1), -1))
     rated = read_source("kadid10k", root=root, splits=str(rows))
     assert [len(pool) + len(test) for pool, test in rated.splits] == [count, count]
     assert {r.path.name[:3] for r in rated.splits[1][1]} == {"I01"}
+    np.save(rows / "test.npy", np.array([[8, 99], [0, 1]]))
+    with pytest.raises(InputError, match=r"test\.npy: names the row 99, but the last is 11"):
+        read_source("kadid10k", root=root, splits=str(rows))
+    koniq = tmp_path / "koniq"
+    koniq.mkdir()
+    releases.koniq10k(koniq)
+    with pytest.raises(InputError, match="row numbers are known of the label files of kadid10k, tid, spaq, flive"):
+        read_source("koniq10k", root=koniq, splits=str(rows))
     with pytest.raises(InputError, match=r"no \.csv, test\.npy or \*test\*\.txt in it"):
         read_source("kadid10k", root=root, splits=str(root / "images"))
 
@@ -172,3 +202,59 @@ def test_a_model_of_the_same_pictures_is_told(tmp_path, miniature):
     releases.koniqpp(second)
     with pytest.warns(fewshot_iqa.InputWarning, match="learned from koniq10k, which has all pictures in common"):
         fewshot_iqa.evaluate(tmp_path / "out", task="koniq++", root=second)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a.png,trian\nb.png,test\n", r"row 2: the part is 'trian', not train, training, val, validation, test"),
+        ("a.png,train\na.png,test\n", r"row 3: a\.png is of test, and of train before"),
+        ("x.png,train\ny.png,test\n", "names none of the pictures"),
+    ],
+)
+def test_files_of_splits_that_are_wrong(rated, tmp_path, rows, message):
+    (tmp_path / "s.csv").write_text("image,part\n" + rows)
+    with pytest.raises(InputError, match=message):
+        read_source(None, labels=rated, splits=str(tmp_path / "s.csv"))
+
+
+def test_a_split_that_is_not_there_is_refused(tmp_path, agiqa):
+    with pytest.raises(InputError, match=r"--splits splitz: no such split.* or give the path of split files"):
+        read_source("agiqa3k", root=agiqa, splits="splitz")
+    root = tmp_path / "biq"
+    root.mkdir()
+    releases.biq2021(root)
+    assert len(read_source("biq2021", root=root, splits="random").records) == 12
+    files = datasets.split(tmp_path / "splits", "biq2021", seeds=2, root=root)
+    again = read_source("biq2021", root=root, splits=str(files[1]))
+    assert sum(map(len, again.splits[0])) == 12
+
+
+def test_evaluation_on_a_file_of_a_split(tmp_path, agiqa, miniature):
+    files = datasets.split(tmp_path / "splits", "agiqa3k", seeds=2, root=agiqa)
+    options = {"overrides": [f"clip={miniature}", "views={crop: 32, count: 1}"], "out": tmp_path / "out"}
+    fewshot_iqa.adapt("gp", task="agiqa3k", root=agiqa, **options)
+    tested = (pd.read_csv(files[0]).part == "test").sum()
+    found = fewshot_iqa.evaluate(tmp_path / "out", task="agiqa3k", root=agiqa, splits=str(files[0]))
+    assert found.metrics["pictures"] == tested < 12
+    with pytest.raises(InputError, match="there are 2 splits; name one file"):
+        fewshot_iqa.evaluate(tmp_path / "out", task="agiqa3k", root=agiqa, splits=str(tmp_path / "splits"))
+
+
+def test_a_table_in_the_root_comes_before_one_in_the_working_directory(tmp_path, monkeypatch):
+    for name, maker in (("tid2013", releases.tid), ("tid2008", lambda root: releases.tid(root, 17, 4))):
+        (tmp_path / name).mkdir()
+        maker(tmp_path / name)
+    text = (tmp_path / "tid2008" / "mos_with_names.txt").read_text()
+    (tmp_path / "tid2008" / "mos_with_names.txt").write_text(text.replace("6.5", "2.5"))
+    monkeypatch.chdir(tmp_path / "tid2008")
+    assert max(r.rating for r in read_source("tid2013", root=tmp_path / "tid2013").records) == 6.5
+
+
+def test_deviations_of_another_column_are_not_read(tmp_path):
+    root = tmp_path / "koniqpp"
+    root.mkdir()
+    releases.koniqpp(root)
+    with pytest.warns(fewshot_iqa.InputWarning, match="'sd' and 'votes' belong to 'qmos', and are not read for 'blur'"):
+        rated = read_source("koniq++", root=root, score_column="blur", lower_is_better=True, range=(0, 1))
+    assert {(record.rating_std, record.votes) for record in rated.records} == {(None, None)}

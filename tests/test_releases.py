@@ -159,7 +159,7 @@ def test_koniqs_two_tables(made):
 
 def test_koniq_without_its_official_split(made):
     root, _ = made("koniq10k", releases.koniq10k, official=False)
-    with pytest.warns(InputWarning, match=r"koniq10k_distributions_sets\.csv: no such table.* the split 'official'"):
+    with pytest.warns(InputWarning, match=r"koniq10k_distributions_sets\.csv: no such table.* of the split 'official'"):
         rated = read_source("koniq10k", root=root)
     assert rated.test is None
     with pytest.raises(InputError, match="no such table"):

@@ -41,7 +41,7 @@ def check_run(
 ) -> None:
     """Of a run on rated pictures: the methods, the number of shots, the start and the table."""
     from ..config import split_overrides
-    from ..recipes.sources import find_source, read_rated
+    from ..recipes.sources import find_source, read_source
     from ..recipes.starts import find_start, read_settings
     from ..types import Shots
 
@@ -52,7 +52,7 @@ def check_run(
         read_settings(method, None, None, overrides)
     source = find_source(task, for_task, **table)
     if source.kind == "table":
-        rated = read_rated(source)
+        rated = read_source(task, for_task, **table)
         for count in wanted:
             if count.count is not None and count.count > len(rated.records):
                 raise InputError(f"--shots {count.text}: the table has only {len(rated.records)} pictures")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import InputError
 from ..files import open_text
 from ..printing import nearby
 from .options import OUTPUT, option, with_table_options, writable
@@ -34,7 +35,7 @@ def check(
     ] = True,
 ) -> None:
     """Check that a data set is all there and means what it should; exit status 1 if it cannot be used."""
-    from ..recipes.datasets import check as run
+    from ..recipes.checking import check as run
 
     found = run(name, direction=direction, **table)
     _print_lines([("data set", found.task), *found.lines])
@@ -56,11 +57,16 @@ def convert(
     """Write the ratings of a data set as a plain table, which `--labels` reads."""
     from ..recipes.datasets import convert as run
 
+    own = table.get("labels")
+    if own is not None and Path(own).exists() and Path(own).resolve() == out.resolve():
+        raise InputError(f"--out {out}: is the table itself; name another file")
     found = run(name, **table)
     with open_text(out) as file:
         found.table.to_csv(file, index=False)  # ratings as they are, unrounded
     typer.echo(f"{len(found.table)} pictures in {nearby(out)}, with {', '.join(map(str, found.table))}")
-    typer.echo(f"read it with --labels {shlex.quote(nearby(out))} {found.options}")
+    file_name = shlex.quote(nearby(out))
+    split_too = f" --splits {file_name}" if found.is_split else ""
+    typer.echo(f"read it with --labels {file_name} {found.options}{split_too}")
 
 
 @data.command("split")

@@ -15,8 +15,8 @@ KADID_SIDE = 384  # shorter side in pixels of KADID-10k's pictures, on which its
 Paths = Annotated[list[Path], BeforeValidator(as_list)]  # or one, or null
 Names = Annotated[list[str], BeforeValidator(as_list)]
 Readers = Literal[
-    "kadid10k", "tid", "live", "livec", "csiq", "bid", "spaq", "pipal", "flive", "gfiqa", "aigciqa2023", "evalmuse",
-    "genai_bench",
+    "kadid10k", "tid", "live", "livec", "csiq", "bid", "spaq", "pipal", "flive", "gfiqa", "piq23", "aigciqa2023",
+    "evalmuse", "genai_bench",
 ]  # fmt: skip
 
 
@@ -40,10 +40,10 @@ class Columns(Spec):
     """The distortion (optional)."""
     subset: str = "subset"
     """The part of the data set within which metrics are computed as well (optional)."""
-    std: str = "std"
-    """The standard deviation of the votes whose mean the rating is (optional)."""
-    count: str = "count"
-    """The number of these votes (optional)."""
+    std: str | None = "std"
+    """The standard deviation of the votes whose mean the rating is (optional); null: none."""
+    count: str | None = "count"
+    """The number of these votes (optional); null: none."""
 
 
 class SplitSpec(Spec):
@@ -98,6 +98,8 @@ class TableTask(Spec):
     """Whether rows without a rating, or whose picture is missing, are left out and counted."""
     pooled: bool = True
     """Whether ratings of different subsets can be compared; if not, metrics are medians over the subsets."""
+    group: str | None = None
+    """For tables without a column of groups: a pattern whose one group, matched to the file name, is the group."""
     subset: str | None = None
     """For tables without a column of subsets: a pattern whose one group, matched to the file name, is the subset."""
     model: str | None = None
@@ -128,7 +130,7 @@ class TableTask(Spec):
             raise ValueError("the lowest and the highest are needed, such as [1, 5]")
         return ends
 
-    @field_validator("subset", "model")
+    @field_validator("group", "subset", "model")
     @classmethod
     def _has_a_group(cls, pattern: str | None) -> str | None:
         try:

@@ -29,6 +29,8 @@ def find_columns(task: TableTask, table: str, names: Sequence[str]) -> dict[str,
     found = {}
     for name in ("image", "score", *OPTIONAL):
         column = stated[name]
+        if column is None and name in OPTIONAL:
+            continue
         if column is None:
             found[name] = _recognise(name, table, names)
         elif column in names:

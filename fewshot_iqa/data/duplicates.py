@@ -1,5 +1,6 @@
 """Files that hold the same under different names."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
@@ -30,12 +31,12 @@ def _size(file: Path) -> int:
 
 
 def _sample(file: Path) -> bytes:
+    size, found = _size(file), hashlib.sha256()
     with file.open("rb") as opened:
-        parts = []
-        for place in (0, file.stat().st_size // 2, max(0, file.stat().st_size - SAMPLE)):
+        for place in (0, size // 2, max(0, size - SAMPLE)):
             opened.seek(place)
-            parts.append(opened.read(SAMPLE))
-    return b"".join(parts)
+            found.update(opened.read(SAMPLE))
+    return found.digest()
 
 
 def _digest(file: Path) -> str:

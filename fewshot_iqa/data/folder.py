@@ -19,7 +19,7 @@ class Folder:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self._own = root, f"{plain(root.resolve().name)}/"
         self._files: dict[str, list[tuple[str, Path]]] | None = None
 
     def find(self, name: str) -> Path | None:
@@ -28,7 +28,7 @@ class Folder:
             return path
         if self._files is None:
             self._files = self._index()
-        key = plain(name).removeprefix(f"{plain(self.root.resolve().name)}/")
+        key = plain(name).removeprefix(self._own)
         known = [each for each in self._files.get(_last(key), []) if f"/{each[0]}".endswith(f"/{key}")]
         same = [path for own, path in known if own == key] or [path for _, path in known]
         if len(same) > 1:
@@ -50,9 +50,19 @@ class Folder:
         return found
 
     def _walk(self) -> Iterator[Path]:
-        for folder, inner, names in os.walk(self.root):
+        seen = set()
+        for folder, inner, names in os.walk(self.root, followlinks=True):
+            if (real := os.path.realpath(folder)) in seen:
+                inner.clear()
+                continue
+            seen.add(real)
             inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
             yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of what lies in a folder; none of one that is not there."""
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def plain(name: str) -> str:

@@ -50,6 +50,10 @@ class Annotations:
 
     def __init__(self, paths: Sequence[Path], files: Sequence[Path]) -> None:
         rows = {name: (distortion, scenes) for path in paths for name, distortion, scenes in _rows(path)}
+        self._of: dict[str, Mapping[str, str]] = {}
+        self._by_name = True
+        if not rows:
+            return
         self._by_name = all(len({Path(one).name for one in each}) == len(set(each)) for each in (rows, files))
         self._of = {
             Path(name).name if self._by_name else name: {"distortion": distortion, "scene": ";".join(scenes)}

@@ -16,7 +16,7 @@ from ..errors import InputError, InputWarning, nearest
 from ..types import Record
 from .columns import find_columns, is_header, no_column
 from .duplicates import same_content
-from .folder import Folder
+from .folder import Folder, names_in
 from .labels import Annotations
 from .releases import READERS
 from .tables import Table, from_frame, parse_ratings, read_rows, to_number
@@ -24,7 +24,11 @@ from .tables import Table, from_frame, parse_ratings, read_rows, to_number
 
 def open_table(task: TableTask, frame: pd.DataFrame | None = None) -> Table:
     """`task.labels`, or the `frame` in its place; of several columns of ratings their mean, deviation and count."""
-    return _with_means(task, from_frame(frame) if frame is not None else _read(task))
+    table = _with_means(task, from_frame(frame) if frame is not None else _read(task))
+    if task.model and "model" not in table.rows and task.columns.image in table.rows:
+        models = table.rows[task.columns.image].str.extract(task.model, expand=False).fillna("")
+        table = Table(table.where, table.rows.assign(model=models))
+    return table
 
 
 def _read(task: TableTask) -> Table:
@@ -50,7 +54,7 @@ def _with_means(task: TableTask, table: Table) -> Table:
     for row in rows.index[wrong.any(axis=1)][:1]:
         name = next(name for name in names if wrong.loc[row, name])
         raise InputError(f"{table.where}, row {row}: '{name}' is '{texts.loc[row, name]}', not a number")
-    made = {stated: votes.mean(axis=1), task.columns.std: votes.std(axis=1), task.columns.count: votes.count(axis=1)}
+    made = {stated: votes.mean(axis=1), "std": votes.std(axis=1), "count": votes.count(axis=1)}
     made = {name: column.map(lambda value: "" if pd.isna(value) else str(value)) for name, column in made.items()}
     return Table(table.where, rows.assign(**made))
 
@@ -85,8 +89,6 @@ def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
     """
     opened = given or open_table(task)
     where, table, root = opened.where, opened.rows, root_of(task)
-    if task.model and "model" not in table and task.columns.image in table:
-        table["model"] = table[task.columns.image].str.extract(task.model, expand=False).fillna("")
     columns = find_columns(task, where, [str(name) for name in table])
     ratings = parse_ratings(where, table[columns["score"]], task.range)
     files = _files(where, table[columns["image"]], pictures_folder(task))
@@ -103,16 +105,18 @@ def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
             Record(
                 file,
                 rating,
-                group=texts.get("group") or texts.get("prompt") or texts["image"],
+                group=texts.get("group") or texts.get("prompt") or _named(task.group, file) or texts["image"],
                 distortion=texts.get("distortion"),
                 scene=tuple(part.strip() for part in texts.get("scene", "").split(";") if part.strip()),
                 prompt=texts.get("prompt"),
                 alignment=_alignment(task, where, row, texts.get("alignment")),
-                subset=texts.get("subset") or _subset(task, file),
+                subset=texts.get("subset") or _named(task.subset, file),
                 rating_std=_at_least(0, where, row, "std", texts.get("std")),
                 votes=1 if task.std_of_mean else None if count is None else round(count),
             )
         )
+    if not task.pooled and not all(record.subset for record in records):
+        raise InputError(f"{where}: each subset has a scale of its own (pooled: false), but not all rows have a subset")
     return _same_content_joined(where, _one_row_a_picture(where, records))
 
 
@@ -147,15 +151,19 @@ def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> di
 
 
 def find_file(root: Path, names: Sequence[Path]) -> Path:
-    """The first of the names that is a file: by its path, inside the root, or anywhere below it."""
-    given = Folder(root)
-    below = (given.find(str(name)) for name in names)
-    if found := next((path for path in (*names, *below) if path is not None and path.is_file()), None):
-        return found
+    """The first of the names that is a file: in the root, by its path, or anywhere below the root."""
+    for name in names:
+        for path in (root / name, name):
+            if path.is_file():
+                return path
+    index = Folder(root)
+    for name in names:
+        if found := index.find(str(name)):
+            return found
     first = names[0]
     folder = first.parent if first.parent.is_dir() else root
     others = f" (nor {', '.join(map(str, names[1:]))})" if names[1:] else ""
-    raise InputError(f"{first}: no such table{others}.{nearest(first.name, _names_in(folder))}".removesuffix("."))
+    raise InputError(f"{first}: no such table{others}.{nearest(first.name, names_in(folder))}".removesuffix("."))
 
 
 def pictures_folder(task: TableTask) -> Path:
@@ -178,7 +186,7 @@ def _files(where: str, column: "pd.Series[str]", folder: Path) -> list[Path]:
         remedy = "Name the folder of the pictures with --root FOLDER"
         if missing.size < names.size:
             remedy = "Restore it, or leave out such rows with --skip-incomplete"
-        hint = nearest(first.name, _names_in(first.parent)) or f" {remedy}"
+        hint = nearest(first.name, names_in(first.parent)) or f" {remedy}"
         raise InputError(f"{where}, row {missing.index[0]}: {first} does not exist{count}.{hint}")
     return found
 
@@ -193,10 +201,6 @@ def _tell_other_names(where: str, names: "pd.Series[str]", files: Sequence[Path]
         warnings.warn(message, InputWarning, stacklevel=3)
 
 
-def _names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
 def _one_row_a_picture(where: str, records: list[Record]) -> list[Record]:
     """The records, those of one picture made one of their mean rating; an InputWarning counts them. Rows of one file
     that differ in more, as in their prompts, are kept, in one group with all that is in their groups."""
@@ -209,7 +213,9 @@ def _one_row_a_picture(where: str, records: list[Record]) -> list[Record]:
         rows_of.setdefault((file, same), []).append(record)
     found = [_mean(rows) for rows in rows_of.values()]
     if len(found) < len(records):
-        message = f"{where}: {len(records)} ratings of {len(found)} pictures: learning from their means"
+        several = next(rows for rows in rows_of.values() if len(rows) > 1)
+        first = f"{several[0].path.name} {', '.join(f'{row.rating:g}' for row in several[:3])}"
+        message = f"{where}: {len(records)} ratings of {len(found)} pictures: learning from their means ({first})"
         warnings.warn(message, InputWarning, stacklevel=3)
     if again := len(found) - len(set(files)):
         message = (
@@ -285,6 +291,7 @@ def _at_least(least: float, where: str, row: int, column: str, text: str | None)
     return number
 
 
-def _subset(task: TableTask, file: Path) -> str | None:
-    found = re.search(task.subset, file.name) if task.subset else None
+def _named(pattern: str | None, file: Path) -> str | None:
+    """What the one group of a pattern is in the name of a file."""
+    found = re.search(pattern, file.name) if pattern else None
     return found[1] if found else None

@@ -4,6 +4,7 @@ A reader takes the label file that a task names and gives a table with the colum
 group, distortion, scene, prompt, alignment, model, std, count, split. ValueError where the file is another one.
 """
 
+import errno
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,9 @@ def read_live(path: Path) -> pd.DataFrame:
     """
     found = _matlab(path)
     scores = found["dmos_new"] if "dmos_new" in found else found["dmos"]
+    if "dmos_new" not in found:
+        message = f"{path}: the scores of release 2; most papers take dmos_realigned.mat, which differs"
+        warnings.warn(message, InputWarning, stacklevel=2)
     names = [f"{folder}/img{n}.bmp" for folder, count in LIVE_FOLDERS.items() for n in range(1, count + 1)]
     references = _texts(_matlab(path.with_name("refnames_all.mat"))["refnames_all"])
     originals = found["orgs"].ravel().astype(bool)
@@ -173,6 +177,12 @@ def read_flive(path: Path) -> pd.DataFrame:
     return table[~table["name"].str.match(r"EE371R/rq")]
 
 
+def read_piq23(path: Path) -> pd.DataFrame:
+    """PIQ23's scores without the row of Exposure that was never compared, whose deviation means nothing."""
+    table = read_text(path)
+    return table[pd.to_numeric(table["TOTAL COMPARISONS"]) > 0]
+
+
 def read_gfiqa(path: Path) -> pd.DataFrame:
     """GFIQA's table (img_name, mos), that of IQA-Dataset, or the label.json of each part as DSL-FIQA gives them out."""
     if path.suffix.lower() == ".json":
@@ -250,6 +260,8 @@ def _voted(rows: Sequence[tuple[str, str, Sequence[float]]], path: Path) -> pd.D
 def _matlab(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
 
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
     found: dict[str, Any] = loadmat(path)
     return found
 
@@ -273,6 +285,7 @@ READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
     "spaq": read_spaq,
     "pipal": read_pipal,
     "flive": read_flive,
+    "piq23": read_piq23,
     "gfiqa": read_gfiqa,
     "aigciqa2023": read_aigciqa2023,
     "evalmuse": read_evalmuse,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import TableTask
 from ..config.task import SplitSpec
-from ..errors import InputError, InputWarning, nearest
+from ..errors import InputError, InputWarning
 from ..types import Record
 from .columns import no_column
 from .folder import plain
@@ -15,6 +15,9 @@ from .readers import find_file, root_of
 from .tables import Table, read_rows
 
 RANDOM = "random"  # the name of a split by chance
+PARTS = ("train", "training", "val", "validation", "test")
+ROWS_OF = ("kadid10k", "tid", "spaq", "flive")  # readers whose rows ARNIQA's numbers count
+FIRST_ROW = 2  # the number that a table gives to the first row below its header
 
 Split = tuple[list[Record], list[Record]]  # pool and test
 
@@ -22,35 +25,29 @@ Split = tuple[list[Record], list[Record]]  # pool and test
 def official_split(task: TableTask, table: Table, records: Sequence[Record], name: str | None) -> Split | None:
     """(pool, test) of the split `name`, or of the first that the data set comes with; None for a split by chance.
 
-    An InputWarning tells where the file of an expected split is not there, how many pictures a split leaves out, and
-    how many groups it parts; InputError where a named one cannot be read.
+    An InputWarning tells where the first cannot be had, how many pictures a split leaves out, and how many groups it
+    parts; InputError where a named one cannot be had.
     """
     if name == RANDOM or not task.splits:
         return None
-    if name is not None and name not in task.splits:
-        known = [*task.splits, RANDOM]
-        raise InputError(f"--splits {name}: no such split.{nearest(name, known)} There are {', '.join(known)}")
     wanted = name or next(iter(task.splits))
     spec = task.splits[wanted]
     try:
         rows = read_rows(find_file(root_of(task), spec.table)) if spec.table else table
+        return _split(wanted, spec, rows, records)
     except InputError as error:
         if name is not None:
             raise
-        warnings.warn(
-            f"{error}: it tells the split '{wanted}'; the test is a random share of the groups instead",
-            InputWarning,
-            stacklevel=3,
-        )
+        message = f"{error}; so the test is not that of the split '{wanted}', but a random share of the groups"
+        warnings.warn(message, InputWarning, stacklevel=3)
         return None
-    return _split(wanted, spec, rows, records)
 
 
 def _split(name: str, spec: SplitSpec, table: Table, records: Sequence[Record]) -> Split:
-    for column in (spec.image, spec.column):
+    for key, column in (("image", spec.image), ("column", spec.column)):
         if column is not None and column not in table.rows:
             names = [str(each) for each in table.rows]
-            raise no_column(table.where, names, column, f"--set task.splits.{name}.image=COLUMN")
+            raise no_column(table.where, names, column, f"--set task.splits.{name}.{key}=COLUMN")
     parts = table.rows[spec.column] if spec.column else [spec.test[0]] * len(table.rows)
     pool, test = split_by_parts(records, dict(zip(table.rows[spec.image], parts, strict=True)), spec.test, by=spec.by)
     if spec.column is None:  # what is not named is learned from
@@ -58,10 +55,8 @@ def _split(name: str, spec: SplitSpec, table: Table, records: Sequence[Record]) 
         pool = [record for record in records if id(record) not in tested]
     if not pool or not test:
         empty = "to learn from" if test else "of the test"
-        raise InputError(f"{table.where}: the split '{name}' has no picture {empty}; --splits {RANDOM} draws one")
-    if left := len(records) - len(pool) - len(test):
-        message = f"{table.where}: {left} of {len(records)} pictures are not in the split '{name}', and are left out"
-        warnings.warn(message, InputWarning, stacklevel=4)
+        raise InputError(f"{table.where}: the split '{name}' has no picture {empty}")
+    _tell_left_out(table.where, records, pool, test)
     shared = {record.group for record in pool} & {record.group for record in test}
     if shared and not spec.shares_groups:
         message = f"{table.where}: the split '{name}' has {len(shared)} groups on both sides, such as '{min(shared)}'"
@@ -71,43 +66,44 @@ def _split(name: str, spec: SplitSpec, table: Table, records: Sequence[Record]) 
 
 def split_by_parts(
     records: Sequence[Record], parts: Mapping[str, str], test: Iterable[str], *, by: str = "image"
-) -> tuple[list[Record], list[Record]]:
+) -> Split:
     """(pool, test) by a table {picture or subset: part}; of `test` are the parts of the test, whatever their case.
 
-    Pictures that the table does not name are on neither side.
+    A picture is named by the end of its path, and the longest such name counts. Those that the table does not name are
+    on neither side.
     """
     tested = {plain(part) for part in test}
     known = {plain(name): plain(part) in tested for name, part in parts.items()}
     by_name: dict[str, list[str]] = {}
-    for name in known:
+    for name in sorted(known, key=len, reverse=True):
         by_name.setdefault(name.rpartition("/")[2], []).append(name)
 
     def is_test(record: Record) -> bool | None:
         if by == "subset":
             return known.get(plain(record.subset or ""))
-        path = plain(record.path.as_posix())
-        found = {known[name] for name in by_name.get(path.rpartition("/")[2], []) if f"/{path}".endswith(f"/{name}")}
-        return found.pop() if len(found) == 1 else None
+        path = f"/{plain(record.path.as_posix())}"
+        names = (name for name in by_name.get(path.rpartition("/")[2], []) if path.endswith(f"/{name}"))
+        return known.get(next(names, ""))
 
     sides = [is_test(record) for record in records]
-    return [r for r, side in zip(records, sides, strict=True) if side is False], [
-        r for r, side in zip(records, sides, strict=True) if side
-    ]
+    pool = [record for record, side in zip(records, sides, strict=True) if side is False]
+    return pool, [record for record, side in zip(records, sides, strict=True) if side]
 
 
-def read_splits(path: Path, records: Sequence[Record]) -> list[Split]:
-    """(pool, test) of each file of a folder, or of one: tables with the columns image and part (train or test) as
+def read_splits(path: Path, task: TableTask, table: Table, records: Sequence[Record]) -> list[Split]:
+    """(pool, test) of each file of a folder, or of one: tables with the columns image and part (train, val or test) as
     `fsiqa data split` writes them; LIQE's NAME_train_clip.txt and NAME_test_clip.txt, also in numbered folders; or
     ARNIQA's train.npy and test.npy, with row numbers of the label file.
 
-    InputError where a file is none of these, names other pictures, or has a group on both sides.
+    Validation pictures are learned from. An InputWarning counts the pictures that a file does not name; InputError
+    where a file is none of these, contradicts itself, or has a group on both sides.
     """
     if path.is_file():
         return [_from_table(path, records)]
     if tables := sorted(path.glob("*.csv"), key=_numbered):
         return [_from_table(each, records) for each in tables]
     if (path / "test.npy").is_file():
-        return _from_rows(path, records)
+        return _from_rows(path, task, table, records)
     tests = sorted(path.rglob("*test*.txt"), key=_numbered)
     if not tests:
         raise InputError(f"--splits {path}: no .csv, test.npy or *test*.txt in it")
@@ -123,38 +119,59 @@ def _from_table(path: Path, records: Sequence[Record]) -> Split:
     table = read_rows(path)
     for column in ("image", "part"):
         if column not in table.rows:
-            raise no_column(str(path), [str(name) for name in table.rows], column, "fsiqa data split, which writes it")
-    parts = dict(zip(table.rows["image"], table.rows["part"], strict=True))
-    return _disjoint(path, *split_by_parts(records, parts, ["test"]))
+            names = ", ".join(map(str, table.rows))
+            raise InputError(f"{path}: no column '{column}', as `fsiqa data split` writes it. Columns: {names}")
+    parts: dict[str, str] = {}
+    for row, name, part in zip(table.rows.index, table.rows["image"], table.rows["part"], strict=True):
+        if plain(part) not in PARTS:
+            raise InputError(f"{path}, row {row}: the part is '{part}', not {', '.join(PARTS)}")
+        if plain(parts.setdefault(name, part)) != plain(part):
+            raise InputError(f"{path}, row {row}: {name} is of {part}, and of {parts[name]} before")
+    return _checked(path, records, *split_by_parts(records, parts, ["test"]))
 
 
 def _from_lists(path: Path, records: Sequence[Record]) -> Split:
-    """LIQE's: the first column names pictures; its validation pictures are learned from."""
+    """LIQE's: the first column names pictures."""
     parts: dict[str, str] = {}
     for part in ("train", "val", "test"):
         file = path.with_name(path.name.replace("test", part))
         if file.is_file():
             lines = file.read_text(encoding="utf-8").splitlines()
             parts |= {line.split("\t")[0]: part for line in lines if line.strip()}
-    return _disjoint(path, *split_by_parts(records, parts, ["test"]))
+    return _checked(path, records, *split_by_parts(records, parts, ["test"]))
 
 
-def _from_rows(path: Path, records: Sequence[Record]) -> list[Split]:
+def _from_rows(path: Path, task: TableTask, table: Table, records: Sequence[Record]) -> list[Split]:
+    """ARNIQA's: rows of the label file, -1 behind the last."""
     import numpy as np
 
-    found = []
-    rows = {part: np.load(path / f"{part}.npy") for part in ("train", "test")}
-    if rows["test"].max() >= len(records):
-        raise InputError(f"{path / 'test.npy'}: row {rows['test'].max()} of {len(records)} pictures")
-    for train, test in zip(rows["train"], rows["test"], strict=True):
-        pool, tested = ([records[i] for i in some if i >= 0] for some in (train, test))
-        found.append(_disjoint(path, pool, tested))
-    return found
+    if task.reader not in ROWS_OF or len(table.rows) != len(records):
+        raise InputError(
+            f"--splits {path}: row numbers are known of the label files of {', '.join(ROWS_OF)}, with all their rows"
+        )
+    of_row = dict(zip((row - FIRST_ROW for row in table.rows.index), records, strict=True))
+    sides = []
+    for name in ("train", "val", "test"):
+        file = path / f"{name}.npy"
+        found = np.atleast_2d(np.load(file)) if file.is_file() else np.empty((0, 0), int)
+        if found.size and found.max() > max(of_row):
+            raise InputError(f"{file}: names the row {found.max()}, but the last is {max(of_row)}")
+        sides.append([[of_row[i] for i in some if i in of_row] for some in found.tolist()])
+    train, val, test = sides
+    val = val or [[] for _ in train]
+    return [_checked(path, records, [*a, *b], c) for a, b, c in zip(train, val, test, strict=True)]
 
 
-def _disjoint(path: Path, pool: list[Record], test: list[Record]) -> Split:
+def _checked(path: Path, records: Sequence[Record], pool: list[Record], test: list[Record]) -> Split:
     if not pool or not test:
         raise InputError(f"{path}: names none of the pictures {'of the test' if pool else 'to learn from'}")
     if shared := {record.group for record in pool} & {record.group for record in test}:
         raise InputError(f"{path}: the group '{min(shared)}' is on both sides, and {len(shared) - 1} others")
+    _tell_left_out(str(path), records, pool, test)
     return pool, test
+
+
+def _tell_left_out(where: str, records: Sequence[Record], pool: list[Record], test: list[Record]) -> None:
+    if left := len(records) - len(pool) - len(test):
+        message = f"{where}: {left} of {len(records)} pictures are not in the split, and are left out"
+        warnings.warn(message, InputWarning, stacklevel=4)

@@ -56,6 +56,8 @@ def read_rows(
         raise InputError(f"{path}: {error} is not in it: it is not the label file of this data set") from None
     except (OSError, ValueError, csv.Error, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not readable as a table ({error})") from None
+    except Exception as error:  # readers meet other files with errors of every kind
+        raise InputError(f"{path}: it is not the label file of this data set ({error})") from error
     table.index += header + 2  # row numbers as an editor shows them, the header being row 1
     return Table(where, _cleaned(where, table))
 
@@ -77,6 +79,8 @@ def _cleaned(where: str, table: pd.DataFrame) -> pd.DataFrame:
     table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError(f"{where}: the table holds no rows")
+    if (again := table.columns[table.columns.duplicated()]).size:
+        raise InputError(f"{where}: two columns are named '{again[0]}': rename one")
     return table
 
 

@@ -45,7 +45,7 @@ def table_ceiling(task: TableTask, table: Table, records: Sequence[Record]) -> d
     The table is of means with their deviations and numbers, or of single votes, several of a picture; None where
     neither is there, with an InputWarning where the votes cannot be read.
     """
-    if {task.columns.std, task.columns.count} <= set(table.rows):
+    if None not in (task.columns.std, task.columns.count) and {task.columns.std, task.columns.count} <= set(table.rows):
         if not all(r.votes and (r.rating_std is not None or r.votes == 1) for r in records):
             return None
         found = ceiling_of_means(*np.array([(r.rating, r.rating_std or 0.0, r.votes) for r in records], float).T)
@@ -137,4 +137,4 @@ def variance_of_means(std: ArrayLike, count: ArrayLike) -> NDArray[np.float64]:
     free = np.where(np.isnan(std), 0, count - 1)
     together = np.nansum(free * std**2) / free.sum() if free.sum() > 0 else np.nan
     drawn = (PRIOR_VOTES * together + np.nan_to_num(free * std**2)) / (PRIOR_VOTES + free) / count
-    return np.where((count == 1) & ~np.isnan(std), std**2, drawn)
+    return np.where((count == 1) & (std > 0), std**2, drawn)

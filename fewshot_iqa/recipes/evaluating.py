@@ -52,7 +52,10 @@ def evaluate(
     """
     scorer = model if isinstance(model, Scorer) else load(model, cache=cache)
     rated = read_source(source_name(task, **table), overrides, **table)
-    source, records = rated.source, rated.test or rated.records
+    if len(rated.splits) > 1:
+        raise InputError(f"--splits: there are {len(rated.splits)} splits; name one file")
+    source = rated.source
+    records = rated.splits[0][1] if rated.splits else rated.test or rated.records
     if isinstance(source, SyntheticTask):
         raise InputError("evaluate: give a table of ratings, labels=")
     learned = None if isinstance(model, Scorer) else checkpoint.provenance(Path(model)).get("task")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
+from ..config.task import Columns
 from ..data.readers import complete, open_table, read_table, root_of, stated_range
 from ..data.split_files import RANDOM, Split, official_split, read_splits
 from ..errors import InputError, InputWarning, nearest
@@ -85,7 +86,7 @@ def read_source(task: str | None, overrides: Iterable[str] = (), **table: Unpack
     """
     by_chance = table.get("test") is not None or table.get("folds") is not None
     splits = RANDOM if by_chance else table.get("splits")
-    return read_rated(find_source(task, overrides, **table), _frame(table.get("labels")), splits)
+    return read_rated(find_source(task, overrides, **table), as_frame(table.get("labels")), splits)
 
 
 def source_name(task: str | None, **table: Unpack[TableOptions]) -> str:
@@ -119,7 +120,9 @@ def find_source(
     chosen = [name for name in ("--test", "--folds", "--splits") if table.get(name.removeprefix("--")) is not None]
     if len(chosen) > 1:
         raise InputError(f"{' and '.join(chosen)}: give one of them")
-    tables = {"labels": labels if _is_path(labels) else None} if isinstance(source, TableTask) else {}
+    tables: dict[str, Any] = {}
+    if isinstance(source, TableTask):
+        tables = {"labels": _typed(labels, root), "columns": _own_columns(source, task)}
     source = with_overrides(source, root=root, test=test, **tables)
     for option, value in (("--test", test), ("--folds", folds)):
         if value is not None and isinstance(source, TableTask) and source.test_labels:
@@ -130,9 +133,10 @@ def find_source(
 def read_rated(
     source: TableTask | SyntheticTask, frame: pd.DataFrame | None = None, splits: str | None = None
 ) -> Rated:
-    """Read the records of a source, of a table from the `frame` where that is given, and its split of that name.
+    """Read the records of a source, of a table from the `frame` where that is given, and its split of that name, or
+    those of files.
 
-    InputError where a group of the release's test rows is in the others too.
+    InputError where there is no such split, or a group of the release's test rows is in the others too.
     """
     if isinstance(source, SyntheticTask):
         from ..data.synthetic import synthetic_records
@@ -143,18 +147,28 @@ def read_rated(
         table = complete(source, table)
     if source.range is None:
         source = with_overrides(source, range=stated_range(table))
-    records = read_table(source, table)
-    if splits is not None and Path(splits).exists() and splits not in source.splits:
-        return Rated(source, records, None, table, read_splits(Path(splits), records))
-    if not source.labels or source.test_labels is None:
-        pool, test = official_split(source, table, records, splits) or (records, None)
+    records, test = read_table(source, table), None
+    if source.labels and source.test_labels is not None:
+        testing = with_overrides(source, labels=source.test_labels, root=root_of(source))
+        test_table = open_table(testing)
+        if source.skip_incomplete:
+            test_table = complete(testing, test_table)
+        test = read_table(testing, test_table)
+        for group in {record.group for record in records} & {record.group for record in test}:
+            raise InputError(
+                f"{source.test_labels}: '{group}' is among the training rows of {source.labels[0]} as well"
+            )
+        if splits is None:
+            return Rated(source, records, test, test_table)
+    every = [*records, *(test or [])]
+    if splits is None or splits == RANDOM or splits in source.splits:
+        pool, test = official_split(source, table, every, splits) or (every, None)
         return Rated(source, pool, test, table)
-    testing = with_overrides(source, labels=source.test_labels, root=root_of(source))
-    table = open_table(testing)
-    test = read_table(testing, table)
-    for group in {record.group for record in records} & {record.group for record in test}:
-        raise InputError(f"{source.test_labels}: '{group}' is among the training rows of {source.labels[0]} as well")
-    return Rated(source, records, test, table)
+    if not Path(splits).exists():
+        known = [*source.splits, RANDOM]
+        listed = f"There are {', '.join(known)}; or give the path of split files"
+        raise InputError(f"--splits {splits}: no such split.{nearest(splits, known)} {listed}")
+    return Rated(source, every, None, table, read_splits(Path(splits), source, table, every))
 
 
 def warn_guessed_scale(scale: Scale, ratings: int) -> None:
@@ -192,6 +206,28 @@ def _overrides(table: TableOptions) -> list[tuple[str, str]]:
     return [(option, f"{key}={json.dumps(value)}") for option, (key, value) in given.items() if value is not None]
 
 
+def _typed(labels: Any, root: Any) -> Path | None:
+    """The path of a table as it was typed; whole where a table of the same name lies in the root, which else wins."""
+    if labels is None or not _is_path(labels):
+        return None
+    path = Path(labels)
+    return path.absolute() if path.is_file() and root is not None and (Path(root) / path).is_file() else path
+
+
+def _own_columns(source: TableTask, task: str) -> Columns | None:
+    """The columns without the deviations and numbers of another column of ratings than the one that is read."""
+    of_task = load_task(task)
+    if not isinstance(of_task, TableTask) or source.columns.score == of_task.columns.score:
+        return None
+    same = {name: None for name in ("std", "count") if getattr(source.columns, name) == getattr(of_task.columns, name)}
+    same = {name: None for name in same if getattr(source.columns, name) != name}
+    if same:
+        names = " and ".join(f"'{getattr(source.columns, name)}'" for name in same)
+        message = f"{names} belong to '{of_task.columns.score}', and are not read for '{source.columns.score}'"
+        warnings.warn(f"{message}; --set task.columns.std=COLUMN names another", InputWarning, stacklevel=3)
+    return source.columns.model_copy(update=same)
+
+
 def _ends(given: tuple[float, float] | str | None) -> list[float] | None:
     """The two ends of a rating scale."""
     if given is None:
@@ -205,7 +241,7 @@ def _ends(given: tuple[float, float] | str | None) -> list[float] | None:
     return [low, high]
 
 
-def _frame(labels: Any) -> pd.DataFrame | None:
+def as_frame(labels: Any) -> pd.DataFrame | None:
     """The table, where it is not the path of one."""
     if _is_path(labels):
         return None
