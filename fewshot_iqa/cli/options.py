@@ -87,7 +87,7 @@ def _table(
         str | None, option(DATA, "COLUMN", "Column of groups that a split keeps whole. Default: group, else prompt.")
     ] = None,
     splits: Annotated[
-        str | None, option(PROTOCOL, "NAME", "Split that the data set comes with, or random. Default: its first.")
+        str | None, option(PROTOCOL, "NAME", "Split of the data set, random, or split files. Default: its first.")
     ] = None,
     test: Annotated[
         float | None, option(PROTOCOL, "SHARE", "Share of the groups held out as test set. Default: 0.2.")
