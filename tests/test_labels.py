@@ -105,6 +105,7 @@ def test_released_tables_with_annotations(tmp_path):
     assert [classes_of(record, "distortion") for record in records] == [[0], [0]]  # of its name, without a label
     (tmp_path / "1024x768").mkdir()
     photograph(0).save(tmp_path / "1024x768" / "7.jpg")
-    (tmp_path / "koniq10k_scores_and_distributions.csv").write_text("image_name,c1,c_total,MOS,SD\n7.jpg,0,105,3.5,0.5\n")
+    rows = "image_name,c1,c_total,MOS,SD\n7.jpg,0,105,3.5,0.5\n"
+    (tmp_path / "koniq10k_scores_and_distributions.csv").write_text(rows)
     (record,) = read_table(with_overrides(load_task("koniq10k"), root=tmp_path))
     assert (record.path.name, record.rating) == ("7.jpg", 3.5)
