@@ -129,7 +129,7 @@ def curve(
     methods = [methods] if isinstance(methods, str) else methods
     if seeds is not None and seeds < 1:
         raise InputError(f"--seeds {seeds}: at least one")
-    settings, for_task = _read_methods(methods, clip, overrides)
+    settings, for_task = read_methods(methods, clip, overrides)
     if start not in (None, "none") and not any(some.meta for some in settings.values()):
         raise InputError(f"--from {start}: none of these methods begins from meta-trained prompts")
     reference = next(iter(settings)) if reference is None else reference
@@ -209,10 +209,11 @@ def _wanted(shots: str | int | Sequence[str | int] | None, rated: Rated, folds: 
     return [count for count in map(Shots.parse, SHOTS) if count.fits(pool)]
 
 
-def _read_methods(
+def read_methods(
     methods: Sequence[str] | Mapping[str, tuple[str, Sequence[str]]], clip: str | None, overrides: Sequence[str]
 ) -> tuple[dict[str, Config], list[str]]:
-    """The configuration of each method by label, and the overrides of the task."""
+    """The configuration of each method by label, each with those of the `overrides` that apply to it and its own, and
+    the overrides of the task."""
     listed = methods.items() if isinstance(methods, Mapping) else [(Path(name).stem, (name, ())) for name in methods]
     settings: dict[str, Config] = {}
     used: set[str] = set()

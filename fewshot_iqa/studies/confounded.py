@@ -19,11 +19,10 @@ from ..model.quality import zero_shot_teacher
 from ..progress import quiet, track
 from ..recipes import cells
 from ..recipes.common import choose_device
-from ..recipes.curve import identity, ratings_hash
+from ..recipes.curve import identity, ratings_hash, read_methods
 from ..recipes.draws import Draw, draw_trials
 from ..recipes.results import srcc_of
 from ..recipes.sources import read_source, source_name
-from ..recipes.starts import read_settings
 from ..recipes.trial import Memory, Method, encoded, loader_of, read_pictures, run_trial
 from ..rng import permutation
 from ..types import Record, Shots
@@ -64,9 +63,8 @@ def confounded(
     spec, folder, overrides = load_experiment(plan, kind=ConfoundedSpec), Path(out), list(overrides)
     if shots < 4 or shots % 4:
         raise InputError(f"--shots {shots}: a multiple of 4")
-    settings, for_task = {}, list[str]()
-    for label, arm in spec.arms.items():
-        settings[label], for_task = read_settings(arm.config, None, None, [*overrides, *arm.set])
+    methods = {label: (arm.config, arm.set) for label, arm in spec.arms.items()}
+    settings, for_task = read_methods(methods, None, overrides)
     task = source_name(task, **table)
     rated = read_source(task, for_task, **table)
     place, memory = choose_device(device), Memory(FeatureCache(cache))
@@ -162,9 +160,10 @@ def _contents(by: By, drawn: Sequence[Draw], method: Method, memory: Memory) -> 
         likeliest = seen.logits["scene"].softmax(dim=-1).mean(dim=1).argmax(dim=1).tolist()
         scenes = dict(zip(every, map(str, likeliest), strict=True))
         return lambda draw: _halves(by, scenes, draw)
-    embeddings = features.embedding().mean(dim=1)
-    first = torch.pca_lowrank(embeddings.double(), q=1, niter=10)[2][:, 0]
-    place = dict(zip(every, (embeddings.double() @ first).tolist(), strict=True))
+    embeddings = features.embedding().mean(dim=1).double()
+    centred = embeddings - embeddings.mean(dim=0)
+    first = torch.linalg.eigh(centred.T @ centred)[1][:, -1]  # exact: an iteration would end elsewhere each time
+    place = dict(zip(every, (embeddings @ first).tolist(), strict=True))
 
     def above(draw: Draw) -> dict[Record, bool]:
         middle = float(np.median([place[shot] for shot in draw.shots]))
