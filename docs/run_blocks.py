@@ -217,7 +217,7 @@ def _check_names(command: str, options: Mapping[str, Any]) -> None:
 
     overrides = options.get("overrides") or ()
     method = options.get("config") or "grmp"
-    if "methods" in options:
+    if options.get("methods"):
         for name in options["methods"].split(","):
             if not name.endswith(".yaml"):
                 load_config(name)

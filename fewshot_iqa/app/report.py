@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..config import dump
+from ..config.spec import as_list
 from ..errors import InputError
 from ..files import open_text, require_writable
 from ..recipes import plots
@@ -69,13 +70,13 @@ def _facts(found: Findings) -> dict[str, Any]:
     """The ratings, groups and start of the model, as the page names them."""
     rows = tested(found.pictures)
     about, groups = found.provenance, rows["group"].nunique()
-    (low, high), labels = sorted(about["scale"]), about["source"].get("labels")
+    (low, high), labels = sorted(about["scale"]), as_list(about["source"].get("labels"))
     return {
         "low": f"{low:.4g}",
         "high": f"{high:.4g}",
         "tested": len(rows),
         "groups": f"{groups} {'pictures' if groups == len(rows) else 'groups'}",
-        "source": Path(labels).name if labels else about["task"],
+        "source": Path(labels[0]).name if labels else about["task"],
         "start": "the shipped prompts" if Path(about["start"]) == SHIPPED else about["start"],
     }
 
