@@ -11,7 +11,7 @@ from ..files import open_text
 from ..printing import nearby
 from .options import OUTPUT, option, with_table_options, writable
 
-NAME = Annotated[str | None, typer.Argument(metavar="[NAME]", help="A data set from `fsiqa tasks`. Default: csv.")]
+NAME = Annotated[str | None, typer.Argument(metavar="NAME", help="A data set from `fsiqa tasks`. Default: csv.")]
 
 data = typer.Typer(help="Check data sets, convert their ratings, split them.", no_args_is_help=True)
 

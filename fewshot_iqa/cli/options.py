@@ -68,7 +68,7 @@ TASK = Annotated[
 
 
 def _table(
-    labels: Annotated[Path | None, option(DATA, "FILE", "Your table of ratings: .csv, .tsv or .xlsx.")] = None,
+    labels: Annotated[Path | None, option(DATA, "FILE", "Your table of ratings: .csv, .tsv, .xlsx or .xls.")] = None,
     root: Annotated[Path | None, option(DATA, "FOLDER", "Folder of the images. Default: that of the table.")] = None,
     image_column: Annotated[str | None, option(DATA, "COLUMN", "Default: image, file, filename, name, ...")] = None,
     score_column: Annotated[

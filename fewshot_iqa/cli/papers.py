@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    table: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="A name from --list, or a .yaml file.")] = None,
+    table: Annotated[str | None, typer.Argument(metavar="TABLE", help="A name from --list, or a .yaml file.")] = None,
     data: Annotated[Path, option(DATA, "FOLDER", "Holds a folder of each data set, named as its task.")] = Path("data"),
     methods: Annotated[str | None, option(METHOD, "LIST", "Some of the table's methods. Default: all.")] = None,
     clip: CLIP = None,
