@@ -84,18 +84,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (
-    suggest,
-    rate,
-    score,
-    adapt,
-    browse,
-    report,
-    curve,
-    reproduce,
-    metatrain,
-    export,
-)  # in the order of their use
+COMMANDS = (suggest, rate, score, adapt, browse, report, curve, metatrain, export)  # in the order of their use
 for command in (*COMMANDS, reproduce, tasks, configs, distort, synthesize, pretrain):
     app.command()(command)
 app.add_typer(data, name="data")

@@ -50,7 +50,7 @@ class SplitSpec(Spec):
     """A split that a data set comes with: which of its pictures are the test."""
 
     table: Paths = Field([])
-    """The file that tells it, inside the root, or several names of it; none: the table of the ratings."""
+    """The file that lists the split, inside the root, or several possible names of it; none: the table of ratings."""
     image: str = "image"
     """The column of that file that holds the pictures, or what stands in the column `by`."""
     by: Literal["image", "subset"] = "image"

@@ -19,7 +19,7 @@ from .duplicates import same_content
 from .folder import Folder, names_in
 from .labels import Annotations
 from .releases import READERS
-from .tables import Table, from_frame, parse_ratings, read_rows, to_number
+from .tables import Table, from_frame, parse_ratings, read_rows, to_number, to_numbers
 
 
 def open_table(task: TableTask, frame: pd.DataFrame | None = None) -> Table:
@@ -63,7 +63,7 @@ def complete(task: TableTask, table: Table) -> Table:
     """The table without the rows that have no rating or whose picture is missing; an InputWarning counts them."""
     columns = find_columns(task, table.where, [str(name) for name in table.rows])
     index, rows = Folder(pictures_folder(task)), table.rows
-    unrated = ~rows[columns["score"]].map(lambda text: math.isfinite(to_number(text.strip().removesuffix("%"))))
+    unrated = ~rows.index.to_series().map(to_numbers(rows[columns["score"]])).map(math.isfinite)
     missing = rows[columns["image"]].map(lambda name: index.find(name.strip()) is None)
     if (out := unrated | missing).any():
         message = f"{table.where}: {out.sum()} of {len(rows)} rows are left out: {missing.sum()} without a picture"

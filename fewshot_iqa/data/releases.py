@@ -188,8 +188,9 @@ def read_gfiqa(path: Path) -> pd.DataFrame:
     if path.suffix.lower() == ".json":
         parts = []
         for file in sorted(path.parents[1].glob("*/label.json")):
-            images = [f"{file.parent.name}/img/{Path(name).name}" for name in _json(file)["Image"]]
-            parts.append(pd.DataFrame({"image": images, "score": _json(file)["MOS"], "split": file.parent.name}))
+            part, found = file.parent.name, _json(file)
+            images = [f"{part}/img/{Path(name).name}" for name in found["Image"]]
+            parts.append(pd.DataFrame({"image": images, "score": found["MOS"], "split": part}))
         return pd.concat(parts, ignore_index=True)
     table = read_text(path)
     if "ratings" not in table:

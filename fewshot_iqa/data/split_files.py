@@ -12,12 +12,12 @@ from ..types import Record
 from .columns import no_column
 from .folder import plain
 from .readers import find_file, root_of
-from .tables import Table, read_rows
+from .splits import shared_groups
+from .tables import FIRST_ROW, Table, read_rows
 
 RANDOM = "random"  # the name of a split by chance
 PARTS = ("train", "training", "val", "validation", "test")
 ROWS_OF = ("kadid10k", "tid", "spaq", "flive")  # readers whose rows ARNIQA's numbers count
-FIRST_ROW = 2  # the number that a table gives to the first row below its header
 
 Split = tuple[list[Record], list[Record]]  # pool and test
 
@@ -25,8 +25,8 @@ Split = tuple[list[Record], list[Record]]  # pool and test
 def official_split(task: TableTask, table: Table, records: Sequence[Record], name: str | None) -> Split | None:
     """(pool, test) of the split `name`, or of the first that the data set comes with; None for a split by chance.
 
-    An InputWarning tells where the first cannot be had, how many pictures a split leaves out, and how many groups it
-    parts; InputError where a named one cannot be had.
+    An InputWarning says when the first split is not available, how many pictures a split omits, and how many groups
+    are on both of its sides. InputError when a named split is not available.
     """
     if name == RANDOM or not task.splits:
         return None
@@ -57,7 +57,7 @@ def _split(name: str, spec: SplitSpec, table: Table, records: Sequence[Record]) 
         empty = "to learn from" if test else "of the test"
         raise InputError(f"{table.where}: the split '{name}' has no picture {empty}")
     _tell_left_out(table.where, records, pool, test)
-    shared = {record.group for record in pool} & {record.group for record in test}
+    shared = shared_groups(pool, test)
     if shared and not spec.shares_groups:
         message = f"{table.where}: the split '{name}' has {len(shared)} groups on both sides, such as '{min(shared)}'"
         warnings.warn(message, InputWarning, stacklevel=4)
@@ -165,7 +165,7 @@ def _from_rows(path: Path, task: TableTask, table: Table, records: Sequence[Reco
 def _checked(path: Path, records: Sequence[Record], pool: list[Record], test: list[Record]) -> Split:
     if not pool or not test:
         raise InputError(f"{path}: names none of the pictures {'of the test' if pool else 'to learn from'}")
-    if shared := {record.group for record in pool} & {record.group for record in test}:
+    if shared := shared_groups(pool, test):
         raise InputError(f"{path}: the group '{min(shared)}' is on both sides, and {len(shared) - 1} others")
     _tell_left_out(str(path), records, pool, test)
     return pool, test

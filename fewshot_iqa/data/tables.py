@@ -17,6 +17,7 @@ from ..files import SUFFIXES as PICTURES
 from . import workbooks
 from .workbooks import Rows
 
+FIRST_ROW = 2  # the number of the first row below the header, as an editor shows it
 SEARCHED = 30  # rows in which a header is looked for, below a title
 
 IsHeader = Callable[[Sequence[str]], bool]
@@ -58,7 +59,7 @@ def read_rows(
         raise InputError(f"{path}: not readable as a table ({error})") from None
     except Exception as error:  # readers meet other files with errors of every kind
         raise InputError(f"{path}: it is not the label file of this data set ({error})") from error
-    table.index += header + 2  # row numbers as an editor shows them, the header being row 1
+    table.index += header + FIRST_ROW
     return Table(where, _cleaned(where, table))
 
 
@@ -148,9 +149,7 @@ def _is_data(cells: Sequence[str]) -> bool:
 def parse_ratings(where: str, column: "pd.Series[str]", span: tuple[float, float] | None) -> dict[int, float]:
     """{row: rating}; InputError where one is not a number or outside of the span, or all are the same."""
     low, high = span or (-math.inf, math.inf)
-    if column.str.fullmatch(r"\s*[-+]?[\d.]+\s*%\s*").all():
-        column = column.str.strip().str.removesuffix("%")
-    numbers = {int(str(row)): to_number(text) for row, text in column.items()}
+    numbers = to_numbers(column)
     for row, number in numbers.items():
         if not math.isfinite(number):
             shown = f"'{column[row]}'" if column[row] else "empty"
@@ -163,6 +162,14 @@ def parse_ratings(where: str, column: "pd.Series[str]", span: tuple[float, float
     if len(numbers) > 1 and len(set(numbers.values())) == 1:
         raise InputError(f"{where}: every score equals {column.iloc[0]}: there is nothing to learn from")
     return numbers
+
+
+def to_numbers(column: "pd.Series[str]") -> dict[int, float]:
+    """{row: number}, without the percent sign where each has one; nan for what is no number."""
+    texts = column.str.strip()
+    bare = texts.str.removesuffix("%")
+    signed = texts[[math.isfinite(to_number(text)) for text in bare]].str.endswith("%").all()
+    return {int(str(row)): to_number(text) for row, text in (bare if signed else texts).items()}
 
 
 def to_number(text: str) -> float:

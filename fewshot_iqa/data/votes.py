@@ -45,7 +45,7 @@ def table_ceiling(task: TableTask, table: Table, records: Sequence[Record]) -> d
     The table is of means with their deviations and numbers, or of single votes, several of a picture; None where
     neither is there, with an InputWarning where the votes cannot be read.
     """
-    if None not in (task.columns.std, task.columns.count) and {task.columns.std, task.columns.count} <= set(table.rows):
+    if {task.columns.std, task.columns.count} <= set(table.rows):
         if not all(r.votes and (r.rating_std is not None or r.votes == 1) for r in records):
             return None
         found = ceiling_of_means(*np.array([(r.rating, r.rating_std or 0.0, r.votes) for r in records], float).T)

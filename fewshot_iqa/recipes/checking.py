@@ -17,20 +17,20 @@ from ..data.columns import find_columns
 from ..data.duplicates import same_content
 from ..data.folder import Folder
 from ..data.readers import complete, open_table, pictures_folder, root_of
-from ..data.tables import to_number
+from ..data.splits import shared_groups
+from ..data.tables import to_numbers
 from ..errors import InputError
 from ..images import read_image
 from ..metrics import srcc
 from ..progress import track
 from ..resources import SHIPPED
 from ..types import Record
+from .datasets import table_task
 from .loading import load
 from .sources import Rated, TableOptions, as_frame, find_source, read_source, source_name
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-from .datasets import table_task
 
 SCORED = 64  # pictures that the shipped model scores, to see which way the ratings run
 AGAINST = -0.4  # SRCC with as many that is not by chance (p < .001)
@@ -118,8 +118,7 @@ def _check_rows(found: Checked, source: TableTask, frame: pd.DataFrame | None) -
         found.problems.append(f"{len(broken)} pictures cannot be decoded: {_some(broken)}")
     found.say("pictures", f"{len(files)} found, {len(missing)} missing, {len(broken)} unreadable{_extent(sizes)}")
     of_row = dict(zip(names.index, names, strict=True))
-    scores = {row: to_number(text) for row, text in zip(names.index, rows[columns["score"]], strict=True)}
-    _ratings(found, source, scores, of_row)
+    _ratings(found, source, to_numbers(rows[columns["score"]]), of_row)
 
 
 def _some(names: Sequence[str], count: int = SHOWN) -> str:
@@ -172,10 +171,6 @@ def _ratings(found: Checked, source: TableTask, scores: Mapping[int, float], nam
     found.say("", f"best {names[best]} {known[best]:.4g}, worst {names[worst]} {known[worst]:.4g}")
 
 
-def _has(records: Sequence[Record], name: str) -> bool:
-    return any(getattr(record, name) is not None for record in records)
-
-
 def _duplicates(found: Checked, records: Sequence[Record]) -> None:
     twins = same_content(record.path for record in records)
     if not twins:
@@ -191,7 +186,7 @@ def _split(rated: Rated, table: TableOptions) -> str:
         return f"{folds} folds of the groups"
     if rated.test is None:
         return f"by chance: {rated.source.test:.0%} of the groups are the test"
-    shared = {r.group for r in rated.records} & {r.group for r in rated.test}
+    shared = shared_groups(rated.records, rated.test)
     apart = f"{len(shared)} groups are on both sides" if shared else "no group is on both sides"
     return f"the data set's own: {len(rated.records)} to learn from, {len(rated.test)} of the test; {apart}"
 

@@ -13,7 +13,7 @@ import pandas as pd
 from ..config import SyntheticTask, TableTask
 from ..data.readers import pictures_folder, root_of
 from ..data.split_files import RANDOM
-from ..data.splits import split_by_group
+from ..data.splits import shared_groups, split_by_group
 from ..errors import InputError
 from .sources import TableOptions, read_source, source_name
 
@@ -37,7 +37,7 @@ def convert(task: str | None = None, **table: Unpack[TableOptions]) -> Converted
     name = source_name(task or "csv", **table)
     rated = read_source(name, **table)
     source = table_task(name, rated.source)
-    root = root_of(source).resolve()
+    root = root_of(source)
     low, high = source.alignment_range or (0.0, 1.0)
     rows = []
     for part, records in (("train", rated.records), ("test", rated.test or [])):
@@ -57,13 +57,13 @@ def convert(task: str | None = None, **table: Unpack[TableOptions]) -> Converted
                     "part": part if rated.test else None,
                 }
             )
-    options = [f"--root {shlex.quote(str(root))}"]
+    options = [f"--root {shlex.quote(str(root.resolve()))}"]
     options += [f"--range {source.range[0]:g},{source.range[1]:g}"] if source.range else []
     options += ["--lower-is-better"] if source.lower_is_better else []
     options += [f"--set 'task.alignment_range=[{low:g}, {high:g}]'"] if source.alignment_range else []
     options += ["--set task.pooled=false"] if not source.pooled else []
     options += ["--set task.std_of_mean=true"] if source.std_of_mean else []
-    apart = not {record.group for record in rated.records} & {record.group for record in rated.test or ()}
+    apart = not shared_groups(rated.records, rated.test or ())
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     return Converted(frame, " ".join(options), bool(rated.test) and apart)
 
@@ -81,7 +81,7 @@ def split(out: str | Path, task: str | None = None, *, seeds: int = 10, **table:
         table["splits"] = RANDOM
     rated = read_source(name, **table)
     every, folder, files = [*rated.records, *(rated.test or [])], Path(out), []
-    root = pictures_folder(table_task(name, rated.source)).resolve()
+    root = pictures_folder(table_task(name, rated.source))
     names = [_inside(root, record.path) for record in every]
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
@@ -95,12 +95,8 @@ def split(out: str | Path, task: str | None = None, *, seeds: int = 10, **table:
 
 def _inside(root: Path, path: Path) -> str:
     """A path from the root on, where it lies inside, links left as they are."""
-    whole = Path(os.path.abspath(path))
-    for base in (root, Path(os.path.abspath(root))):
-        if whole.is_relative_to(base):
-            return whole.relative_to(base).as_posix()
-    resolved = path.resolve()
-    return (resolved.relative_to(root) if resolved.is_relative_to(root) else resolved).as_posix()
+    whole, base = (Path(os.path.abspath(each)) for each in (path, root))
+    return (whole.relative_to(base) if whole.is_relative_to(base) else whole).as_posix()
 
 
 def table_task(name: str, source: TableTask | SyntheticTask) -> TableTask:

@@ -39,11 +39,12 @@ def fit(
     other `adapt.folds` - 1 folds. Features that were learned from a shot's own rating know it too well, and a Gaussian
     process takes them for less noise than there is. Returns what each gradient step logs.
     """
-    seed, loss = settings.seed if seed is None else seed, loss or WeightedSum(settings.loss)
+    seed = settings.seed if seed is None else seed
     model.head.reset()
     history: list[Mapping[str, float]] = []
     parts: list[_Encoded] = []
     if settings.adapt:
+        loss = loss or WeightedSum(settings.loss)
         stage = _choose_precision(prepare(model, loader, settings.adapt, settings), loader, shots, loss, seed)
         crops = Crops(loader, settings.adapt.crops, stage.encode)
         if settings.head.closed_form:

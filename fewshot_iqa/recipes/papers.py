@@ -25,8 +25,8 @@ METRICS = ("srcc", "plcc")
 
 @dataclass(frozen=True)
 class Row:
-    """A row with what was found of its data: `pictures`, the number of `labels` that are learned from, of test
-    pictures; `missing` says what is not there."""
+    """A row of the table, and what its data come to: the number of `labels` to learn from and of pictures that are
+    `tested`, or what is `missing`."""
 
     spec: PaperRow
     labels: int | None = None

@@ -14,6 +14,7 @@ from ..config import SyntheticTask, TableTask, load_task, with_overrides
 from ..config.task import Columns
 from ..data.readers import complete, open_table, read_table, root_of, stated_range
 from ..data.split_files import RANDOM, Split, official_split, read_splits
+from ..data.splits import shared_groups
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record, Scale
 
@@ -154,7 +155,7 @@ def read_rated(
         if source.skip_incomplete:
             test_table = complete(testing, test_table)
         test = read_table(testing, test_table)
-        for group in {record.group for record in records} & {record.group for record in test}:
+        for group in shared_groups(records, test):
             raise InputError(
                 f"{source.test_labels}: '{group}' is among the training rows of {source.labels[0]} as well"
             )
@@ -219,13 +220,13 @@ def _own_columns(source: TableTask, task: str) -> Columns | None:
     of_task = load_task(task)
     if not isinstance(of_task, TableTask) or source.columns.score == of_task.columns.score:
         return None
-    same = {name: None for name in ("std", "count") if getattr(source.columns, name) == getattr(of_task.columns, name)}
-    same = {name: None for name in same if getattr(source.columns, name) != name}
+    ours, theirs = source.columns.model_dump(), of_task.columns.model_dump()
+    same = [name for name in ("std", "count") if ours[name] == theirs[name] != name]
     if same:
-        names = " and ".join(f"'{getattr(source.columns, name)}'" for name in same)
+        names = " and ".join(f"'{ours[name]}'" for name in same)
         message = f"{names} belong to '{of_task.columns.score}', and are not read for '{source.columns.score}'"
         warnings.warn(f"{message}; --set task.columns.std=COLUMN names another", InputWarning, stacklevel=3)
-    return source.columns.model_copy(update=same)
+    return source.columns.model_copy(update=dict.fromkeys(same))
 
 
 def _ends(given: tuple[float, float] | str | None) -> list[float] | None:

@@ -158,10 +158,10 @@ class GaussianProcessHead(Head):
             residuals.append(y - y.mean())
         x, lengthscale, count = self.standardize(self.train_x), self.spec.lengthscale, len(self.train_x)
         inner, near = self._similarities(x, x, lengthscale)
-        matched = self._matched(self.train_match) + self.train_noise.double().diag()
+        added = self._added()
         found, density = [], []
         for linear in self.spec.linear:
-            values, vectors = torch.linalg.eigh(_weighed(linear, inner, near) + matched)
+            values, vectors = torch.linalg.eigh(_weighed(linear, inner, near) + added)
             centred = [vectors.T @ residual for residual in residuals]
             for noise in self.spec.noise:
                 precision = 1 / (values.clamp(min=0) + noise)
@@ -246,11 +246,10 @@ class GaussianProcessHead(Head):
 
     def _solve(self) -> list[_Solved]:
         shots, solved = self.standardize(self.train_x), []
-        unit, matched = torch.eye(len(shots)).to(shots), self._matched(self.train_match)
-        matched = matched + self.train_noise.double().diag()
+        unit, added = torch.eye(len(shots)).to(shots), self._added()
         for row in map(_Row._make, self.hyperparameters.tolist()):
             y = self._residuals(row.prompt, row.synthetic)
-            covariance = self.kernel(shots, shots, row.linear, row.lengthscale) + matched + row.noise * unit
+            covariance = self.kernel(shots, shots, row.linear, row.lengthscale) + added + row.noise * unit
             root = torch.linalg.cholesky(covariance)
             whitening = torch.linalg.solve_triangular(root, unit, upper=False)
             known = whitening @ (y - y.mean())[:, None]  # a column: products with a vector are not exported rightly
@@ -265,6 +264,10 @@ class GaussianProcessHead(Head):
     def _matched(self, c: Tensor) -> Tensor:
         """The part of k that prompts give, of the shots and of pictures with c (B,): (R, B)."""
         return self.spec.match_weight * self.train_match.double()[:, None] * c.double()
+
+    def _added(self) -> Tensor:
+        """What prompts and V add to k of the shots (R, R)."""
+        return self._matched(self.train_match) + self.train_noise.double().diag()
 
     @classmethod
     def kernel(cls, one: Tensor, two: Tensor, linear: float, lengthscale: float) -> Tensor:
