@@ -12,7 +12,6 @@ from ..types import Record
 from .columns import no_column
 from .folder import plain
 from .readers import find_file, root_of
-from .splits import shared_groups
 from .tables import FIRST_ROW, Table, read_rows
 
 RANDOM = "random"  # the name of a split by chance
@@ -41,6 +40,11 @@ def official_split(task: TableTask, table: Table, records: Sequence[Record], nam
         message = f"{error}; so the test is not that of the split '{wanted}', but a random share of the groups"
         warnings.warn(message, InputWarning, stacklevel=3)
         return None
+
+
+def shared_groups(one: Iterable[Record], other: Iterable[Record]) -> set[str]:
+    """The groups that both have."""
+    return {record.group for record in one} & {record.group for record in other}
 
 
 def _split(name: str, spec: SplitSpec, table: Table, records: Sequence[Record]) -> Split:

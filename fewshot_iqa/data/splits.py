@@ -1,6 +1,6 @@
 """Splits that keep a group on one side, and nested draws of shots."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..errors import InputError
 from ..rng import permutation
@@ -34,11 +34,6 @@ def folds_by_group(records: Sequence[Record], folds: int, *, seed: int) -> list[
         ([r for r in records if part[r.group] != fold], [r for r in records if part[r.group] == fold])
         for fold in range(folds)
     ]
-
-
-def shared_groups(one: Iterable[Record], other: Iterable[Record]) -> set[str]:
-    """The groups that both have."""
-    return {record.group for record in one} & {record.group for record in other}
 
 
 def draw_shots(pool: Sequence[Record], shots: Shots, *, seed: int) -> list[Record]:

@@ -17,7 +17,7 @@ from ..data.columns import find_columns
 from ..data.duplicates import same_content
 from ..data.folder import Folder
 from ..data.readers import complete, open_table, pictures_folder, root_of
-from ..data.splits import shared_groups
+from ..data.split_files import shared_groups
 from ..data.tables import to_numbers
 from ..errors import InputError
 from ..images import read_image

@@ -12,8 +12,8 @@ import pandas as pd
 
 from ..config import SyntheticTask, TableTask
 from ..data.readers import pictures_folder, root_of
-from ..data.split_files import RANDOM
-from ..data.splits import shared_groups, split_by_group
+from ..data.split_files import RANDOM, shared_groups
+from ..data.splits import split_by_group
 from ..errors import InputError
 from .sources import TableOptions, read_source, source_name
 

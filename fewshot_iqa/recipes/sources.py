@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
 from ..config.task import Columns
 from ..data.readers import complete, open_table, read_table, root_of, stated_range
-from ..data.split_files import RANDOM, Split, official_split, read_splits
-from ..data.splits import shared_groups
+from ..data.split_files import RANDOM, Split, official_split, read_splits, shared_groups
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record, Scale
 
