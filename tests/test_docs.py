@@ -1,6 +1,7 @@
 """What the documentation says is still so: examples in docstrings, and the commands and names on its pages."""
 
 import doctest
+import json
 import runpy
 from importlib import import_module
 from pathlib import Path
@@ -71,6 +72,21 @@ def test_a_page_shows_what_its_blocks_print(tmp_path, monkeypatch):
     assert "$ cat seven\n7\n$ cat \\\n    numbers\n...\n4\n```" in shown
     assert "x = 2\nx + 1\n# > 3\nprint(x)\nprint(x)\n# > 2\n```" in shown
     assert "$ cat photos\nold\n" in shown
+
+
+def test_the_leaderboard_is_made_of_the_results(tmp_path):
+    page = runpy.run_path(str(ROOT / "docs" / "leaderboard.py"))
+    assert (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8") == page["leaderboard"](page["FOLDER"])
+    weak = {"srcc": 0.5, "plcc": 0.6, "paper": {}}
+    best = {"srcc": 0.7, "plcc": 0.7, "best_look": {"srcc": 0.75, "plcc": 0.7}, "paper": {"srcc": 0.9}}
+    row = {"row": "live", "shots": "20%", "labels": 90, "tested": 20, "methods": {"weak": weak, "best": best}}
+    result = {"table": "A table", "source": "a paper", "statistic": "mean", "seeds": 3, "clip": "tiny", "rows": [row]}
+    result |= {"released": {"looks": 10}, "overrides": ["views={count: 1}"]}
+    (tmp_path / "mine-2.json").write_text(json.dumps(result))
+    shown = page["leaderboard"](tmp_path)
+    assert "$ fsiqa reproduce mine --data data --seeds 3 --clip tiny --released --set 'views={count: 1}'" in shown
+    assert "| live | 90 (20%) | 20 | best | 0.700 | 0.700 | 0.750 | 0.700 | 0.900 |  |" in shown
+    assert "|  |  |  | weak | 0.500 | 0.600 |  |  |  |  |" in shown
 
 
 def test_the_readme_is_short():

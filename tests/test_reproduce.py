@@ -7,6 +7,8 @@ import yaml
 
 from fewshot_iqa.config import load_config, load_experiment
 from fewshot_iqa.config.experiment import PaperSpec
+from fewshot_iqa.recipes.curve import curve
+from fewshot_iqa.recipes.sources import read_source
 from fewshot_iqa.resources import available
 from tests import releases
 
@@ -34,7 +36,7 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def table(tmp_path):
+def paper(tmp_path):
     path = tmp_path / "table.yaml"
     path.write_text(
         yaml.safe_dump(
@@ -55,9 +57,9 @@ def table(tmp_path):
     return path
 
 
-def test_rows_whose_data_are_there_are_computed_beside_the_papers_numbers(fsiqa, data, table, quick, tmp_path):
+def test_rows_whose_data_are_there_are_computed_beside_the_papers_numbers(fsiqa, data, paper, quick, tmp_path):
     files = ("--out", tmp_path / "out", "--json", tmp_path / "out.json")
-    result = fsiqa("reproduce", table, "--data", data, *quick, *files)
+    result = fsiqa("reproduce", paper, "--data", data, *quick, *files)
     assert result.code == 0, result.error
     found = json.loads((tmp_path / "out.json").read_text())
     first, across = found["rows"]
@@ -72,13 +74,13 @@ def test_rows_whose_data_are_there_are_computed_beside_the_papers_numbers(fsiqa,
     assert "0.870" in result.output
     (first_cell,) = (tmp_path / "out" / "table").glob("0-agiqa3k*/ours-*seed0.json")
     written = first_cell.stat().st_mtime_ns
-    again = fsiqa("reproduce", table, "--data", data, *quick, *files)
+    again = fsiqa("reproduce", paper, "--data", data, *quick, *files)
     assert again.output == result.output
     assert first_cell.stat().st_mtime_ns == written
 
 
-def test_the_plan_tells_labels_and_what_is_missing(fsiqa, data, table):
-    result = fsiqa("reproduce", table, "--data", data, "--dry-run")
+def test_the_plan_tells_labels_and_what_is_missing(fsiqa, data, paper):
+    result = fsiqa("reproduce", paper, "--data", data, "--dry-run")
     assert result.code == 0, result.error
     assert "2 of 3 rows, each with 2 methods (ours, ridge) on 2 splits" in result.output
     assert "livec" in result.output
@@ -87,16 +89,58 @@ def test_the_plan_tells_labels_and_what_is_missing(fsiqa, data, table):
         assert name in fsiqa("reproduce", "--list").output
 
 
-def test_mistakes_are_told(fsiqa, data, table, quick):
+def test_mistakes_are_told(fsiqa, data, paper, quick):
     assert "Did you mean 'mp_iqe'" in fsiqa("reproduce", "mp_iq", "--data", data).error
     assert (
         "--methods our: no such method. Did you mean 'ours'?"
-        in fsiqa("reproduce", table, "--data", data, "--methods", "our", *quick).error
+        in fsiqa("reproduce", paper, "--data", data, "--methods", "our", *quick).error
     )
-    nothing = fsiqa("reproduce", table, "--data", data / "none", *quick)
+    nothing = fsiqa("reproduce", paper, "--data", data / "none", *quick)
     assert "no such folder" in nothing.error
     assert "--dry-run" in nothing.error
-    broken = yaml.safe_load(table.read_text())
+    broken = yaml.safe_load(paper.read_text())
     broken["rows"][0]["paper"] = {"theirs": {"srcc": 0.9}}
-    table.write_text(yaml.safe_dump(broken))
-    assert "'theirs' is none of the methods ours, ridge" in fsiqa("reproduce", table, "--data", data).error
+    paper.write_text(yaml.safe_dump(broken))
+    assert "'theirs' is none of the methods ours, ridge" in fsiqa("reproduce", paper, "--data", data).error
+
+
+def test_released_protocols_take_their_splits_and_the_best_look_at_the_test(fsiqa, data, paper, quick, tmp_path):
+    asked = ("reproduce", paper, "--data", data, *quick)
+    assert "of 'a table' no code was released" in fsiqa(*asked, "--released").error
+    spec = yaml.safe_load(paper.read_text())
+    spec["released"] = {"splits": "sequential", "looks": 2}
+    spec["methods"] = {"gradients": {"config": "coop", "set": ["adapt.steps=4"]}, "ridge": {"config": "ridge"}}
+    spec["rows"] = [{"task": "agiqa3k", "shots": "50%"}]
+    paper.write_text(yaml.safe_dump(spec))
+    out = ("--out", tmp_path / "out", "--json", tmp_path / "out.json")
+    result = fsiqa(*asked, "--released", *out)
+    assert result.code == 0, result.error
+    assert "2 sequential splits" in result.output
+    assert "best look srcc" in " ".join(result.output.split())
+    assert "not a fair measurement" in result.output
+    (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert row["methods"]["gradients"]["best_look"]["srcc"] >= row["methods"]["gradients"]["srcc"]
+    assert "best_look" not in row["methods"]["ridge"]  # a closed form has one moment
+    honest = fsiqa(*asked, *out)  # into a folder of its own
+    assert honest.code == 0, honest.error
+    assert "best look" not in honest.output
+
+
+def test_looks_at_the_test_change_nothing_that_is_learned(eight, small, tmp_path):
+    found = [
+        curve("grmp", shots=4, labels=eight, seeds=1, start="none", overrides=small, out=tmp_path / str(n), looks=n)
+        for n in (0, 3)
+    ]
+    found = [each["curve"]["grmp"]["4"]["trials"][0] for each in found]
+    assert found[0]["srcc"] == found[1]["srcc"]
+    assert found[0]["plcc"] == found[1]["plcc"]
+    assert "best_look" not in found[0]
+    assert found[1]["best_look"]["srcc"] >= found[1]["srcc"]
+    assert found[1]["best_look"]["step"] in (1, 2, 3)
+
+
+def test_a_sequential_split_tests_on_the_last_rows(rated):
+    found = read_source(None, labels=rated, splits="sequential")
+    names = [record.path.name for record in read_source(None, labels=rated, splits="random").records]
+    assert [record.path.name for record in [*found.records, *found.test]] == names
+    assert len(found.test) == round(0.2 * len(names))

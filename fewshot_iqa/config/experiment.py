@@ -101,6 +101,15 @@ class PaperRow(Spec):
     """{method: {metric: the paper's number}}, where it is known."""
 
 
+class ReleasedSpec(Spec):
+    """How the code that a paper released measures: `fsiqa reproduce --released`."""
+
+    splits: Literal["random", "sequential"] = "random"
+    """Its splits: of whole groups by chance, or the first rows of the table to learn from and the last to test."""
+    looks: int = Field(10, gt=0)
+    """How often the test pictures are predicted while a method learns by gradients; the best of them is reported."""
+
+
 class PaperSpec(Spec):
     """A table of a paper: `fsiqa reproduce`."""
 
@@ -118,6 +127,8 @@ class PaperSpec(Spec):
     """Share of the groups that is the test."""
     statistic: Literal["median", "mean"] = "median"
     """What is taken over the splits."""
+    released: ReleasedSpec | None = None
+    """How its released code measures; null: none was released, or it measures as we do."""
     notes: list[str] = Field([])
     """What to know of it."""
 

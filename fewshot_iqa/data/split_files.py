@@ -15,6 +15,7 @@ from .readers import find_file, root_of
 from .tables import FIRST_ROW, Table, read_rows
 
 RANDOM = "random"  # the name of a split by chance
+SEQUENTIAL = "sequential"  # the first rows to learn from, the last to test, as released codes have it
 PARTS = ("train", "training", "val", "validation", "test")
 ROWS_OF = ("kadid10k", "tid", "spaq", "flive")  # readers whose rows ARNIQA's numbers count
 
@@ -47,6 +48,14 @@ def shared_groups(one: Iterable[Record], other: Iterable[Record]) -> set[str]:
     return {record.group for record in one} & {record.group for record in other}
 
 
+def sequential_split(table: Table, records: Sequence[Record], share: float) -> Split:
+    """(pool, test): the last `share` of the rows is the test. An InputWarning counts the groups on both sides."""
+    count = min(max(1, round(share * len(records))), len(records) - 1)
+    pool, test = list(records[:-count]), list(records[-count:])
+    _tell_shared(table.where, SEQUENTIAL, pool, test)
+    return pool, test
+
+
 def _split(name: str, spec: SplitSpec, table: Table, records: Sequence[Record]) -> Split:
     for key, column in (("image", spec.image), ("column", spec.column)):
         if column is not None and column not in table.rows:
@@ -61,10 +70,8 @@ def _split(name: str, spec: SplitSpec, table: Table, records: Sequence[Record]) 
         empty = "to learn from" if test else "of the test"
         raise InputError(f"{table.where}: the split '{name}' has no picture {empty}")
     _tell_left_out(table.where, records, pool, test)
-    shared = shared_groups(pool, test)
-    if shared and not spec.shares_groups:
-        message = f"{table.where}: the split '{name}' has {len(shared)} groups on both sides, such as '{min(shared)}'"
-        warnings.warn(message, InputWarning, stacklevel=4)
+    if not spec.shares_groups:
+        _tell_shared(table.where, name, pool, test)
     return pool, test
 
 
@@ -173,6 +180,12 @@ def _checked(path: Path, records: Sequence[Record], pool: list[Record], test: li
         raise InputError(f"{path}: the group '{min(shared)}' is on both sides, and {len(shared) - 1} others")
     _tell_left_out(str(path), records, pool, test)
     return pool, test
+
+
+def _tell_shared(where: str, name: str, pool: Sequence[Record], test: Sequence[Record]) -> None:
+    if shared := shared_groups(pool, test):
+        message = f"{where}: the split '{name}' has {len(shared)} groups on both sides, such as '{min(shared)}'"
+        warnings.warn(message, InputWarning, stacklevel=5)
 
 
 def _tell_left_out(where: str, records: Sequence[Record], pool: list[Record], test: list[Record]) -> None:

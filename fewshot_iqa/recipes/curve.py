@@ -107,6 +107,7 @@ def curve(
     device: str | None = None,
     cache: str | Path | None = None,
     overrides: Iterable[str] = (),
+    looks: int = 0,
     **table: Unpack[TableOptions],
 ) -> Curve:
     """Adapt by each of `methods` with each number of `shots`, with `seeds` seeds from `seed` on.
@@ -119,7 +120,8 @@ def curve(
 
     Each cell is a file in `out`, and what is there already is not computed again. A method with a meta stage begins
     from `start`, by default as `adapt` does; the others from fresh prompts. `overrides` of the sections meta and adapt,
-    and of keys of a head, are for the methods that have these. Features are kept in the folder `cache`.
+    and of keys of a head, are for the methods that have these. Features are kept in the folder `cache`. `looks` is how
+    often a trial also predicts the test while it learns by gradients; its `best_look` is what a release would report.
 
     Examples:
         >>> found = curve(["ridge", "gp"], shots=[10, 50], labels="ratings.csv")  # doctest: +SKIP
@@ -137,7 +139,7 @@ def curve(
         raise InputError(f"--reference {reference}: is none of {', '.join(settings)}")
     order = {label: range(seed, seed + (seeds or _seeds_of(some))) for label, some in settings.items()}
     task, folds, rated = source_name(task, **table), table.get("folds"), read_source(task, for_task, **table)
-    arms = {label: Method(some, _start(some, start), place) for label, some in settings.items()}
+    arms = {label: Method(some, _start(some, start), place, looks=looks) for label, some in settings.items()}
     for method in arms.values():
         warn_without_prior(method.settings, method.start)
     wanted = _wanted(shots, rated, folds)
@@ -221,7 +223,7 @@ def read_methods(
     for label, (name, changes) in listed:
         if label in settings:
             raise InputError(f"--methods {','.join(methods)}: two are named '{label}'")
-        own = [text for text in overrides if _applies(load_config(name), text)]
+        own = [text for text in overrides if applies(load_config(name), text)]
         used |= set(own)
         settings[label], for_task = read_settings(name, clip, None, [*own, *changes])
     for text in overrides:
@@ -230,7 +232,7 @@ def read_methods(
     return settings, for_task
 
 
-def _applies(config: Config, override: str) -> bool:
+def applies(config: Config, override: str) -> bool:
     """Whether a method has what an override sets: its section, or the key of its head."""
     section, *keys = _path(override)
     if section == "head" and keys and keys[0] != "kind":
@@ -268,7 +270,7 @@ def identity(method: Method) -> dict[str, Any]:
         "config": method.settings.model_dump(mode="json"),
         "clip": shared_clip(method.settings.clip, method.device).fingerprint,
         "start": weights_fingerprint(method.start) if method.start else None,
-    }
+    } | ({"looks": method.looks} if method.looks else {})
 
 
 def ratings_hash(rated: Rated) -> str:

@@ -1,7 +1,7 @@
 """Learning from shots: a stage of gradients, then the head in closed form, or either alone."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -32,12 +32,14 @@ def fit(
     *,
     seed: int | None = None,
     loss: Loss | None = None,
+    after_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> list[Mapping[str, float]]:
     """Learn from shots in place: by gradients, then the head in closed form, or either alone, as `settings` say.
 
     After gradients, the head is fitted on features out of fold: each shot is encoded by a model that learned from the
     other `adapt.folds` - 1 folds. Features that were learned from a shot's own rating know it too well, and a Gaussian
-    process takes them for less noise than there is. Returns what each gradient step logs.
+    process takes them for less noise than there is. Returns what each gradient step logs; `after_step` is called after
+    each, with its number from 1 on and the number of steps.
     """
     seed = settings.seed if seed is None else seed
     model.head.reset()
@@ -49,7 +51,7 @@ def fit(
         crops = Crops(loader, settings.adapt.crops, stage.encode)
         if settings.head.closed_form:
             parts = _encode_out_of_fold(stage, crops, shots, loss, seed)
-        history = _train(stage, crops, shots, loss, seed)
+        history = _train(stage, crops, shots, loss, seed, after_step)
         model.head.is_fitted = not settings.head.closed_form
     if settings.head.closed_form:
         parts = parts or [_encode(model, loader, shots)]
@@ -102,7 +104,14 @@ def _encode_out_of_fold(stage: "Stage", crops: Crops, shots: Sequence[Record], l
     return parts
 
 
-def _train(stage: "Stage", crops: Crops, shots: Sequence[Record], loss: Loss, seed: int) -> list[Mapping[str, float]]:
+def _train(
+    stage: "Stage",
+    crops: Crops,
+    shots: Sequence[Record],
+    loss: Loss,
+    seed: int,
+    after_step: Callable[[int, int], None] = lambda step, steps: None,
+) -> list[Mapping[str, float]]:
     """Learn by gradients from crops of the shots; what each step logs."""
     spec, history = stage.spec.of_steps(stage.spec.steps_for(len(shots))), []
     with track("adapting", spec.steps or 0) as show, rng.scoped(seed, "dropout"):
@@ -110,6 +119,7 @@ def _train(stage: "Stage", crops: Crops, shots: Sequence[Record], loss: Loss, se
         def log(logged: Mapping[str, float]) -> None:
             history.append(logged)
             show(logged)
+            after_step(len(history), spec.steps or 0)
 
         batches = shot_batches(crops, shots, spec, seed)
         finetune(stage.model, stage.params, batches, loss, spec, teacher=stage.teacher, log=log)

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import load_experiment
+from ..config import load_config, load_experiment, split_overrides
 from ..config.experiment import PaperRow, PaperSpec
 from ..data.split_files import RANDOM
 from ..errors import InputError, nearest
+from ..model.checkpoint import versions
 from ..resources import available
 from ..types import Shots
 from . import cells
 from .adaptation import adapt
-from .curve import curve
+from .curve import applies, curve
 from .evaluating import evaluate
 from .sources import read_source
 
@@ -26,12 +27,14 @@ METRICS = ("srcc", "plcc")
 @dataclass(frozen=True)
 class Row:
     """A row of the table, and what its data come to: the number of `labels` to learn from and of pictures that are
-    `tested`, or what is `missing`."""
+    `tested`, or what is `missing`. `crops` is what it costs: the crops that all methods learn from by gradients, on one
+    split."""
 
     spec: PaperRow
     labels: int | None = None
     tested: int | None = None
     missing: str | None = None
+    crops: int = 0
 
     @property
     def name(self) -> str:
@@ -69,13 +72,19 @@ def reproduce(
     device: str | None = None,
     cache: str | Path | None = None,
     overrides: Sequence[str] = (),
+    released: bool = False,
 ) -> dict[str, Any]:
     """Compute the rows whose data are there: {"rows": [{"row", "shots", "labels", "tested", "methods"}], "missing"}.
 
     `methods` is {method: {"srcc", "plcc", "trials", "paper"}}; `missing` names the rows whose data are not there.
 
-    Each trial is a file in `out`, and is not computed again. Test pictures choose nothing, whatever a paper did.
+    Each trial is a file in `out`, and is not computed again. Test pictures choose nothing, whatever a paper did. With
+    `released`, the splits are those of the paper's code, and `best_look` {"srcc", "plcc"} of a method that learns by
+    gradients is its best moment on the test.
     """
+    if released and table.released is None:
+        raise InputError(f"--released: of '{table.title}' no code was released")
+    protocol = table.released if released else None
     chosen = {name: arm for name, arm in table.methods.items() if methods is None or name in methods}
     for name in methods or ():
         if name not in table.methods:
@@ -97,7 +106,8 @@ def reproduce(
         else:
             result = curve(
                 arms, task=row.spec.task, root=data / row.spec.task, shots=[row.spec.shots], seeds=count, out=folder,
-                test=table.test, workers=workers, overrides=overrides, **options,
+                splits=protocol.splits if protocol else RANDOM, looks=protocol.looks if protocol else 0,
+                workers=workers, overrides=[f"task.test={table.test}", *overrides], **options,
             )  # fmt: skip
             (labels,) = {each["count"] for some in result["curve"].values() for each in some.values()}
             trials = {name: each[row.spec.shots]["trials"] for name, each in result["curve"].items()}
@@ -108,6 +118,10 @@ def reproduce(
         "source": table.source,
         "seeds": count,
         "statistic": table.statistic,
+        "released": protocol.model_dump() if protocol else None,
+        "clip": clip,
+        "overrides": list(overrides),
+        "versions": versions(),
         "rows": found,
         "missing": [f"{row.name}: {row.missing}" for row in rows if row.missing],
     }
@@ -118,11 +132,18 @@ def _row(spec: PaperRow, table: PaperSpec, data: Path) -> Row:
         learned = len(read_source(spec.task, root=data / spec.task, splits=RANDOM).records)
         if spec.tested_on:
             other = read_source(spec.tested_on, root=data / spec.tested_on, splits=RANDOM)
-            return Row(spec, learned, len(other.records))
+            return Row(spec, learned, len(other.records), crops=_crops(spec, table, learned))
     except InputError as error:
         return Row(spec, missing=str(error))
     tested = round(table.test * learned)
-    return Row(spec, Shots.parse(spec.shots).of(learned - tested), tested)
+    labels = Shots.parse(spec.shots).of(learned - tested)
+    return Row(spec, labels, tested, crops=_crops(spec, table, labels))
+
+
+def _crops(row: PaperRow, table: PaperSpec, labels: int) -> int:
+    """The crops that all methods of a row learn from by gradients, on one split."""
+    every = (load_config(arm.config, [*arm.set, *row.set.get(name, ())]) for name, arm in table.methods.items())
+    return sum(each.adapt.steps_for(labels) * min(each.adapt.batch, labels) for each in every if each.adapt)
 
 
 def _across(
@@ -136,24 +157,31 @@ def _across(
 ) -> dict[str, list[dict[str, Any]]]:
     """Trials of methods that learn from all of one data set, and are tested on all of another."""
     assert row.tested_on is not None
+    _, for_task = split_overrides(overrides)
     found: dict[str, list[dict[str, Any]]] = {}
     for name, (config, changes) in arms.items():
+        own = [text for text in overrides if applies(load_config(config), text)]
         for seed in range(seeds):
             file = folder / f"{name}-seed{seed}.json"
             if not file.is_file():
-                own = [text for text in overrides if not text.startswith("task.")]
                 model = folder / f"{name}-seed{seed}"
                 adapt(
                     config, task=row.task, root=data / row.task, splits=RANDOM, seed=seed, out=model,
                     overrides=[*changes, *own], **options,
                 )  # fmt: skip
-                tested = evaluate(model, task=row.tested_on, root=data / row.tested_on, splits=RANDOM)
+                other = data / row.tested_on
+                tested = evaluate(model, task=row.tested_on, root=other, splits=RANDOM, overrides=for_task)
                 cells.write(file, {"seed": seed, **tested.metrics})
             found.setdefault(name, []).append(cells.read(file))
     return found
 
 
 def _summary(trials: Sequence[Mapping[str, Any]], statistic: str, paper: Mapping[str, float]) -> dict[str, Any]:
-    values = {name: [float(trial[name] or 0) for trial in trials] for name in METRICS}
     take = statistics.median if statistic == "median" else statistics.fmean
-    return {**{name: take(each) for name, each in values.items()}, "trials": len(trials), "paper": dict(paper)}
+
+    def over(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        return {name: take([float(entry[name] or 0) for entry in entries]) for name in METRICS}
+
+    found: dict[str, Any] = {**over(trials), "trials": len(trials), "paper": dict(paper)}
+    looks = [trial["best_look"] for trial in trials if "best_look" in trial]
+    return {**found, "best_look": over(looks)} if looks else found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
 from ..config.task import Columns
 from ..data.readers import complete, open_table, read_table, root_of, stated_range
-from ..data.split_files import RANDOM, Split, official_split, read_splits, shared_groups
+from ..data.split_files import RANDOM, SEQUENTIAL, Split, official_split, read_splits, sequential_split, shared_groups
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record, Scale
 
@@ -35,9 +35,9 @@ class TableOptions(TypedDict, total=False):
     columns, `score_column` also several between commas, one a rater, whose mean is the rating; no group is on both
     sides of a split. `skip_incomplete` leaves out and counts rows without a rating or whose picture is missing. `range`
     is the lowest and the highest rating of the scale, (1, 5) or "1,5". `splits` names a split that the data set comes
-    with, is "random", or the path of split files, one for each seed from 0 on; by default the first of the data set
-    that is there. `test` is the share of the groups that is kept for the test; `folds` tests on each of so many parts
-    in turn.
+    with, is "random", "sequential" (the last rows are the test), or the path of split files, one for each seed from 0
+    on; by default the first of the data set that is there. `test` is the share of the groups that is kept for the test;
+    `folds` tests on each of so many parts in turn.
     """
 
     labels: str | Path | pd.DataFrame | None
@@ -161,11 +161,13 @@ def read_rated(
         if splits is None:
             return Rated(source, records, test, test_table)
     every = [*records, *(test or [])]
+    if splits == SEQUENTIAL:
+        return Rated(source, *sequential_split(table, every, source.test), table)
     if splits is None or splits == RANDOM or splits in source.splits:
         pool, test = official_split(source, table, every, splits) or (every, None)
         return Rated(source, pool, test, table)
     if not Path(splits).exists():
-        known = [*source.splits, RANDOM]
+        known = [*source.splits, RANDOM, SEQUENTIAL]
         listed = f"There are {', '.join(known)}; or give the path of split files"
         raise InputError(f"--splits {splits}: no such split.{nearest(splits, known)} {listed}")
     return Rated(source, every, None, table, read_splits(Path(splits), source, table, every))

@@ -32,13 +32,15 @@ from .trunk import with_trunk
 @dataclass(frozen=True)
 class Method:
     """How a model is made and learns: a configuration, the checkpoint that its prompts come from (None: fresh prompts),
-    and, from Python, a head and a loss in the place of the configuration's."""
+    and, from Python, a head and a loss in the place of the configuration's. `looks` is how often test pictures are
+    predicted while it learns by gradients, as released codes do; nothing but `best_look` of a trial comes of it."""
 
     settings: Config
     start: Path | None = None
     device: str = "cpu"
     head: Any = None
     loss: Loss | None = None
+    looks: int = 0
 
     def build(self, seed: int) -> QualityModel:
         """A model of its own, on the backbone of the process; fresh prompts are drawn from `seed`."""
@@ -138,7 +140,8 @@ def run_trial(method: Method, draw: Draw, memory: Memory) -> Trial:
         best = choose_candidate(method, draw, pictures, candidates, settings.adapt.folds)
         entry["chosen"] = settings.adapt.choose[best]
         settings = settings.model_copy(update={"adapt": candidates[best]})
-    history = fit(model, pictures, draw.shots, settings, seed=draw.seed, loss=method.loss)
+    looks = Looks(method, model, pictures, draw.test)
+    history = fit(model, pictures, draw.shots, settings, seed=draw.seed, loss=method.loss, after_step=looks)
     seconds = time.monotonic() - started
     report = before
     if draw.test and settings.learns:
@@ -149,9 +152,32 @@ def run_trial(method: Method, draw: Draw, memory: Memory) -> Trial:
     entry |= {"cosine": statistics.median(cosines)} if cosines else {}
     entry |= {"shots": len(draw.shots), "pool": draw.pool, "test": len(draw.test)}
     entry |= metrics_of(report) if report else {}
+    entry |= {"best_look": looks.best} if looks.best else {}
     entry |= {"zero_shot": metrics_of(before) if before else None}
     entry |= {"seconds": round(seconds, 2), "peak_mb": peak_memory_mb(method.device)}
     return Trial(settings.model_copy(update={"seed": draw.seed}), model, report, entry, history)
+
+
+class Looks:
+    """Predicts the test pictures while a method learns by gradients, and keeps the metrics of the step with the best
+    SRCC: what is reported where a release chooses its checkpoint on the test."""
+
+    def __init__(self, method: Method, model: QualityModel, pictures: Loader, test: Sequence[Record]) -> None:
+        self.count = 0 if method.settings.head.closed_form or not test else method.looks
+        self.model, self.pictures, self.test = model, pictures, test
+        self.best: dict[str, Any] = {}
+
+    def __call__(self, step: int, steps: int) -> None:
+        """Look after `step` of `steps` steps, if it is one of the evenly spaced ones; the last always is."""
+        if step * self.count // steps == (step - 1) * self.count // steps:
+            return
+        was_training = self.model.training
+        self.model.eval()
+        with quiet():
+            found = evaluate_on(self.model, self.pictures, self.test).metrics
+        self.model.train(was_training)
+        if found["srcc"] is not None and found["srcc"] > self.best.get("srcc", -2):
+            self.best = {"step": step, "srcc": found["srcc"], "plcc": found["plcc"]}
 
 
 def subset_mean_trial(draw: Draw) -> dict[str, Any]:
