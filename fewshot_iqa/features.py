@@ -23,7 +23,7 @@ from .types import Features
 T = TypeVar("T")
 MEMORY, DISK = 2 << 30, 10 << 30  # bytes
 _JSON = json.JSONEncoder(default=str)
-DECODING = 2  # raised where equal files are decoded or reduced to other pixels
+DECODING = 3  # raised where equal files are decoded or reduced to other pixels
 
 
 class FeatureCache:

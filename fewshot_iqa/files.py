@@ -2,35 +2,73 @@
 
 import json
 import os
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .errors import InputError
+from .errors import InputError, InputWarning
 from .resources import CHECKPOINT_FILES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".jp2"}
+HEIC = find_spec("pillow_heif") is not None  # whether the pictures of iPhones are read
+KINDS = {
+    "HEIC": ".heic .heif .hif",
+    "a raw photograph": ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .pef .srw .raw",
+    "a film": ".mov .mp4 .m4v .avi .mkv .webm .3gp",
+    "a picture of a format that is not read": ".psd .xcf .svg .eps .pdf .exr .hdr .jxl .ico .tga",
+}
+READ = ".jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .tif .tiff .webp .gif .ppm .pgm .pbm .pnm .jp2 .j2k .jpx .avif"
+SUFFIXES = {*READ.split(), *(KINDS["HEIC"].split() if HEIC else [])}
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
     """The image files among `paths`, folders searched recursively, each folder sorted by name.
 
-    A file that is named itself is kept whatever its suffix. InputError for a folder without images.
+    A file that is named itself is kept whatever its suffix. An InputWarning counts what looks like a picture and is
+    not read. InputError for a folder without images.
     """
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+        every = list(walk(path))
+        inside = [each for each in every if each.suffix.lower() in SUFFIXES and each.is_file()]
         inside.sort(key=lambda p: p.parts)  # paths of Windows compare without case: another order, other draws
+        skipped = Counter(
+            each.suffix.lower() for each in every if kind_of(each) and each.suffix.lower() not in SUFFIXES
+        )
+        listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
+        advice = "; pip install 'fewshot-iqa[heic]' reads HEIC" if skipped.keys() & set(KINDS["HEIC"].split()) else ""
         if not inside:
-            raise InputError(f"{path}: no images in this folder")
+            raise InputError(f"{path}: no images in this folder" + (f" but {listed}{advice}" if listed else ""))
+        if listed:
+            warnings.warn(f"{path}: {skipped.total()} files are skipped: {listed}{advice}", InputWarning, stacklevel=2)
         found += inside
     return found
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """The files of a folder and of those inside it, links followed, each folder once. Names that begin with a dot, and
+    __MACOSX, are what computers leave among pictures, and are passed over."""
+    seen = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def kind_of(path: Path) -> str | None:
+    """What a file is by its suffix that people keep among pictures and that Pillow does not read; else None."""
+    return next((kind for kind, suffixes in KINDS.items() if path.suffix.lower() in suffixes.split()), None)
 
 
 def photographs_in(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 from .features import FeatureCache, picture_key
-from .score import Opened
+from .predicting import Opened
 from .types import Features, Prediction
 
 if TYPE_CHECKING:

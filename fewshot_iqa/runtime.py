@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from .config import ViewSpec
 from .errors import InputError
-from .score import Opened, Scorer
+from .predicting import Opened
+from .score import Scorer
 from .types import Prediction, Scale
 
 SUFFIX = ".onnx"

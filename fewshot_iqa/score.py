@@ -1,5 +1,6 @@
 """Pictures -> scores. Imports no torch: an exported model does without."""
 
+import math
 import os
 import warnings
 from collections import deque
@@ -8,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,14 @@ from .images import (
     assemble,
     content_hash,
     fixed_views,
+    frames,
     image_size,
     list_pictures,
     prepare,
     prepared_size,
     to_picture,
 )
+from .predicting import Opened, Predictor
 from .types import Prediction, Scale
 
 if TYPE_CHECKING:
@@ -63,57 +66,6 @@ class Attention:
     branch: str
     phrase: str
     weights: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A picture that can be read: its `views` (V, 3, crop, crop), or in their place what the predictor keeps of it by
-    its `key`; and a caution or nothing."""
-
-    name: str
-    key: str
-    views: Any
-    note: str = ""
-
-
-class Predictor(Protocol):
-    """What predicts from views: a `ModelPredictor`, or an `ExportedModel`."""
-
-    @property
-    def phrases(self) -> Mapping[str, Sequence[str]]:
-        """{branch: phrases} whose likeliest it can tell."""
-
-    @property
-    def reads_prompts(self) -> bool:
-        """Whether it compares images with prompts of their own."""
-
-    @property
-    def predicts_alignment(self) -> bool:
-        """Whether it predicts how well an image matches its prompt."""
-
-    @property
-    def keeps(self) -> bool:
-        """Whether it keeps what it computed of a picture."""
-
-    def prepared(self, branches: Sequence[str], prompts: Mapping[str, str] | None) -> "Predictor":
-        """One that computes the logits of `branches` as well, and reads `prompts` {path or file name: prompt}.
-        InputError where it cannot."""
-
-    def recall(self, key: str) -> Any:
-        """What it keeps of a picture, to be given in the place of views; None where it keeps nothing."""
-
-    def predict(self, pictures: Sequence[Opened]) -> Prediction:
-        """Quality of pictures, clamped to [0, 1]: arrays, or tensors on the CPU."""
-
-    def features(self, pictures: Sequence[Opened]) -> NDArray[np.float32]:
-        """Pooled features (B, S), the mean over views; InputError where it has none."""
-
-    def attention(self, tiles: NDArray[np.uint8]) -> tuple[str, int, NDArray[np.float32]]:
-        """Of a picture in tiles (V, 3, crop, crop): a branch, its likeliest phrase, and weights (V, n, n) of where that
-        is seen. InputError where it cannot tell."""
-
-    def nearest_words(self, branch: str | None, count: int) -> list[list[str]]:
-        """As `Scorer.nearest_words`."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +147,23 @@ class Scorer:
         opened = self._open_all(pictures, predictor)
         while chunk := list(islice(opened, self.views.at_once)):
             readable = [picture for picture in chunk if isinstance(picture, Opened)]
-            scores = self._scores(readable, predictor.predict(readable), branches) if readable else iter(())
+            scores = self._judge(readable, predictor, branches)
             for picture in chunk:
                 yield picture if isinstance(picture, Score) else next(scores)
+
+    def _judge(self, pictures: Sequence[Opened], predictor: Predictor, branches: Sequence[str]) -> Iterator[Score]:
+        """A score for each picture. One that ends in an error, such as a lack of memory, costs no other its score."""
+        if not pictures:
+            return
+        try:
+            yield from list(self._scores(pictures, predictor.predict(pictures), branches))
+        except InputError:
+            raise
+        except Exception as error:
+            if len(pictures) == 1:
+                yield Score(pictures[0].name, note=f"cannot be scored ({_reason(error)})")
+            for picture in pictures if len(pictures) > 1 else ():
+                yield from self._judge([picture], predictor, branches)
 
     def _open_all(self, pictures: Iterable[tuple[str, Source]], predictor: Predictor) -> Iterator[Opened | Score]:
         """Each picture in order, as `_open`; a few are read ahead, in threads."""
@@ -231,9 +197,14 @@ class Scorer:
             height, width = image.shape[1:] if image is not None else image_size(cast("str", source))
         except InputError as error:
             return Score(name, note=str(error).removeprefix(f"{name}: "))
-        crop = self.views.crop
-        note = f"{width}x{height} is smaller than the {crop} pixel crop: enlarged" if min(height, width) < crop else ""
-        return Opened(name, key, views, note)
+        except Exception as error:
+            return Score(name, note=f"cannot be read ({_reason(error)})")
+        crop, notes = self.views.crop, []
+        if min(height, width) < crop:
+            notes.append(f"{width}x{height} is smaller than the {crop} pixel crop: enlarged")
+        if image is None and (count := frames(cast("str", source))) > 1:
+            notes.append(f"the first of {count} frames")
+        return Opened(name, key, views, "; ".join(notes))
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         return prepared_size(self.views, height, width)
@@ -241,6 +212,9 @@ class Scorer:
     def _scores(self, pictures: Sequence[Opened], prediction: Prediction, branches: Sequence[str]) -> Iterator[Score]:
         for i, picture in enumerate(pictures):
             quality = float(prediction.mean[i])
+            if not math.isfinite(quality):
+                yield Score(picture.name, note=f"the model predicts {quality}: its weights are damaged")
+                continue
             std = None if prediction.std is None else float(prediction.std[i])
             phrases = {name: self._phrase(name, int(prediction.logits[name][i].argmax())) for name in branches}
             alignment = None if prediction.alignment is None else float(prediction.alignment[i])
@@ -278,3 +252,7 @@ class Scorer:
 
 def _about(score: Score) -> str:
     return f"{score.image}: {score.note}"
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:200]

@@ -17,7 +17,8 @@ PACKAGE = Path(fewshot_iqa.__file__).parent
 SPECS = {"types", "errors", "config"}
 LOOP = SPECS | {"losses", "metrics", "regularize", "rng", "images", "features"}
 RECIPE = LOOP | {"files", "resources", "data", "distortions", "model", "evaluation", "score", "progress", "memory"}
-RECIPE |= {"votes", "suggestion", "inner", "meta", "moments", "finetune", "precision", "predictor", "runtime"}
+RECIPE |= {"votes", "suggestion", "inner", "meta", "moments", "finetune", "precision", "predicting", "predictor"}
+RECIPE |= {"runtime"}
 MAY_IMPORT = {
     "errors": set(),
     "rng": set(),
@@ -44,9 +45,10 @@ MAY_IMPORT = {
     "meta": LOOP | {"inner"},
     "finetune": LOOP,
     "evaluation": LOOP,
-    "score": LOOP,
-    "predictor": LOOP | {"score"},
-    "runtime": LOOP | {"score"},
+    "predicting": {"types"},
+    "score": LOOP | {"predicting"},
+    "predictor": LOOP | {"predicting"},
+    "runtime": LOOP | {"predicting", "score"},
     "recipes": RECIPE,
     "app": {"errors", "types", "config", "resources", "files", "images", "data", "recipes", "score", "progress"},
     "pretraining": RECIPE | {"recipes"},

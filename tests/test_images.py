@@ -127,9 +127,13 @@ def test_16_bit(tmp_path, channels, suffix):
 
 def test_floating_point_files(tmp_path):
     grey = np.asarray(photograph(4).convert("L"))
-    for top in (1, 255):
-        Image.fromarray((grey / 255 * top).astype(np.float32)).save(tmp_path / "float.tiff")
-        assert np.array_equal(read_image(tmp_path / "float.tiff"), to_picture(grey))
+    for top in (255, 128):  # the brightest pixel decides nothing
+        dimmed = (grey * (top / 255)).round()
+        Image.fromarray((dimmed / 255).astype(np.float32)).save(tmp_path / "float.tiff")
+        assert np.array_equal(read_image(tmp_path / "float.tiff"), to_picture(dimmed.astype(np.uint8)))
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(InputError, match=r"float.tiff: floats from \d+ to \d+, not in \[0, 1\]"):
+        read_image(tmp_path / "float.tiff")
     Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(InputError, match="holds NaN"):
         read_image(tmp_path / "float.tiff")
@@ -222,7 +226,7 @@ def test_files_that_are_no_picture(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     for name, message in {
         "cut.png": "cannot be decoded", "empty.png": "the file is empty", "text.png": "not an image",
-        "gone.png": "no such file", ".": "cannot be decoded",
+        "gone.png": "no such file", ".": "a folder, no picture",
     }.items():  # fmt: skip
         with pytest.raises(InputError) as error:
             to_picture(tmp_path / name)

@@ -84,3 +84,24 @@ def test_few_pictures_are_all_listed(scorer, fsiqa, tmp_path):
     assert "on average" not in result.output
     names = [word.rsplit("/", 1)[-1] for word in fsiqa("score", tmp_path, "--sort").output.split() if ".png" in word]
     assert names == [f"{i:02}.png" for i in range(LISTED)][::-1]
+
+
+def test_an_error_of_one_picture_costs_no_other_its_score(scorer, monkeypatch):
+    def predict(pictures):
+        values = [each.views.mean() / 255 for each in pictures]
+        if any(value > 0.9 for value in values):
+            raise RuntimeError("out of memory\nand more")
+        return Prediction(np.array([np.nan if value < 0.1 else value for value in values]))
+
+    monkeypatch.setattr(Brightness, "predict", lambda self, pictures: predict(pictures))
+    found = list(scorer.stream([(str(level), grey(level)) for level in (100, 250, 200, 0)]))
+    assert [score.quality for score in found] == [pytest.approx(100 / 255), None, pytest.approx(200 / 255), None]
+    assert found[1].note == "cannot be scored (RuntimeError: out of memory)"
+    assert found[3].note == "the model predicts nan: its weights are damaged"
+
+
+def test_a_picture_of_too_many_crops_is_refused_alone():
+    dense = Scorer(Brightness(), ViewSpec(crop=32, stride=1))
+    few, many = dense.stream([("few", grey(9)), ("many", np.zeros((100, 200), np.uint8))])
+    assert few.quality is not None
+    assert many.note.startswith("200x100 pixels are 11661 crops of views.stride 1, more than 4096: reduce images first")

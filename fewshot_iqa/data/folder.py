@@ -1,13 +1,11 @@
 """The files of a folder, found by their names as tables write them."""
 
-import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import SUFFIXES
+from ..files import SUFFIXES, walk
 
 
 class Folder:
@@ -41,23 +39,13 @@ class Folder:
     def _index(self) -> dict[str, list[tuple[str, Path]]]:
         """{last part of a name: [(name, file)]} for each way to write the name of a file, as `plain` has them."""
         found: dict[str, list[tuple[str, Path]]] = defaultdict(list)
-        for path in self._walk():
+        for path in walk(self.root):
             own = plain(str(path.relative_to(self.root)))
             found[_last(own)].append((own, path))
             if path.suffix.lower() in SUFFIXES:
                 stem = own.removesuffix(path.suffix.lower())
                 found[_last(stem)].append((stem, path))
         return found
-
-    def _walk(self) -> Iterator[Path]:
-        seen = set()
-        for folder, inner, names in os.walk(self.root, followlinks=True):
-            if (real := os.path.realpath(folder)) in seen:
-                inner.clear()
-                continue
-            seen.add(real)
-            inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
-            yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
 def names_in(folder: Path) -> list[str]:

@@ -7,13 +7,13 @@ from .decode import (
     Picture,
     Source,
     content_hash,
-    image_size,
     list_pictures,
     read_image,
     to_float,
     to_picture,
     to_uint8,
 )
+from .opening import frames, image_size
 from .png import read_notes, write_png
 from .views import assemble, enlarge, fixed_views, prepare, prepared_size, random_view, shrink, shrunk_size, thumbnail
 
@@ -27,6 +27,7 @@ __all__ = [
     "enlarge",
     "find_images",
     "fixed_views",
+    "frames",
     "image_size",
     "list_pictures",
     "photographs_in",

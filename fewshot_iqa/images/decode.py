@@ -4,8 +4,8 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union, cast
@@ -17,6 +17,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import InputError
 from ..files import find_images
+from .colour import to_srgb
+from .opening import open_image, opened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +39,7 @@ def to_picture(source: Source, name: str = "image", *, size: Resize | None = Non
     `source` is a path; an open file; a PIL image of any mode; a numpy array (H, W), (H, W, C) or (C, H, W), bool,
     uint8, uint16, or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with
     alpha, 3 for RGB, 4 for RGBA. EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper
-    eight are kept.
+    eight are kept. Colours are converted to sRGB by the ICC profile of a file.
     `size(height, width)` returns the height and width to resize to; by default the picture keeps its own. A JPEG file
     of four times that or more is decoded at a half, a quarter or an eighth first.
 
@@ -52,7 +54,7 @@ def to_picture(source: Source, name: str = "image", *, size: Resize | None = Non
         return read_image(source, size=size)
     if hasattr(source, "read"):
         try:
-            source = Image.open(cast("BinaryIO", source))
+            source = open_image(cast("BinaryIO", source), name)
         except UnidentifiedImageError:
             raise InputError(f"{name}: not an image") from None
     if isinstance(source, np.ndarray):
@@ -71,28 +73,10 @@ def to_picture(source: Source, name: str = "image", *, size: Resize | None = Non
 
 def read_image(path: str | os.PathLike[str], *, size: Resize | None = None) -> Picture:
     """The picture in a file, as `to_picture`."""
-    with _opened(path) as file:
+    if _URL.match(os.fspath(path)):
+        raise InputError(f"{os.fspath(path)}: a URL; download the picture and give the path of the file")
+    with opened(path) as file:
         return _to_rgb(file, os.fspath(path), size)
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """A file whose header was read; what goes wrong inside becomes an InputError that begins with the path."""
-    shown = os.fspath(path)
-    if _URL.match(shown):
-        raise InputError(f"{shown}: a URL; download the picture and give the path of the file")
-    try:
-        with Image.open(path) as file:
-            yield file
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{shown}: no such file") from None
-    except UnidentifiedImageError:
-        empty = os.path.isfile(path) and os.path.getsize(path) == 0
-        raise InputError(f"{shown}: {'the file is empty' if empty else 'not an image'}") from None
-    except Exception as error:  # decoders meet broken files with errors of every kind
-        raise InputError(f"{shown}: cannot be decoded ({error})") from error
 
 
 def content_hash(source: Source, name: str = "image") -> str:
@@ -114,12 +98,6 @@ def content_hash(source: Source, name: str = "image") -> str:
 @lru_cache(maxsize=1 << 17)
 def _file_hash(path: str, modified: int, size: int) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width of the picture in a file, as it is stored; not decoded. InputError as for `read_image`."""
-    with _opened(path) as file:
-        return file.height, file.width
 
 
 def list_pictures(source: Any, name: str = "images") -> tuple[list[tuple[str, Source]], bool]:
@@ -172,15 +150,16 @@ def _to_rgb(image: Image.Image, name: str, size: Resize | None) -> Picture:
     if size and isinstance(image, JpegImageFile):
         lower, narrower = size(height, width)
         image.draft(None, (2 * narrower, 2 * lower))
+    image.load()
     stored = image.size
-    image = ImageOps.exif_transpose(image)
+    with suppress(Exception):  # where the orientation cannot be read, the picture is upright
+        image = ImageOps.exif_transpose(image)
     height, width = (height, width) if image.size == stored else (width, height)
     if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_to_8_bit(np.asarray(image), image.mode, name))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image if image.mode == "RGB" else image.convert("RGB")
+        image = _to_8_bit(image, name)
+    image = to_srgb(image)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return np.array(resize(image, *size(height, width)) if size else image).transpose(2, 0, 1)
 
 
@@ -189,16 +168,19 @@ def resize(image: Image.Image, height: int, width: int) -> Image.Image:
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def _to_8_bit(values: NDArray[Any], mode: str, name: str) -> NDArray[Any]:
-    """8-bit samples from those of Pillow's 16-bit, 32-bit and float modes. Except in 16-bit modes, the greatest sample
-    decides the range: [0, 1], [0, 255] or [0, 65535]."""
-    highest = values.max()
-    if np.isnan(highest):
-        raise InputError(f"{name}: holds NaN")
-    if mode.startswith("I;16") or highest > 255:
-        return (values.clip(0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
-    top = 255.0 if highest > 1 else 1.0
-    return (values.astype(np.float64).clip(0, top) * (255 / top)).round().astype(np.uint8)
+def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
+    """The image in 8 bit from those of Pillow's modes with more: 16-bit samples lose the lower eight, and floats are in
+    [0, 1], as in arrays. Of 32-bit integers no format says what white is."""
+    values = np.asarray(image)
+    if image.mode == "F":
+        values = _from_unit(values, name)
+    elif image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):  # mode I, but of 16 bit at most
+        values = (values.clip(0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+    else:
+        raise InputError(f"{name}: samples of 32-bit integers; save it with 8 or 16 bit")
+    found = Image.fromarray(values)
+    found.info = image.info
+    return found
 
 
 def _from_tensor(tensor: "Tensor", name: str) -> Image.Image:

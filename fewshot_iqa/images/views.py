@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..errors import InputError
 from .decode import Picture, read_image, resize
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..config import ViewSpec
 
 WIDE = (1, 4)  # of five views, the upper left and the lower right
+MOST = 4096  # crops of one picture, which are in memory together
 
 
 def prepared_size(views: "ViewSpec", height: int, width: int) -> tuple[int, int]:
@@ -115,7 +117,14 @@ def _places(image: Picture, views: "ViewSpec") -> list[tuple[int, int]]:
     """The upper left corners of the fixed views."""
     down, right = (side - views.crop for side in image.shape[-2:])
     if views.stride:
-        return [(y, x) for y in _grid(down, views.stride) for x in _grid(right, views.stride)]
+        rows, columns = _grid(down, views.stride), _grid(right, views.stride)
+        if (count := len(rows) * len(columns)) > MOST:
+            height, width = image.shape[-2:]
+            raise InputError(
+                f"{width}x{height} pixels are {count} crops of views.stride {views.stride}, more than {MOST}: reduce "
+                "images first (views.short_side), or take a larger stride"
+            )
+        return list(product(rows, columns))
     middle, y, x = (down // 2, right // 2), (0, down), (0, right)
     corners, edges = list(product(y, x)), [*product(y, middle[1:]), *product(middle[:1], x)]
     return {1: [middle], 5: [middle, *corners], 8: [*corners, *edges]}[views.count]

@@ -22,8 +22,8 @@ from ..images import fixed_views, prepared_size, read_image
 from ..model import checkpoint
 from ..model.formats import read_checkpoint_config, weights_fingerprint
 from ..model.quality import QualityModel
+from ..predicting import Opened
 from ..runtime import INPUT, KEY, LOGITS, MEAN, STD, SUFFIX, load_exported
-from ..score import Opened
 from .loading import EXPORTED, explained_branches
 
 OPSET = 20

@@ -22,11 +22,12 @@ from ..losses import WeightedSum
 from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..precision import choose_bf16
+from ..predicting import Opened
 from ..recipes.exporting import export
 from ..recipes.fitting import prepare, shot_batches
 from ..recipes.trunk import Crops
 from ..runtime import load_exported
-from ..score import Opened, Scorer
+from ..score import Scorer
 from ..types import Batch, Episode, Record, Scale
 
 YARDSTICKS = Path(__file__).parents[2] / "tests" / "benchmarks" / "yardsticks.py"
