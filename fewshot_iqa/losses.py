@@ -1,4 +1,5 @@
-"""Losses over a `Prediction` and targets. Every function returns the mean over the batch."""
+"""Losses over a `Prediction` and targets. Every function returns the mean over the batch, weighed by how well each
+rating is known where `weight` (B,) tells it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
     from .config import LossTerm
 
 
-def soft_cross_entropy(logits: Tensor, quality: Tensor) -> Tensor:
+def weighted_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Σ w·v / Σ w over a batch (B,); the mean without weights."""
+    return values.mean() if weight is None else (weight * values).sum() / weight.sum()
+
+
+def soft_cross_entropy(logits: Tensor, quality: Tensor, weight: Tensor | None = None) -> Tensor:
     """GRMP-IQA's quality loss: −mean(y·log p_high + (1−y)·log p_low), p = softmax of `logits`.
 
     `logits` (B, 2) are those of an antonym pair, the phrase of high quality first; `quality` y (B,) is in [0, 1].
     """
     log_p = logits.log_softmax(dim=-1)
-    return -(quality * log_p[:, 0] + (1 - quality) * log_p[:, 1]).mean()
+    return -weighted_mean(quality * log_p[:, 0] + (1 - quality) * log_p[:, 1], weight)
 
 
 def distribution_cross_entropy(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
@@ -65,7 +71,8 @@ class FunctionLoss:
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """The configured loss: Σ weight · term. A term's target is `targets["quality"]`, unless it names another one."""
+    """The configured loss: Σ weight · term. A term's target is `targets["quality"]`, unless it names another one.
+    `targets["weight"]`, where it is there, weighs the pictures in terms of quality."""
 
     terms: "Sequence[LossTerm]"
 
@@ -80,19 +87,20 @@ class WeightedSum:
 
 def _term(term: "LossTerm", prediction: Prediction, targets: Mapping[str, Tensor]) -> Tensor:
     target = targets[term.target or "quality"]
+    weight = None if term.target else targets.get("weight")
     if term.branch is None:
         measure = F.mse_loss if term.kind == "mse" else F.smooth_l1_loss
-        return measure(prediction.mean, target)
+        return weighted_mean(measure(prediction.mean, target, reduction="none"), weight)
     logits = prediction.logits[term.branch]
     if term.kind == "cross_entropy":
         return label_cross_entropy(logits, target)
     known = target.isfinite() & logits.isfinite().all(dim=-1)  # nan where a picture has no such rating or no prompt
     if not known.any():
         return logits.nansum() * 0
-    logits, target = logits[known], target[known]
+    logits, target, weight = logits[known], target[known], None if weight is None else weight[known]
     if term.kind == "soft_cross_entropy":
-        return soft_cross_entropy(logits, target)
-    return F.mse_loss(logits.softmax(dim=-1)[:, 0], target)
+        return soft_cross_entropy(logits, target, weight)
+    return weighted_mean((logits.softmax(dim=-1)[:, 0] - target).square(), weight)
 
 
 def gradients_by_name(loss: Tensor, params: Params, *, retain_graph: bool = False) -> Params:

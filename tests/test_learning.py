@@ -12,15 +12,16 @@ from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
 from fewshot_iqa import metrics, rng
-from fewshot_iqa.config import load_config
+from fewshot_iqa.config import LossTerm, load_config
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.finetune import finetune
 from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.model.checkpoint import build, load, save
+from fewshot_iqa.model.heads.linear import rating_weights
 from fewshot_iqa.model.heads.prior import SHRINKAGE, linear_prior
 from fewshot_iqa.model.quality import zero_shot_teacher
 from fewshot_iqa.regularize import cosine, project_gradient
-from fewshot_iqa.types import Batch, Features
+from fewshot_iqa.types import Batch, Features, Prediction
 from tests.conftest import seeded
 
 
@@ -193,6 +194,44 @@ def test_ridge_against_the_normal_equations(miniature):
     z = (x - x.mean(0)) / x.std(0, correction=0)
     weight = torch.linalg.solve(z.T @ z + 3 * torch.eye(z.shape[1]).double(), z.T @ (y - y.mean()))
     assert torch.allclose(model.head.predict(features).mean.double(), z @ weight + y.mean(), atol=1e-4)
+
+
+def test_ridge_weighs_ratings_by_what_their_votes_know(miniature):
+    model = built(miniature, "ridge", "head.penalties=[3.0]")
+    features, y = features_of(model, seeded(9, 3, 32, 32)), torch.linspace(0.1, 0.9, 9)
+    variance = torch.linspace(0.001, 0.1, 9)
+    model.head.fit(features, y, variance=variance)
+    x, quality = features.matrix().double(), y.double()
+    z = (x - x.mean(0)) / x.std(0, correction=0)
+    w = rating_weights(variance.double())
+    assert w.mean() == pytest.approx(1)
+    centre, level = (w @ z) / 9, (w @ quality) / 9
+    inner = z - centre
+    weight = torch.linalg.solve(
+        inner.T @ (w[:, None] * inner) + 3 * torch.eye(z.shape[1]).double(), inner.T @ (w * (quality - level))
+    )
+    assert torch.allclose(model.head.predict(features).mean.double(), inner @ weight + level, atol=1e-4)
+    model.head.fit(features, y, variance=torch.full((9,), 0.05))
+    equal = model.head.weight.clone()
+    model.head.fit(features, y)
+    assert torch.allclose(model.head.weight, equal, atol=1e-6)
+
+
+@pytest.mark.parametrize("branch", ["quality", None])
+@pytest.mark.parametrize("kind", ["mse", "soft_cross_entropy", "smooth_l1"])
+def test_losses_weigh_ratings_by_what_their_votes_know(kind, branch):
+    if (kind == "soft_cross_entropy" and branch is None) or (kind == "smooth_l1" and branch):
+        pytest.skip("not a loss of that kind")
+    logits, quality = seeded(4, 2), torch.linspace(0.1, 0.9, 4)
+    prediction = Prediction(logits.softmax(dim=1)[:, 0], logits={"quality": logits})
+    loss = WeightedSum([LossTerm(kind=kind, branch=branch)])
+    each = [
+        loss(Prediction(prediction.mean[[i]], logits={"quality": logits[[i]]}), {"quality": quality[[i]]})
+        for i in range(4)
+    ]
+    weight = torch.tensor([0.5, 0.5, 1.0, 2.0])
+    expected = (weight * torch.stack(each)).sum() / weight.sum()
+    assert torch.allclose(loss(prediction, {"quality": quality, "weight": weight}), expected)
 
 
 def test_ridge_chooses_its_penalty_by_leaving_one_out(miniature):

@@ -12,11 +12,14 @@ from sureal.dataset_reader import RawDatasetReader
 from sureal.subjective_model import MosModel, SubjectMLEModelProjectionSolver, SubjrejMosModel
 
 import fewshot_iqa
+from fewshot_iqa.config import AdaptSpec, ViewSpec
+from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.data.votes import read_votes, variance_of_means
 from fewshot_iqa.errors import InputError, InputWarning
-from fewshot_iqa.recipes.fitting import ratings_variance
+from fewshot_iqa.recipes.fitting import ratings_variance, shot_batches
 from fewshot_iqa.recipes.ratings import summarize_votes
 from fewshot_iqa.recipes.sources import read_source
+from fewshot_iqa.recipes.trunk import Crops
 from fewshot_iqa.types import Scale
 from fewshot_iqa.votes import (
     Pairs,
@@ -349,4 +352,17 @@ def test_the_variance_of_ratings_reaches_the_process(photographs):
     scale = Scale(1, 6)
     known = read_source(None, labels=labels.assign(std=1.0, count=[1, 2, 4, 5, 10, 20]), root=photographs).records
     np.testing.assert_allclose(ratings_variance(known, scale)[1:], 1 / np.array([2, 4, 5, 10, 20]) / 25)
-    assert ratings_variance(read_source(None, labels=labels, root=photographs).records, scale) is None
+    unknown = read_source(None, labels=labels, root=photographs).records
+    assert ratings_variance(unknown, scale) is None
+    loader, spec = Loader(ViewSpec(crop=32, random=2), scale), AdaptSpec(trainable=["*"], steps=1, lr=1, batch=3)
+    for records in (known, unknown):
+        (batch,) = shot_batches(Crops(loader, None, lambda drawn: drawn), records, spec, seed=0)
+        weights = batch.targets.get("weight")
+        if records is unknown:
+            assert weights is None
+            continue
+        by_quality = dict(zip(batch.targets["quality"].tolist(), weights.tolist(), strict=True))
+        assert len(weights) == 6
+        assert len(by_quality) == 3
+        ordered = [by_quality[quality] for quality in sorted(by_quality)]
+        assert ordered == sorted(ordered)  # more votes, more weight

@@ -17,6 +17,7 @@ from ..data.votes import variance_of_means
 from ..finetune import finetune, step_gradients
 from ..losses import Loss, WeightedSum
 from ..model.clip import shared_clip
+from ..model.heads.linear import rating_weights
 from ..model.quality import QualityModel, zero_shot_teacher
 from ..precision import choose_bf16
 from ..progress import track
@@ -185,8 +186,14 @@ def prepare(model: QualityModel, loader: Loader, spec: AdaptSpec, settings: Conf
 
 
 def shot_batches(crops: Crops, shots: Sequence[Record], spec: AdaptSpec, seed: int) -> Iterator[Batch]:
-    """Batches of up to `spec.batch` shots, each drawn anew, one for each step."""
+    """Batches of up to `spec.batch` shots, each drawn anew, one for each step. Their target `weight` says how well the
+    votes know each rating, where the shots tell it."""
+    variance = ratings_variance(shots, crops.loader.scale)
     for step in range(spec.steps or 0):
         noise = rng.generator(seed, "adapt", step)
         order = torch.randperm(len(shots), generator=noise)[: spec.batch].tolist()
-        yield crops.batch([shots[i] for i in order], noise)
+        batch = crops.batch([shots[i] for i in order], noise)
+        if variance is not None:
+            weight = rating_weights(variance)[order].float().repeat_interleave(crops.loader.views.random)
+            batch = replace(batch, targets={**batch.targets, "weight": weight.to(batch.targets["quality"])})
+        yield batch

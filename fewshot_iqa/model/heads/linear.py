@@ -12,12 +12,25 @@ from ...types import Features, Prediction
 from .base import Head
 
 CONSTANT = 1e-6  # a feature that varies less over the shots is not standardised
+RESIDUAL = 0.1  # deviation of quality that a fitted model leaves, about
 
 
 def feature_std(features: Tensor) -> Tensor:
     """The standard deviation (S,) of features (R, S) over shots; 1 for those that are constant over them."""
     std = features.std(dim=0, correction=0)
     return torch.where(std < CONSTANT, 1.0, std)
+
+
+def rating_weights(variance: Tensor) -> Tensor:
+    """How much each rating counts, of mean 1, where `variance` V (R,) is that of its quality as a mean of votes:
+    1 / (r² + V), the weight of least squares where a model that knew all would be off by r = `RESIDUAL`.
+
+    Examples:
+        >>> rating_weights(torch.tensor([0.0, 0.03])).tolist()
+        [1.600000023841858, 0.4000000059604645]
+    """
+    weights = 1 / (RESIDUAL**2 + variance)
+    return weights / weights.mean()
 
 
 class LinearHead(Head):
@@ -62,7 +75,9 @@ class RidgeHead(LinearHead):
         count = len(set(groups))
         folds = GroupKFold(min(5, count)) if 1 < count < len(groups) else None
         splits = list(folds.split(x, groups=groups)) if folds else None
-        fitted = RidgeCV(self.penalties, cv=splits, scoring="neg_mean_squared_error").fit((x - mean) / std, y)
+        weights = None if variance is None else rating_weights(variance).cpu().numpy()
+        ridge = RidgeCV(self.penalties, cv=splits, scoring="neg_mean_squared_error")
+        fitted = ridge.fit((x - mean) / std, y, sample_weight=weights)
         weight = fitted.coef_ / std
         self.weight.copy_(torch.from_numpy(weight))
         self.bias.fill_(fitted.intercept_ - mean @ weight)
