@@ -21,6 +21,7 @@ from .pages import browse, report
 from .papers import reproduce
 from .pictures import distort, synthesize
 from .ratings import rate, ratings, suggest
+from .reruns import rerun
 from .scoring import export, score
 from .studies import experiment
 
@@ -85,7 +86,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (suggest, rate, score, adapt, browse, report, curve, metatrain, export)  # in the order of their use
-for command in (*COMMANDS, reproduce, tasks, configs, distort, synthesize, pretrain):
+for command in (*COMMANDS, reproduce, rerun, tasks, configs, distort, synthesize, pretrain):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(ratings, name="ratings")

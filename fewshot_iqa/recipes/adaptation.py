@@ -20,7 +20,7 @@ from ..resources import METATRAINED
 from ..score import Scorer
 from ..types import Shots
 from . import plots
-from .common import Result, choose_device, count_labels
+from .common import Result, choose_device, count_labels, ratings_hash, run_of
 from .draws import Draw, draw_all, draw_trials
 from .loading import load
 from .outlook import learning_curve
@@ -102,6 +102,11 @@ def adapt(
     """
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: at least one")
+    overrides = list(overrides)
+    run = run_of(
+        "adapt", config=config, task=task, shots=shots, start=start, head=head, loss=loss, seeds=seeds, clip=clip,
+        seed=seed, overrides=overrides, **table,
+    )  # fmt: skip
     wanted, task = None if shots is None else Shots.parse(shots), source_name(task, **table)
     label, source = find_method(config, start)
     settings, for_task = read_settings(source, clip, seed, overrides)
@@ -130,6 +135,8 @@ def adapt(
     read_pictures(method, drawn, memory)
     provenance = {
         "stage": "adapt",
+        "run": run,
+        "ratings": ratings_hash(rated),
         "method": label,
         "task": task,
         "source": rated.source.model_dump(mode="json"),

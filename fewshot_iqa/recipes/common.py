@@ -1,5 +1,7 @@
 """What the recipes have in common: device, model, one reading of every picture, one honest test."""
 
+import hashlib
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +14,12 @@ from ..data.labels import labelled
 from ..data.loading import Loader
 from ..errors import InputError
 from ..evaluation import Report, evaluate_batches
+from ..images import content_hash
 from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import say, track
 from ..types import Record
+from .sources import Rated
 from .starts import read_settings
 
 
@@ -96,3 +100,21 @@ def evaluate_on(
         subsets = [record.subset for record in records]
         options: dict[str, Any] = {"labels": labels, "alignment": alignment, "per_subset": loader.scale.per_subset}
         return evaluate_batches(model, batches, subsets=subsets, log=log, **options)
+
+
+def run_of(command: str, **options: Any) -> dict[str, Any] | None:
+    """What repeats a run: its command, the working directory, and the options that were given; None where one is an
+    object of Python that no file can hold."""
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    try:
+        return {"command": command, "folder": str(Path.cwd()), "options": json.loads(json.dumps(plain))}
+    except TypeError:
+        return None
+
+
+def ratings_hash(rated: Rated) -> str:
+    """Of all that is learned from and tested on: the rows, and the content of the files."""
+    every = (record for part in (rated.records, rated.test or ()) for record in part)
+    rows = [{**vars(record), "path": record.path.name, "content": content_hash(record.path)} for record in every]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import statistics
 import tempfile
@@ -24,7 +23,7 @@ from ..model.clip import shared_clip
 from ..model.formats import weights_fingerprint
 from ..types import Shots
 from . import cells
-from .common import choose_device, count_labels
+from .common import choose_device, count_labels, ratings_hash
 from .draws import Draw, draw_trials
 from .figures import new_figure, save_figure
 from .results import srcc_of, summarize
@@ -271,12 +270,6 @@ def identity(method: Method) -> dict[str, Any]:
         "clip": shared_clip(method.settings.clip, method.device).fingerprint,
         "start": weights_fingerprint(method.start) if method.start else None,
     } | ({"looks": method.looks} if method.looks else {})
-
-
-def ratings_hash(rated: Rated) -> str:
-    """Of all that is learned from and tested on, but for the pixels."""
-    rows = [{**vars(r), "path": r.path.name} for part in (rated.records, rated.test or ()) for r in part]
-    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 def _found(folder: Path, label: str, count: str, order: Iterable[int]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from ..precision import choose_bf16
 from ..progress import say, track
 from ..resources import METATRAINED
 from ..types import Episode, Params, Shots
-from .common import Result, choose_device, count_labels, evaluate_on, read_all
+from .common import Result, choose_device, count_labels, evaluate_on, read_all, run_of
 from .prior import fit_prior
 from .starts import read_settings
 from .trunk import with_trunk
@@ -55,6 +55,8 @@ def metatrain(
     them, are kept in `out`; `out`-last holds the latest ones, from which `resume` goes on. A method that ends in a
     Gaussian process with a `synthetic_mean_weight` gets its prior mean, on the features behind these prompts.
     """
+    overrides = list(overrides)
+    run = run_of("metatrain", config=config, task=task, images=images, clip=clip, seed=seed, overrides=overrides)
     whole, task_overrides = read_settings(config, clip, seed, overrides)
     settings = whole.model_copy(update={"head": AntonymSpec()}) if whole.head.closed_form else whole
     source = load_task(task, task_overrides)
@@ -84,7 +86,12 @@ def metatrain(
     model = checkpoint.build(settings, device)
     layers = None if settings.plain else model.frozen_layers(spec.trainable)
     tested = with_trunk(loader, model, layers, len(validation), FeatureCache())
-    provenance: dict[str, Any] = {"stage": "metatrain", "task": task, "source": source.model_dump(mode="json")}
+    provenance: dict[str, Any] = {
+        "stage": "metatrain",
+        "run": run,
+        "task": task,
+        "source": source.model_dump(mode="json"),
+    }
     provenance |= {"labels": count_labels([settings], training)}
     provenance |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}
     if resume:
@@ -209,4 +216,4 @@ def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settin
     for key in before:
         if before[key] != after[key]:
             raise InputError(f"--resume: the interrupted run had another '{key}': repeat its options, or start anew")
-    return past
+    return {**past, "run": now["run"]}

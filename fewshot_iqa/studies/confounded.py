@@ -18,8 +18,8 @@ from ..model.clip import shared_clip
 from ..model.quality import zero_shot_teacher
 from ..progress import quiet, track
 from ..recipes import cells
-from ..recipes.common import choose_device
-from ..recipes.curve import identity, ratings_hash, read_methods
+from ..recipes.common import choose_device, ratings_hash
+from ..recipes.curve import identity, read_methods
 from ..recipes.draws import Draw, draw_trials
 from ..recipes.results import srcc_of
 from ..recipes.sources import read_source, source_name
