@@ -3,7 +3,6 @@
 import os
 import re
 from functools import cache
-from itertools import chain
 
 import pytest
 from hypothesis import given, settings
@@ -28,8 +27,9 @@ def ends(read, *given):
     try:
         return read(*given)
     except InputError as error:
-        assert len(str(error).splitlines()) == 1
-        return None
+        message = str(error)
+    assert len(message.splitlines()) == 1
+    return None
 
 
 @cache
@@ -59,7 +59,7 @@ def test_what_is_written_reads_back_to_the_same(value):
     assert repr(parse_yaml(to_yaml(value), "here")) == repr(value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_value_of_any_key_is_taken_or_refused(data):
     name, load = data.draw(
@@ -69,8 +69,7 @@ def test_any_value_of_any_key_is_taken_or_refused(data):
         )
     )
     key = data.draw(st.sampled_from(keys(name, load)) | st.text(alphabet="ab.0 ", max_size=8))
-    found = ends(load, name, [f"{key}={data.draw(TEXTS)}"])
-    assert found is None or load(name) == found or to_yaml(found.model_dump(mode="json"))
+    assert isinstance(ends(load, name, [f"{key}={data.draw(TEXTS)}"]), Spec | None)
 
 
 @given(st.dictionaries(st.sampled_from([*Config.model_fields, "base", "kind"]) | SCALARS, PLAIN, max_size=4))
