@@ -57,7 +57,7 @@ class PretrainSpec(Spec):
     """The folders of photographs."""
     stages: list[StageSpec] = Field(min_length=1)
     """The stages, in order."""
-    lr: float = Field(gt=0, le=1e6)
+    lr: float = Field(gt=0)
     """Learning rate."""
     weight_decay: float = Field(0.05, ge=0)
     """Weight decay of matrices."""

@@ -24,13 +24,13 @@ class MetaSpec(Spec):
     """Optimiser of the steps on a task."""
     inner_steps: int = Field(1, gt=0, le=1000)
     """Number of steps on a task's support."""
-    inner_lr: float = Field(1e-4, gt=0, le=1e6)
+    inner_lr: float = Field(1e-4, gt=0)
     """Learning rate of the inner steps (alpha)."""
     learn_lr: bool = False
     """Whether each tensor's inner learning rate is learned too (Meta-SGD); with `fomaml` or `maml`."""
     outer_optimizer: Literal["sgd", "adam"] = "sgd"
     """Optimiser of the outer steps."""
-    outer_lr: float = Field(1e-2, gt=0, le=1e6)
+    outer_lr: float = Field(1e-2, gt=0)
     """Learning rate of the outer steps (beta)."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of an outer step's direction over all tensors; null: no limit."""
@@ -81,7 +81,7 @@ class AdaptSpec(Spec):
     """Number of random crops of a shot; they come again, so that frozen layers see each once. Null: always new ones."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """Optimiser."""
-    lr: float = Field(gt=0, le=1e6)
+    lr: float = Field(gt=0)
     """Learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
     """How the learning rate goes on after the warm-up: `cosine` falls to zero."""
