@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
 from ..config.task import LARGEST_RATING, Columns
+from ..data.columns import DIFFERENCE, plain
 from ..data.readers import complete, open_table, read_table, root_of, stated_range
 from ..data.split_files import RANDOM, SEQUENTIAL, Split, official_split, read_splits, sequential_split, shared_groups
 from ..errors import InputError, InputWarning, nearest
@@ -126,6 +127,10 @@ def find_source(
     for option, value in (("--test", test), ("--folds", folds)):
         if value is not None and isinstance(source, TableTask) and source.test_labels:
             raise InputError(f"{option} {value:g}: the task '{task}' has test rows of its own")
+    column = table.get("score_column") or ""
+    if isinstance(source, TableTask) and plain(column) in DIFFERENCE and not source.lower_is_better:
+        message = f"high values of '{column}' are taken for good: are low ones, as mostly? then --lower-is-better"
+        warnings.warn(message, InputWarning, stacklevel=2)
     return source
 
 
