@@ -62,8 +62,9 @@ def step_gradients(
     with torch.autocast(next(iter(params.values())).device.type, torch.bfloat16, enabled=bool(spec.bf16)):
         output = model(batch.inputs, branches=branches, prompts=batch.prompts)
         value = loss(output, batch.targets)
-    if regularizer is None or not output.logits[regularizer.branch].requires_grad:
-        return {"loss": value.item()}, gradients_by_name(value, params)  # or no parameter changes the distribution
+    if regularizer is None or not output.logits[regularizer.branch].requires_grad:  # no parameter changes it
+        gradients = gradients_by_name(value, params)  # before the loss is read: a GPU is waited for once a step
+        return {"loss": value.item()}, gradients
     seen = batch.targets.get("teacher")
     if seen is None:
         assert teacher is not None
