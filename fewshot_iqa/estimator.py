@@ -21,7 +21,7 @@ from .recipes.common import choose_device
 from .recipes.draws import draw_of
 from .recipes.sources import find_source, warn_few, warn_guessed_scale
 from .recipes.starts import find_start, read_settings
-from .recipes.trial import Memory, Method, run_trial
+from .recipes.trial import Memory, Method, run_trial, warn_reversed
 from .score import Scorer
 from .types import Record
 
@@ -98,6 +98,7 @@ class QualityRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         warn_few(len(records), [])
         if self.range is None:
             warn_guessed_scale(draw.scale, len(records))
+        warn_reversed(method, [draw], memory)
         trial = run_trial(method, draw, memory)
         self.model_ = Scorer(ModelPredictor(trial.model, cache=memory.features), settings.views, draw.scale)
         return self

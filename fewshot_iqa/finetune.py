@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .errors import InputError
-from .losses import Loss, distribution_cross_entropy, gradients_by_name
+from .losses import Loss, distribution_cross_entropy, first_infinite, gradients_by_name
 from .regularize import cosine, project_gradient
 from .types import Batch, Params
 
@@ -32,24 +32,23 @@ def finetune(
     CLIP, is projected away; both gradients are of one forward pass. The teacher is not asked where the targets of a
     batch have its logits, as `teacher`. `log` is called after each step with its `loss` and, with a regularizer, the
     `cosine` of the angle between the two. `model` stays in evaluation mode outside; dropout acts inside. InputError
-    where the loss or a parameter becomes infinite, and where a cosine schedule has no `spec.steps` to end at
-    (`spec.of_steps(n)` sets them).
+    where the loss or a gradient is not finite, which names the step and the tensor and leaves `params` as they were
+    before that step, and where a cosine schedule has no `spec.steps` to end at (`spec.of_steps(n)` sets them).
     """
     optimizer = _optimizer(params, spec)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, spec))
     model.train()
     try:
-        for batch in batches:
+        for step, batch in enumerate(batches, start=1):
             logged, gradients = step_gradients(model, params, batch, loss, spec, teacher)
+            _require_finite(step, logged["loss"], gradients, params, spec)
             for name, parameter in params.items():
                 parameter.grad = gradients.get(name)
             optimizer.step()
             schedule.step()
-            if not math.isfinite(logged["loss"]):
-                raise InputError(f"the loss became {logged['loss']}: lower adapt.lr (now {spec.lr:g})")
             log(logged)
-        if not all(value.isfinite().all() for value in params.values()):
-            raise InputError(f"the last step diverged: lower adapt.lr (now {spec.lr:g})")
+        if at_fault := first_infinite(params):
+            raise InputError(f"the last step made {at_fault} infinite: lower adapt.lr (now {spec.lr:g})")
     finally:
         model.eval()
 
@@ -63,8 +62,9 @@ def step_gradients(
     with torch.autocast(next(iter(params.values())).device.type, torch.bfloat16, enabled=bool(spec.bf16)):
         output = model(batch.inputs, branches=branches, prompts=batch.prompts)
         value = loss(output, batch.targets)
-    if regularizer is None or not output.logits[regularizer.branch].requires_grad:
-        return {"loss": value.item()}, gradients_by_name(value, params)  # or no parameter changes the distribution
+    if regularizer is None or not output.logits[regularizer.branch].requires_grad:  # no parameter changes it
+        gradients = gradients_by_name(value, params)  # before the loss is read: a GPU is waited for once a step
+        return {"loss": value.item()}, gradients
     seen = batch.targets.get("teacher")
     if seen is None:
         assert teacher is not None
@@ -76,6 +76,18 @@ def step_gradients(
     semantic = gradients_by_name(semantic_loss, params)
     logged = {"loss": value.item(), "cosine": cosine(quality, semantic)}
     return logged, project_gradient(quality, semantic, regularizer.strength, regularizer.scope)
+
+
+def _require_finite(step: int, loss: float, gradients: Params, params: Params, spec: "AdaptSpec") -> None:
+    """InputError, before the step is taken, where it would make parameters infinite."""
+    name = first_infinite(gradients, max(1.0, spec.lr))
+    if math.isfinite(loss) and name is None:
+        return
+    at_fault = first_infinite(params) or (name and f"the gradient of {name}")
+    tensor = f", {at_fault} is not finite" if at_fault else ""
+    started = step > 1 or math.isfinite(loss)
+    hint = f"lower adapt.lr (now {spec.lr:g})" if started else "check the weights that it starts from"
+    raise InputError(f"step {step} of adaptation: the loss is {loss:g}{tensor}: {hint}")
 
 
 def _optimizer(params: Params, spec: "AdaptSpec") -> torch.optim.Optimizer:

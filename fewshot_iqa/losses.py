@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import InputError
 from .types import Params, Prediction
@@ -107,3 +107,11 @@ def gradients_by_name(loss: Tensor, params: Params, *, retain_graph: bool = Fals
     """The gradient of a scalar `loss`, {name: tensor}, for the parameters that it depends on; the others are absent."""
     gradients = torch.autograd.grad(loss, list(params.values()), retain_graph=retain_graph, allow_unused=True)
     return {name: g for name, g in zip(params, gradients, strict=True) if g is not None}
+
+
+def first_infinite(tensors: Params, factor: float = 1.0) -> str | None:
+    """The name of the first tensor that holds NaN or infinity, or would when multiplied by `factor`; None where none
+    does. One pass over them, which waits for the device once."""
+    if not tensors or (nn.utils.get_total_norm(tensors.values()) * factor).isfinite():
+        return None
+    return next((name for name, value in tensors.items() if not (value * factor).isfinite().all()), None)

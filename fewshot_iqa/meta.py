@@ -1,5 +1,6 @@
 """Meta-training across tasks of one distortion each: GRMP-IQA's bi-level update, Reptile, FOMAML and MAML."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from .errors import InputError
 from .inner import Objective, adapt
-from .losses import WeightedSum, gradients_by_name
+from .losses import WeightedSum, first_infinite, gradients_by_name
 from .types import Episode, Params
 
 if TYPE_CHECKING:
@@ -75,6 +77,16 @@ def _direction(
             value = outer(query, end)
             learned = {name: value for name, value in params.items() if name.startswith(RATE)}
             return gradients_by_name(value, (start if second_order else end) | learned), value.item()
+
+
+def require_finite(step: int, query_loss: float, direction: Params, spec: "MetaSpec") -> None:
+    """InputError, which names the tensor, where the step (from 1 on) that is to be taken has no finite loss or
+    direction."""
+    name = first_infinite(direction, max(1.0, spec.outer_lr))
+    if not math.isfinite(query_loss) or name:
+        tensor = f", the direction of {name} is not finite" if name else ""
+        rates = f"meta.inner_lr (now {spec.inner_lr:g}) or meta.outer_lr (now {spec.outer_lr:g})"
+        raise InputError(f"step {step} of meta-training: the loss is {query_loss:g}{tensor}: lower {rates}")
 
 
 def make_optimizer(params: Params, spec: "MetaSpec") -> torch.optim.Optimizer:

@@ -8,6 +8,7 @@ torch is imported where tensors are computed, so that tables and options are che
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,6 +71,8 @@ class Scale:
                 f"the ratings to learn from all equal {self.best:g}: take more shots, another --seed, or state the "
                 "scale with --range LOWEST,HIGHEST"
             )
+        if not math.isfinite(self.best - self.worst):
+            raise InputError(f"a rating scale from {self.worst:g} to {self.best:g} has no finite span")
 
     def quality(self, rating: float) -> float:
         return (rating - self.worst) / (self.best - self.worst)

@@ -15,7 +15,7 @@ from fewshot_iqa import metrics, rng
 from fewshot_iqa.config import LossTerm, load_config
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.finetune import finetune
-from fewshot_iqa.losses import WeightedSum, distribution_cross_entropy, soft_cross_entropy
+from fewshot_iqa.losses import FunctionLoss, WeightedSum, distribution_cross_entropy, soft_cross_entropy
 from fewshot_iqa.model.checkpoint import build, load, save
 from fewshot_iqa.model.heads.linear import rating_weights
 from fewshot_iqa.model.heads.prior import SHRINKAGE, linear_prior
@@ -121,6 +121,69 @@ def test_fitting_learns_a_handful_and_touches_nothing_else(model, settings):
         finetune(model, params, [batch], loss, spec.model_copy(update={"steps": None}), teacher=teacher)
     assert not model.training
     assert all(torch.equal(frozen[name], value) for name, value in model.clip.state_dict().items())
+
+
+class Scale(torch.nn.Module):
+    """Predicts a parameter, and logs of another."""
+
+    def __init__(self):
+        super().__init__()
+        self.good, self.bad = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.ones(2))
+
+    def forward(self, inputs, branches=(), prompts=()):
+        return Prediction((self.good + self.bad).mean().expand(len(inputs)))
+
+
+def infinite_loss(model, at, steps):
+    return model.bad.sum() * (math.nan if at == steps else 1)
+
+
+def infinite_gradient(model, at, steps):
+    # sqrt(0) is 0, and its derivative infinite
+    return (model.bad - model.bad.detach()).abs().sum().sqrt() if at == steps else model.bad.sum()
+
+
+@pytest.mark.parametrize(
+    ("at_fault", "message"),
+    [
+        (infinite_loss, "step 3 of adaptation: the loss is nan, .*is not finite: lower adapt.lr"),
+        (infinite_gradient, "step 3 of adaptation: the loss is .*, the gradient of bad is not finite: lower adapt.lr"),
+    ],
+)
+def test_a_step_that_diverges_is_not_taken(settings, at_fault, message):
+    spec = settings.adapt.of_steps(9).model_copy(update={"regularizer": None, "optimizer": "sgd", "lr": 0.1})
+    model, seen, kept = Scale(), [], []
+
+    def loss(prediction, targets):
+        seen.append(prediction)
+        return prediction.mean.mean() + at_fault(model, len(seen), 3)
+
+    def log(_):
+        kept.append({name: value.detach().clone() for name, value in model.named_parameters()})
+
+    with pytest.raises(InputError, match=message):
+        finetune(model, dict(model.named_parameters()), [a_batch(2)] * 9, FunctionLoss(loss), spec, log=log)
+    assert len(seen) == 3
+    assert len(kept) == 2
+    assert all(torch.equal(value, kept[-1][name]) for name, value in model.named_parameters())
+    assert not model.training
+
+
+def test_a_rate_that_makes_parameters_infinite_takes_no_step(settings):
+    spec = settings.adapt.of_steps(2).model_copy(update={"regularizer": None, "optimizer": "sgd", "lr": 1e300})
+    model = Scale()
+    loss = FunctionLoss(lambda prediction, targets: prediction.mean.mean())
+    with pytest.raises(InputError, match=r"the gradient of good is not finite: lower adapt.lr \(now 1e\+300\)"):
+        finetune(model, dict(model.named_parameters()), [a_batch(2)] * 2, loss, spec)
+    assert model.good.tolist() == [0, 0]
+
+
+def test_weights_that_are_damaged_are_not_the_rates_fault(settings):
+    spec, model = settings.adapt.of_steps(2).model_copy(update={"regularizer": None}), Scale()
+    model.bad.data.fill_(math.nan)
+    loss = FunctionLoss(lambda prediction, targets: prediction.mean.mean())
+    with pytest.raises(InputError, match="step 1 of adaptation: the loss is nan, bad is not finite: check the weights"):
+        finetune(model, dict(model.named_parameters()), [a_batch(2)], loss, spec)
 
 
 def test_regularised_fit_takes_the_projected_step(model, settings):

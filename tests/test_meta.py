@@ -1,6 +1,7 @@
 """Meta-learning: algorithms against their definitions, engines against each other, second order against differences."""
 
 import dataclasses
+import math
 import sys
 
 import pytest
@@ -12,7 +13,7 @@ from fewshot_iqa.config import MetaSpec, load_config
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.inner import Objective, adapt
 from fewshot_iqa.losses import WeightedSum
-from fewshot_iqa.meta import RATE, learned_rates, make_optimizer, meta_gradient, outer_step
+from fewshot_iqa.meta import RATE, learned_rates, make_optimizer, meta_gradient, outer_step, require_finite
 from fewshot_iqa.model.checkpoint import build
 from fewshot_iqa.types import Batch, Episode
 
@@ -205,6 +206,20 @@ def test_clipping_bounds_the_outer_step(params):
     outer_step(make_optimizer(params, spec), params, direction, spec)
     moved = torch.cat([(params[name].detach() - before[name]).flatten() for name in params])
     assert moved.norm().item() == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_step_without_a_finite_direction_names_its_tensor(params):
+    name, spec = next(iter(params)), a_spec(outer_lr=1e9)
+    direction = {each: torch.ones_like(value) for each, value in params.items()}
+    require_finite(7, 0.5, direction, spec)
+    for loss, wrong, message in [
+        (0.5, math.nan, f"step 7 of meta-training: the loss is 0.5, the direction of {name} is not finite"),
+        (0.5, 1e308, f"the direction of {name} is not finite: lower meta.inner_lr"),  # times the rate
+        (math.inf, 1.0, r"step 7 of meta-training: the loss is inf: lower meta.inner_lr"),
+    ]:
+        direction[name] = torch.full_like(params[name], wrong)
+        with pytest.raises(InputError, match=message):
+            require_finite(7, loss, direction, spec)
 
 
 def test_bf16_stays_out_of_second_order(model, params, loss):

@@ -1,12 +1,10 @@
 """Every specification, read strictly from YAML: an unknown key is an error that names the nearest known one."""
 
-import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from .. import resources
@@ -17,6 +15,7 @@ from .labels import CLASSES
 from .messages import explain
 from .method import BranchSpec, Config, LossTerm, ModelSpec, ViewSpec, VisualSpec
 from .pretrain import PretrainSpec, SourceSpec
+from .reading import DEEPEST, parse_yaml, read_yaml, to_yaml
 from .renamed import renamed
 from .spec import Spec, deep_merge
 from .stages import AdaptSpec, MetaSpec
@@ -56,26 +55,6 @@ __all__ = [
 ]
 
 S = TypeVar("S", bound=Spec)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: PyYAML alone reads 1e-4 as a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
-def read_yaml(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        raise InputError(f"{path}{line}: not valid YAML") from None
 
 
 def load_config(name: str, overrides: Iterable[str] = ()) -> Config:
@@ -120,7 +99,7 @@ def load_experiment(name: str, overrides: Iterable[str] = (), *, kind: type[S]) 
 
 def dump(spec: Spec) -> str:
     """The specification as YAML that reads back to the same."""
-    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
+    return to_yaml(spec.model_dump(mode="json"))
 
 
 @cache
@@ -142,9 +121,14 @@ def _with_base(folder: str, path: Path, *above: Path) -> Any:
         return data
     name = str(data.pop("base"))
     beside = path.parent / name
-    base = beside if beside.is_file() else resources.find(folder, name)
+    try:
+        base = beside if beside.is_file() else resources.find(folder, name)
+    except OSError as error:
+        raise InputError(f"{path}: base: cannot be read ({error.strerror})") from None
     if base in (path, *above):
         raise InputError(f"{path}: base: {base} is based on this file")
+    if len(above) > DEEPEST:
+        raise InputError(f"{path}: base: more than {DEEPEST} files are based on each other")
     return deep_merge(_with_base(folder, base, path, *above), data)
 
 
@@ -161,12 +145,12 @@ def _validate(kind: Any, data: Any, overrides: Iterable[str], source: str) -> An
     overrides, absent = list(overrides), set()
     for override in overrides:
         key = override.partition("=")[0].strip()
-        if present := renamed(key):
-            raise InputError(f"--set {override}: {key} is now called {present}")
         section, *keys = key.split(".")
         if keys and data.get(section) is None:
             absent.add(section)
         _override(data, override)
+        if present := renamed(key):
+            raise InputError(f"--set {override}: {key} is now called {present}")
     try:
         return TypeAdapter(kind).validate_python(data)
     except ValidationError as error:
@@ -183,15 +167,24 @@ def _concerns(override: str, key: str, message: str) -> bool:
 
 def _override(data: dict[str, Any], override: str) -> None:
     dotted, equals, value = override.partition("=")
-    if not equals or not dotted.strip():
+    if not equals or not dotted.strip() or dotted.count(".") > DEEPEST:
         raise InputError(f"--set {override}: expected dotted.key=value")
     *parents, leaf = dotted.strip().split(".")
-    node = data
+    node: Any = data
     for key in parents:
-        if not isinstance(node.get(key), dict):
+        if isinstance(node, list):
+            node = node[_entry(node, key, override)]
+            continue
+        if not isinstance(node.get(key), dict | list):
             node[key] = {}
         node = node[key]
-    try:
-        node[leaf] = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError:
-        raise InputError(f"--set {override}: the value is not valid YAML") from None
+    node[_entry(node, leaf, override)] = parse_yaml(value, f"--set {override}")
+
+
+def _entry(node: Any, key: str, override: str) -> Any:
+    """The place of a key in a dictionary, or in a list, whose entries are numbered from 0 on."""
+    if isinstance(node, dict):
+        return key
+    if not isinstance(node, list) or not key.isdecimal() or int(key) >= len(node):
+        raise InputError(f"--set {override}: no entry '{key}' is there; those of a list are numbered from 0 on")
+    return int(key)

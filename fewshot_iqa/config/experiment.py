@@ -39,26 +39,26 @@ class MetaVsNoneSpec(Spec):
     """The method."""
     clip: str | None = None
     """A CLIP in the place of the method's."""
-    choices: int = Field(3, gt=0)
+    choices: int = Field(3, gt=0, le=100)
     """Number of disjoint choices of held-out distortions."""
     held_types: int = Field(5, gt=0, lt=25)
     """Number of held-out distortions in each choice."""
-    seeds: int = Field(5, gt=0)
+    seeds: int = Field(5, gt=0, le=10_000)
     """Number of seeds for each choice."""
-    photographs: int | None = Field(None, ge=4)
+    photographs: int | None = Field(None, ge=4, le=10_000_000)
     """Number of the folder's photographs that are used; null: all."""
-    criteria: int = Field(0, ge=0)
+    criteria: int = Field(0, ge=0, le=1000)
     """Number of criteria to train on, as for the key of a task. A choice is then a criterion that is held out, in the
     place of distortions."""
-    contents: int = Field(1, ge=1)
+    contents: int = Field(1, ge=1, le=1000)
     """Number of groups of similar photographs, as for the key of a task."""
     held_photographs: float = Field(1 / 3, gt=0, lt=1)
     """Share of the photographs that is held out."""
-    shots: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
+    shots: list[Annotated[int, Field(ge=2, le=1_000_000)]] = Field(min_length=1, max_length=1000)
     """Numbers of shots."""
-    steps: list[Annotated[int, Field(gt=0)]] = Field(min_length=1)
+    steps: list[Annotated[int, Field(gt=0, le=1_000_000)]] = Field(min_length=1, max_length=1000)
     """Numbers of steps of adaptation."""
-    test: int = Field(200, gt=1)
+    test: int = Field(200, gt=1, le=10_000_000)
     """Number of test pictures."""
     episodes: EpisodeSpec = EpisodeSpec()
     """What a step of meta-training sees."""
@@ -106,7 +106,7 @@ class ReleasedSpec(Spec):
 
     splits: Literal["random", "sequential"] = "random"
     """Its splits: of whole groups by chance, or the first rows of the table to learn from and the last to test."""
-    looks: int = Field(10, gt=0)
+    looks: int = Field(10, gt=0, le=10_000)
     """How often the test pictures are predicted while a method learns by gradients; the best of them is reported."""
 
 
@@ -121,7 +121,7 @@ class PaperSpec(Spec):
     """The methods by their labels, the paper's first and baselines."""
     rows: list[PaperRow] = Field(min_length=1)
     """Its rows."""
-    seeds: int = Field(10, gt=0)
+    seeds: int = Field(10, gt=0, le=10_000)
     """Number of splits."""
     test: float = Field(0.2, gt=0, lt=1)
     """Share of the groups that is the test."""

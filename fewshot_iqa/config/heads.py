@@ -2,11 +2,22 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field
 
 from .spec import Spec, as_list
 
-Weights = Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(as_list)]  # or one number
+LEAST = 1e-6  # below which a matrix of similar pictures cannot be inverted
+
+
+def _not_tiny(value: float) -> float:
+    if value < LEAST:
+        raise ValueError(f"expected at least {LEAST:g}")
+    return value
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weights = Annotated[list[Share], Field(max_length=100), BeforeValidator(as_list)]  # or one number
+Positive = Annotated[float, Field(gt=0, le=1e12), AfterValidator(_not_tiny)]
 
 
 class HeadBase(Spec):
@@ -45,7 +56,7 @@ class RidgeSpec(HeadBase):
 
     kind: Literal["ridge"]
     """The kind of head."""
-    penalties: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-2, 13)], min_length=1)
+    penalties: list[Positive] = Field([10 ** (i / 2) for i in range(-2, 13)], min_length=1, max_length=1000)
     """Penalties, the best of which is taken by cross-validation inside the shots: leave-one-out, or folds of groups
     where several shots are of one."""
 
@@ -57,14 +68,14 @@ class GaussianProcessSpec(HeadBase):
 
     kind: Literal["gp"]
     """The kind of head."""
-    linear: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.0, 0.1, 0.3, 1.0], min_length=1)
+    linear: list[Share] = Field([0.0, 0.1, 0.3, 1.0], min_length=1, max_length=100)
     """Shares of the linear kernel; predictions are averaged over them, by their probability given the shots."""
-    lengthscale: float = Field(4.0, gt=0)
+    lengthscale: Positive = 4.0
     """Lengthscale of the exponential kernel, the other share, on standardised features: a distance as a multiple of the
     root of their number."""
-    noise: list[Annotated[float, Field(gt=0)]] = Field([10 ** (i / 2) for i in range(-6, 5)], min_length=1)
+    noise: list[Positive] = Field([10 ** (i / 2) for i in range(-6, 5)], min_length=1, max_length=100)
     """Variances of the noise relative to the outputscale; averaged over in the same way."""
-    match_weight: float = Field(0, ge=0)
+    match_weight: float = Field(0, ge=0, le=1000)
     """Weight, in the kernel, of how well a picture matches the prompt that it was generated from, where it has one: the
     cosine of their embeddings, standardised over the shots."""
     prompt_mean_weight: Weights = Field([])
@@ -85,11 +96,11 @@ class FusionSpec(HeadBase):
 
     kind: Literal["fusion"]
     """The kind of head."""
-    branches: list[str] = Field(min_length=1)
+    branches: list[str] = Field(min_length=1, max_length=100)
     """The text branches whose phrases attend."""
-    layers: int = Field(3, gt=0)
+    layers: int = Field(3, gt=0, le=100)
     """Number of decoder layers."""
-    heads: int = Field(8, gt=0)
+    heads: int = Field(8, gt=0, le=1000)
     """Number of attention heads of a layer."""
 
     needs_gradients: ClassVar[bool] = True

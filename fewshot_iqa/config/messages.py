@@ -35,6 +35,7 @@ ABSENT = {
 EXPECTED = {
     "bool": "true or false",
     "dict": "keys and values",
+    "finite": "a finite number",
     "float": "a number",
     "int": "a whole number",
     "list": "a list, such as [a, b]",
@@ -51,6 +52,7 @@ BOUNDS = {
     "multiple_of": "a multiple of {multiple_of}",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
+    "string_too_long": "at most {max_length} characters",
 }
 
 

@@ -1,6 +1,6 @@
 """A method: configs/*.yaml."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,9 +14,9 @@ from .stages import AdaptSpec, MetaSpec
 class VisualSpec(Spec):
     """A set of deep visual prompts, learned tokens at each layer of the image tower (VPT; MP-IQE's equation 7)."""
 
-    length: int = Field(gt=0)
+    length: int = Field(gt=0, le=1000)
     """Number of tokens at each layer."""
-    depth: int | None = Field(None, gt=0)
+    depth: int | None = Field(None, gt=0, le=200)
     """Number of layers, from the first on; null: all."""
     at_end: bool = False
     """Whether they stand behind the patches and enter before the first normalisation (MaPLe), instead of behind CLS
@@ -34,17 +34,17 @@ class VisualSpec(Spec):
 class BranchSpec(Spec):
     """A text branch: phrases behind learned context tokens (CoOp; MP-IQE's equation 6), compared with an image."""
 
-    phrases: list[str] = Field([])
+    phrases: list[Annotated[str, Field(max_length=1000)]] = Field([], max_length=1000)
     """The phrases, two or more; of an antonym pair, the good one first."""
     own_prompt: bool = False
     """Whether it has no phrases, and compares a picture with the prompt that it was generated from."""
-    context: int = Field(0, ge=0)
+    context: int = Field(0, ge=0, le=1000)
     """Number of learned tokens before each phrase."""
-    depth: int = Field(1, gt=0)
+    depth: int = Field(1, gt=0, le=200)
     """Number of layers of the text tower, from the first on, at which the context is learned anew."""
     visual: str | None = None
     """The visual set through which it sees an image; null: none."""
-    windows: int | None = Field(None, gt=0)
+    windows: int | None = Field(None, gt=0, le=200)
     """Compare the phrases with N x N windows of an image (MP-IQE's equations 10 and 11); null: with the image as a
     whole."""
     attention: float = Field(0.05, gt=0)
@@ -65,9 +65,9 @@ class BranchSpec(Spec):
 class ModelSpec(Spec):
     """The prompts of a model: text branches, each of which sees the image through a set of visual prompts or none."""
 
-    visual: dict[str, VisualSpec] = Field({})
+    visual: dict[str, VisualSpec] = Field({}, max_length=100)
     """The sets of visual prompts by name."""
-    branches: dict[str, BranchSpec] = Field({})
+    branches: dict[str, BranchSpec] = Field({}, max_length=100)
     """The text branches by name."""
     quality: str = "quality"
     """The branch of the antonym pair for quality; regression heads read the features behind its visual prompts."""
@@ -107,7 +107,7 @@ class LossTerm(Spec):
     """The text branch whose logits it reads; null: the quality that the model predicts (`mse`, `smooth_l1`)."""
     target: Literal["scene", "distortion", "alignment"] | None = None
     """The label that it learns, classes or the alignment with the prompt; null: the quality."""
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(1.0, gt=0, le=1e6)
     """Its factor in the sum."""
 
     def model_post_init(self, _: Any) -> None:
@@ -126,19 +126,19 @@ class LossTerm(Spec):
 class ViewSpec(Spec):
     """How an image becomes square crops: it is reduced, then cut."""
 
-    crop: int = Field(224, ge=16)
+    crop: int = Field(224, ge=16, le=10_000)
     """Side of a crop in pixels."""
-    short_side: int | None = Field(None, ge=16)
+    short_side: int | None = Field(None, ge=16, le=20_000)
     """Reduce larger images to this shorter side in pixels, keeping their shape; null: keep their size."""
-    square: int | None = Field(None, ge=16)
+    square: int | None = Field(None, ge=16, le=10_000)
     """Resize to an exact square of this side in pixels instead, as the release of GRMP-IQA does."""
-    random: int = Field(1, gt=0)
+    random: int = Field(1, gt=0, le=200)
     """Number of random crops of an image in a training step, each flipped or not."""
     count: Literal[1, 5, 8] = 5
     """Number of fixed crops in testing; predictions are means over them."""
-    stride: int | None = Field(None, gt=0)
+    stride: int | None = Field(None, gt=0, le=10_000)
     """Test on a grid of crops from edge to edge instead, at most so many pixels apart."""
-    wide_side: int | None = Field(None, ge=16)
+    wide_side: int | None = Field(None, ge=16, le=20_000)
     """Where there are five crops, cut two opposite corners from the image reduced to this shorter side: they show more
     of it."""
 
@@ -167,7 +167,7 @@ class Config(Spec):
     """Text branches and visual prompts."""
     head: HeadSpec = AntonymSpec()
     """What turns features into a quality, by its `kind`."""
-    loss: list[LossTerm] = Field([])
+    loss: list[LossTerm] = Field([], max_length=100)
     """The terms that meta-training and adaptation by gradients minimise the sum of."""
     views: ViewSpec = ViewSpec()
     """How an image becomes crops."""

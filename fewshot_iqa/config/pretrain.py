@@ -21,13 +21,13 @@ class SourceSpec(Spec):
 class StageSpec(Spec):
     """A stage of training, at one size of crops."""
 
-    crop: int = Field(ge=16, multiple_of=16)
+    crop: int = Field(ge=16, le=10_000, multiple_of=16)
     """Side of a crop in pixels."""
-    steps: int = Field(gt=0)
+    steps: int = Field(gt=0, le=10_000_000)
     """Number of steps."""
-    batch: int = Field(gt=1)
+    batch: int = Field(gt=1, le=100_000)
     """Distorted photographs of a step."""
-    crops: int = Field(1, gt=0)
+    crops: int = Field(1, gt=0, le=1000)
     """Crops of each."""
 
 
@@ -36,9 +36,9 @@ class LanguageSpec(Spec):
 
     sentences: str
     """A text file inside the root, one sentence a line."""
-    batch: int = Field(192, gt=0)
+    batch: int = Field(192, gt=0, le=100_000)
     """Sentences of a step."""
-    weight: float = Field(4.0, gt=0)
+    weight: float = Field(4.0, gt=0, le=1e6)
     """Factor of its loss."""
 
 
@@ -61,13 +61,13 @@ class PretrainSpec(Spec):
     """Learning rate."""
     weight_decay: float = Field(0.05, ge=0)
     """Weight decay of matrices."""
-    warmup: int = Field(100, gt=0)
+    warmup: int = Field(100, gt=0, le=1_000_000)
     """Number of steps in which the learning rate rises from zero."""
     language: LanguageSpec | None = None
     """Distillation of a sentence-embedding model; null: none."""
-    min_side: int = Field(180, ge=32)
+    min_side: int = Field(180, ge=32, le=20_000)
     """Least shorter side in pixels; smaller photographs are enlarged, and train content only."""
-    max_side: int = Field(384, ge=32)
+    max_side: int = Field(384, ge=32, le=20_000)
     """Greatest shorter side in pixels; larger photographs are reduced to a random one between both."""
     hold_out: list[str] = Field([])
     """Distortions that are not trained on."""
@@ -77,7 +77,7 @@ class PretrainSpec(Spec):
     """Whether to compute in bfloat16."""
     save_every: int = Field(100, gt=0)
     """Steps between two saved training states."""
-    workers: int = Field(1, ge=0)
+    workers: int = Field(1, ge=0, le=1000)
     """Number of processes that prepare pictures."""
     seed: int = 0
     """Seed of all that is random."""

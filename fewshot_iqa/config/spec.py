@@ -6,9 +6,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Spec(BaseModel):
-    """Immutable keys and values; an unknown key is an error. The text under a key describes it."""
+    """Immutable keys and values; an unknown key is an error, and so are NaN and infinity. The text under a key
+    describes it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def as_list(value: Any) -> Any:

@@ -18,11 +18,11 @@ class MetaSpec(Spec):
     """The library that takes the inner steps: torch.func, higher, or learn2learn (SGD alone)."""
     trainable: list[str] = Field(min_length=1)
     """Globs over the names of the parameters that are trained."""
-    steps: int = Field(gt=0)
+    steps: int = Field(gt=0, le=1_000_000)
     """Number of outer steps."""
     inner_optimizer: Literal["adam", "sgd"] = "adam"
     """Optimiser of the steps on a task."""
-    inner_steps: int = Field(1, gt=0)
+    inner_steps: int = Field(1, gt=0, le=1000)
     """Number of steps on a task's support."""
     inner_lr: float = Field(1e-4, gt=0)
     """Learning rate of the inner steps (alpha)."""
@@ -58,7 +58,7 @@ class RegularizerSpec(Spec):
 
     branch: str = "scene"
     """The text branch whose phrases say what an image shows."""
-    strength: float = Field(5.0, ge=0)
+    strength: float = Field(5.0, ge=0, le=1e6)
     """Share of the common part that is removed (lambda); 0 turns it off."""
     scope: Literal["tensor", "layer", "global"] = "tensor"
     """What is projected as one vector: each tensor, each layer, or all parameters."""
@@ -71,13 +71,13 @@ class AdaptSpec(Spec):
 
     trainable: list[str] = Field(min_length=1)
     """Globs over the names of the parameters that are trained."""
-    steps: int | None = Field(None, gt=0)
+    steps: int | None = Field(None, gt=0, le=1_000_000)
     """Number of steps; with `epochs` too, the fewer of both."""
-    epochs: float | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0, le=10_000)
     """Number of passes over the shots."""
-    batch: int = Field(32, gt=0)
+    batch: int = Field(32, gt=0, le=10_000)
     """Shots of a step, at most."""
-    crops: int | None = Field(None, gt=0)
+    crops: int | None = Field(None, gt=0, le=1000)
     """Number of random crops of a shot; they come again, so that frozen layers see each once. Null: always new ones."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """Optimiser."""
@@ -85,7 +85,7 @@ class AdaptSpec(Spec):
     """Learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
     """How the learning rate goes on after the warm-up: `cosine` falls to zero."""
-    warmup: int = Field(0, ge=0)
+    warmup: int = Field(0, ge=0, le=1_000_000)
     """Number of steps in which the learning rate rises from zero."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay of the optimiser."""
@@ -94,10 +94,10 @@ class AdaptSpec(Spec):
     keep their direction."""
     regularizer: RegularizerSpec | None = None
     """Quality-aware gradient regularisation; null: none."""
-    choose: list[dict[str, Any]] = Field([])
+    choose: list[dict[str, Any]] = Field([], max_length=1000)
     """Changes to these keys, of which cross-validation inside the shots takes the best (the first, where the shots are
     of fewer groups than `folds`)."""
-    folds: int = Field(3, ge=2)
+    folds: int = Field(3, ge=2, le=1000)
     """Number of folds of that cross-validation, and of the shots before a head in closed form: each is encoded by a
     model that learned from the others."""
 

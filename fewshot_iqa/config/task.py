@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, field_validator
 from ..errors import InputError
 from .spec import Spec, as_list
 
+LARGEST_RATING = 1e30  # on either side of zero: squares of ratings are finite
 KADID_SIDE = 384  # shorter side in pixels of KADID-10k's pictures, on which its ratings are
 
 
@@ -112,7 +113,7 @@ class TableTask(Spec):
     """The number of rated pictures of the whole data set."""
     shares: dict[str, str] = Field({})
     """The tasks that have pictures in common with it, and what: a model of one is not tested on the other."""
-    short_side: int | None = None
+    short_side: int | None = Field(None, ge=16, le=20_000)
     """The shorter side in pixels to which papers reduce the pictures first; null: they do not."""
     notes: list[str] = Field([])
     """What to know of the data set."""
@@ -128,6 +129,8 @@ class TableTask(Spec):
     def _spans(cls, ends: tuple[float, float] | None) -> tuple[float, float] | None:
         if ends is not None and not ends[0] < ends[1]:
             raise ValueError("the lowest and the highest are needed, such as [1, 5]")
+        if ends is not None and max(map(abs, ends)) > LARGEST_RATING:
+            raise ValueError(f"ratings beyond {LARGEST_RATING:g} are not read")
         return ends
 
     @field_validator("group", "subset", "model")
@@ -136,7 +139,7 @@ class TableTask(Spec):
         try:
             if pattern is not None and re.compile(pattern).groups != 1:
                 raise ValueError("a pattern with one group is needed, such as '^(ss\\d+)'")
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"not a pattern ({error})") from None
         return pattern
 
@@ -144,11 +147,11 @@ class TableTask(Spec):
 class EpisodeSpec(Spec):
     """One step of meta-training: tasks, each with a support and a query that share no photograph."""
 
-    tasks_per_step: int = Field(4, gt=0)
+    tasks_per_step: int = Field(4, gt=0, le=1000)
     """Number of tasks."""
-    support: int = Field(16, gt=0)
+    support: int = Field(16, gt=0, le=10_000)
     """Pictures of a task's support."""
-    query: int = Field(4, gt=0)
+    query: int = Field(4, gt=0, le=10_000)
     """Pictures of a task's query."""
     levels: int | None = Field(None, ge=1, le=5)
     """Number of a task's levels, drawn for each episode; null: all."""
@@ -165,22 +168,22 @@ class SyntheticTask(Spec):
     """Folder of clean photographs; null: `photographs`."""
     photographs: list[str] = Field([])
     """Names of photographs inside the packages of the dependencies."""
-    short_side: int = Field(KADID_SIDE, ge=32)
+    short_side: int = Field(KADID_SIDE, ge=32, le=20_000)
     """Shorter side in pixels to which larger photographs are reduced before they are distorted."""
     distortions: list[str] | None = None
     """Names of distortions; null: all 25 of KADID-10k."""
-    levels: list[Annotated[int, Field(ge=1, le=5)]] = Field([1, 2, 3, 4, 5], min_length=1)
+    levels: list[Annotated[int, Field(ge=1, le=5)]] = Field([1, 2, 3, 4, 5], min_length=1, max_length=5)
     """Levels of each distortion, 1 to 5."""
     hold_out: list[str] = Field([])
     """Distortions that meta-training keeps for validation."""
-    compounds: int = Field(0, ge=0)
+    compounds: int = Field(0, ge=0, le=10_000)
     """Number of random pairs of distortions that are tasks as well."""
-    contents: int = Field(1, ge=1)
+    contents: int = Field(1, ge=1, le=1000)
     """Number of groups of similar photographs; each distortion is a task in each group."""
-    criteria: int = Field(0, ge=0)
+    criteria: int = Field(0, ge=0, le=1000)
     """Number of tasks by criterion, in the place of those by distortion: all distortions, as simulated raters judge
     them who mind different faults, like different content (the groups above) and use the scale in their own way."""
-    label_noise: float = Field(0.0, ge=0)
+    label_noise: float = Field(0.0, ge=0, le=100)
     """Standard deviation of the noise added to the ratings in meta-training, on the scale from 1 to 5."""
     episodes: EpisodeSpec = EpisodeSpec()
     """What a step of meta-training sees."""

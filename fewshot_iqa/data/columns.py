@@ -2,10 +2,10 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..config import TableTask
-from ..config.task import Columns
+from ..config.task import LARGEST_RATING, Columns
 from ..errors import InputError, InputWarning, nearest
 
 # as `plain` has them
@@ -46,6 +46,13 @@ def find_columns(task: TableTask, table: str, names: Sequence[str]) -> dict[str,
     if (stated["image"] is None and image != "image") or (stated["score"] is None and score != "score"):
         warnings.warn(f"reading images from column '{image}', ratings from '{score}'", InputWarning, stacklevel=2)
     return found
+
+
+def require_moderate(table: str, ratings: Mapping[int, float]) -> None:
+    """InputError where a rating {row: rating} is so large that spans and squares of such are infinite."""
+    for row, rating in ratings.items():
+        if abs(rating) > LARGEST_RATING:
+            raise InputError(f"{table}, row {row}: the score {rating:g} is beyond {LARGEST_RATING:g}: no rating scale")
 
 
 def is_header(stated: Columns, names: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ import pandas as pd
 from ..config import TableTask
 from ..errors import InputError, InputWarning, nearest
 from ..types import Record
-from .columns import find_columns, is_header, no_column
+from .columns import find_columns, is_header, no_column, require_moderate
 from .duplicates import same_content
 from .folder import Folder, names_in
 from .labels import Annotations
@@ -91,6 +91,7 @@ def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
     where, table, root = opened.where, opened.rows, root_of(task)
     columns = find_columns(task, where, [str(name) for name in table])
     ratings = parse_ratings(where, table[columns["score"]], task.range)
+    require_moderate(where, ratings)
     files = _files(where, table[columns["image"]], pictures_folder(task))
     if task.reader is None:
         _tell_other_names(where, table[columns["image"]], files)

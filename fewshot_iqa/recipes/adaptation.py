@@ -24,10 +24,10 @@ from .common import Result, choose_device, count_labels, ratings_hash, run_of
 from .draws import Draw, draw_all, draw_trials
 from .loading import load
 from .outlook import learning_curve
-from .results import PICTURES, agreement, by_picture, summarize
+from .results import PICTURES, agreement, by_picture, summarize, warn_constant
 from .sources import TableOptions, read_source, source_name, warn_few, warn_guessed_scale
 from .starts import describe_start, find_method, find_start, read_settings, warn_without_prior
-from .trial import Memory, Method, read_pictures, run_trial
+from .trial import Memory, Method, read_pictures, run_trial, warn_reversed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,6 +133,7 @@ def adapt(
     warn_few(len(kept.shots), [len(draw.test) for draw in drawn] if wanted else [])
     memory = Memory(FeatureCache(cache))
     read_pictures(method, drawn, memory)
+    warn_reversed(method, drawn, memory)
     provenance = {
         "stage": "adapt",
         "run": run,
@@ -158,6 +159,7 @@ def adapt(
         if draw.test:
             entries.append(trial.entry)
             rows += by_picture(draw, trial.report, shots=wanted is not None or rated.test is not None)
+    warn_constant(learned.settings, learned.predicted)
     pictures = pd.DataFrame(rows).dropna(axis="columns", how="all")
     apart = kept.scale.per_subset
     agreed = agreement(pictures, seed=settings.seed, per_subset=apart) if wanted is None and rows else None

@@ -29,7 +29,7 @@ from .figures import new_figure, save_figure
 from .results import srcc_of, summarize
 from .sources import Rated, TableOptions, read_source, source_name, warn_guessed_scale
 from .starts import find_start, read_settings, warn_without_prior
-from .trial import Memory, Method, read_pictures, run_trial, subset_mean_trial
+from .trial import Memory, Method, read_pictures, run_trial, subset_mean_trial, warn_reversed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,9 +166,11 @@ def curve(
     with ExitStack() as stack:
         if cache is None and workers > 1:
             cache = stack.enter_context(tempfile.TemporaryDirectory())
-        memory = Memory(FeatureCache(cache))
+        memory, asked = Memory(FeatureCache(cache)), False
         for label, method in arms.items():
-            read_pictures(method, [draw for cell in missing[label] for draw in drawn[cell]], memory)
+            needed = [draw for cell in missing[label] for draw in drawn[cell]]
+            read_pictures(method, needed, memory)
+            asked = asked or warn_reversed(method, needed, memory)
         log = stack.enter_context(progress.track("trials", sum(map(len, missing.values()))))
         for label, method in arms.items():
             jobs = (delayed(_cell)(_file(folder, label, *cell), method, drawn[cell], memory) for cell in missing[label])

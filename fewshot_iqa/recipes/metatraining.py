@@ -171,9 +171,7 @@ def meta_step(
     with rng.scoped(seed, "dropout", step):
         direction, query_loss = meta.meta_gradient(model, params, moved, WeightedSum(settings.loss), spec)
     model.eval()
-    if not math.isfinite(query_loss) or not all(value.isfinite().all() for value in direction.values()):
-        rates = f"meta.inner_lr (now {spec.inner_lr:g}) or meta.outer_lr (now {spec.outer_lr:g})"
-        raise InputError(f"step {step + 1} has no finite loss or gradient: lower {rates}")
+    meta.require_finite(step + 1, query_loss, direction, spec)
     meta.outer_step(optimizer, params, direction, spec)
     return query_loss
 

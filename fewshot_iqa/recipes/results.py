@@ -1,5 +1,6 @@
 """What is reported of trials."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from .. import metrics
+from ..config import Config
+from ..errors import InputWarning
 from ..evaluation import NINETY, Report, over_trials
 from .draws import Draw
 
@@ -14,6 +17,7 @@ NUMBERS = (
     *("fold", "level", "rating_std", "votes"),
     *("predicted_rating", "predicted_quality", "predicted_rating_std", "predicted_quality_std"),
 )
+CONSTANT = 1e-3  # of quality in [0, 1]: predictions that differ less are the same
 PICTURES = "pictures.csv"  # inside a checkpoint: the rows of `by_picture`
 METRICS = (
     *("srcc", "plcc", "plcc_logistic", "krcc", "rmse", "coverage", "scene_accuracy", "distortion_accuracy"),
@@ -24,6 +28,15 @@ METRICS = (
 def srcc_of(found: Mapping[str, Any]) -> float:
     """The SRCC among metrics; 0 of a constant prediction, which has none."""
     return found["srcc"] or 0.0
+
+
+def warn_constant(settings: Config, predicted: Sequence[float]) -> None:
+    """Warn where a model that learned predicts nearly the same of all pictures."""
+    if len(predicted) < 2 or max(predicted) - min(predicted) > CONSTANT or not settings.learns:
+        return
+    tried = f"a lower adapt.lr (now {settings.adapt.lr:g}), or" if settings.adapt else "more ratings, or"
+    message = f"the model predicts nearly the same quality of all pictures ({predicted[0]:.3f}): try {tried} another"
+    warnings.warn(f"{message} method by --config", InputWarning, stacklevel=3)
 
 
 def summarize(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..config import SyntheticTask, TableTask, load_task, with_overrides
-from ..config.task import Columns
+from ..config.task import LARGEST_RATING, Columns
+from ..data.columns import DIFFERENCE, plain
 from ..data.readers import complete, open_table, read_table, root_of, stated_range
 from ..data.split_files import RANDOM, SEQUENTIAL, Split, official_split, read_splits, sequential_split, shared_groups
 from ..errors import InputError, InputWarning, nearest
@@ -127,6 +127,10 @@ def find_source(
     for option, value in (("--test", test), ("--folds", folds)):
         if value is not None and isinstance(source, TableTask) and source.test_labels:
             raise InputError(f"{option} {value:g}: the task '{task}' has test rows of its own")
+    column = table.get("score_column") or ""
+    if isinstance(source, TableTask) and plain(column) in DIFFERENCE and not source.lower_is_better:
+        message = f"high values of '{column}' are taken for good: are low ones, as mostly? then --lower-is-better"
+        warnings.warn(message, InputWarning, stacklevel=2)
     return source
 
 
@@ -238,8 +242,10 @@ def _ends(given: tuple[float, float] | str | None) -> list[float] | None:
         low, high = (float(end) for end in (given.split(",") if isinstance(given, str) else given))
     except (TypeError, ValueError):
         raise InputError(f"--range {given}: expected the lowest and the highest rating, such as 1,5") from None
-    if not -math.inf < low < high < math.inf:
+    if not low < high:
         raise InputError(f"--range {low:g},{high:g}: the lowest rating comes first, such as 1,5")
+    if max(abs(low), abs(high)) > LARGEST_RATING:
+        raise InputError(f"--range {low:g},{high:g}: ratings beyond {LARGEST_RATING:g} are not read")
     return [low, high]
 
 

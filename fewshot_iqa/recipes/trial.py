@@ -3,9 +3,10 @@
 import copy
 import statistics
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 
 from .. import metrics
 from ..config import AdaptSpec, Config
-from ..data.loading import FeatureLoader, Loader, PictureCache
+from ..data.loading import FEATURES_AT_ONCE, FeatureLoader, Loader, PictureCache
 from ..data.splits import folds_by_group
+from ..errors import InputWarning
 from ..evaluation import Report, compare
 from ..features import FeatureCache, encode_cached
 from ..losses import Loss
@@ -27,6 +29,9 @@ from .common import evaluate_on, read_all
 from .draws import Draw
 from .fitting import fit
 from .trunk import with_trunk
+
+REVERSED, ASKED_FROM = -0.3, 10  # SRCC of zero-shot predictions with the shots; fewer shots tell nothing
+ASKED_OF = 32  # shots, where each has to be encoded for it
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,15 @@ class Memory:
 
 @dataclass(frozen=True)
 class Trial:
-    """The model that learned from a draw, its test (None without test pictures), the metrics as JSON has them, and what
-    each gradient step logged."""
+    """The model that learned from a draw, its test (None without test pictures), the metrics as JSON has them, what
+    each gradient step logged, and the quality that it predicts of the test pictures, else of a few shots."""
 
     settings: Config
     model: QualityModel
     report: Report | None
     entry: dict[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, float]] = ()
+    predicted: Sequence[float] = ()
 
 
 def read_pictures(method: Method, drawn: Sequence[Draw], memory: Memory) -> None:
@@ -113,6 +119,38 @@ def read_pictures(method: Method, drawn: Sequence[Draw], memory: Memory) -> None
             layers = method.frozen_layers(model)
             loader = with_trunk(loader, model, layers, len(own[0].pictures), memory.features)
             encoded(model, loader, list(dict.fromkeys(r for draw in own for r in draw.test)), memory.features)
+
+
+def warn_reversed(method: Method, drawn: Sequence[Draw], memory: Memory) -> bool:
+    """Ask by an InputWarning whether ratings have the other direction, where those of the shots run against the
+    zero-shot predictions of the start; whether it asked. Test ratings are not looked at.
+
+    The draw with most shots tells it. Fresh prompts predict at random, and synthetic ratings are known.
+    """
+    draw = max(drawn, key=lambda each: len(each.shots), default=None)
+    fresh = method.start is None and method.settings.model.has_prompts
+    if draw is None or fresh or draw.source_side or draw.scale.per_subset or not method.settings.learns:
+        return False
+    model = method.build(draw.seed)
+    if len(draw.shots) < ASKED_FROM or model.lacks_zero_shot_score:
+        return False
+    if method.has_frozen_features(model):
+        shots = _some(draw.shots, FEATURES_AT_ONCE)
+        pictures: Loader = encoded(model, loader_of(method, draw, memory), shots, memory.features)
+    else:  # one view of a few: less than a step of adaptation
+        views = method.settings.views.model_copy(update={"count": 1, "stride": None})
+        one = replace(method, settings=method.settings.model_copy(update={"views": views}))
+        shots, pictures = _some(draw.shots, ASKED_OF), loader_of(one, draw, memory)
+    with quiet():
+        found = evaluate_on(model, pictures, shots).metrics["srcc"]
+    if found is None or found > REVERSED:
+        return False
+    ask = "are lower ones better? then --lower-is-better"
+    if draw.scale.worst > draw.scale.best:
+        ask = "are higher ones better? lower_is_better is set"
+    message = f"the ratings run against what the prompts see (SRCC {found:.2f}): {ask}"
+    warnings.warn(message, InputWarning, stacklevel=3)
+    return True
 
 
 def run_trial(method: Method, draw: Draw, memory: Memory) -> Trial:
@@ -155,7 +193,8 @@ def run_trial(method: Method, draw: Draw, memory: Memory) -> Trial:
     entry |= {"best_look": looks.best} if looks.best else {}
     entry |= {"zero_shot": metrics_of(before) if before else None}
     entry |= {"seconds": round(seconds, 2), "peak_mb": peak_memory_mb(method.device)}
-    return Trial(settings.model_copy(update={"seed": draw.seed}), model, report, entry, history)
+    looked = report or evaluate_on(model, pictures, _some(draw.shots, pictures.at_once), "looking")
+    return Trial(settings.model_copy(update={"seed": draw.seed}), model, report, entry, history, looked.predicted)
 
 
 class Looks:
@@ -215,6 +254,11 @@ def encoded(model: QualityModel, loader: Loader, records: Sequence[Record], cach
     with track("encoding", len(set(records))) as log:
         found = encode_cached(model, records, loader.key, views, cache, log=log)
     return FeatureLoader(loader.views, loader.scale, {r.pixels: f for r, f in zip(records, found, strict=True)})
+
+
+def _some(records: Sequence[Record], most: int) -> Sequence[Record]:
+    """At most so many, evenly spaced."""
+    return records[:: -(-len(records) // most)]
 
 
 def metrics_of(report: Report) -> dict[str, Any]:
