@@ -106,7 +106,7 @@ def _read_text(path: Path, is_header: IsHeader) -> tuple[pd.DataFrame, int]:
     text = _decoded(path.read_bytes())
     stated = re.match(r"sep=(.)\s*\n", text)  # as Excel writes it
     above = 1 if stated else 0
-    for number, line in enumerate(islice(StringIO(text), SEARCHED)):
+    for number, line in enumerate(islice(_of_bounded_length(StringIO(text)), SEARCHED)):
         if is_header(next(csv.reader([line], delimiter=stated[1] if stated else _separator(line)), [])):
             above = number
             break

@@ -31,13 +31,12 @@ def _start(path: Path) -> bytes:
 def read_sheets(path: Path) -> dict[str, Rows]:
     """{sheet: its rows}, all of one width. ValueError says why a workbook cannot be read."""
     if _start(path) == OLE2:
-        return read_xls(path)
+        return read_xls(path.read_bytes())
     if _start(path) != ZIP:
         raise ValueError("it is no workbook: save it as one, or name it .csv if it is a table of text")
-    unpacked = _unpacked(path)
     try:
-        return sheets_of(CalamineWorkbook.from_filelike(unpacked))
-    except (KeyboardInterrupt, SystemExit):
+        return sheets_of(CalamineWorkbook.from_filelike(_unpacked(path)))
+    except (ValueError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of calamine is no Exception
         raise ValueError(f"it is damaged, {first_sentence(error)}: save it as .xlsx or .csv") from None

@@ -1,27 +1,27 @@
 """The sheets of a workbook as calamine reads them, and those of an .xls file, in a process of its own: a damaged one
-can make calamine ask for any amount of memory, which ends the process, or read for ever."""
+can crash calamine, make it hang or ask for any amount of memory."""
 
 import json
 import subprocess
 import sys
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
-MOST_SECONDS, MOST_MEMORY = 60, 4_000_000_000  # of that process
+MOST_SECONDS, MOST_MEMORY = 60, 4_000_000_000  # of that process; Windows and macOS keep to the seconds alone
 
 Rows = list[list[str]]
 
 
-def read_xls(path: Path) -> dict[str, Rows]:
+def read_xls(content: bytes) -> dict[str, Rows]:
     """{sheet: its rows} of an .xls file. ValueError where it cannot be read."""
+    # by the path of this file: -m would import what lies in the working folder
+    command = [sys.executable, __file__]
     try:
-        # by the path of this file, not by -m, which would import what lies in the working folder
-        done = subprocess.run([sys.executable, __file__, str(path)], capture_output=True, timeout=MOST_SECONDS)
+        done = subprocess.run(command, input=content, capture_output=True, timeout=MOST_SECONDS)
         found: dict[str, Rows] = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):
-        raise ValueError(
-            "it is protected by a password, or an .xls file that is damaged: save it as .xlsx or .csv without one"
-        ) from None
+        reason = "it is protected by a password, or an .xls file that is damaged"
+        raise ValueError(f"{reason}: save it as .xlsx or .csv without one") from None
     return found
 
 
@@ -41,10 +41,11 @@ def _text(cell: object) -> str:
 
 
 if __name__ == "__main__":
+    del sys.path[0]  # the folder of this file, whose names are not for others
     from python_calamine import CalamineWorkbook
 
-    if sys.platform != "win32":
+    if sys.platform not in ("win32", "darwin"):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    print(json.dumps(sheets_of(CalamineWorkbook.from_path(sys.argv[1]))))
+    print(json.dumps(sheets_of(CalamineWorkbook.from_filelike(BytesIO(sys.stdin.buffer.read())))))

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -43,13 +43,19 @@ def _read(path: Path) -> tuple[dict[str, Tensor], bool | None]:
     if zipfile.is_zipfile(path):
         return _read_archive(path) if is_torchscript(path) else _clean(_state_dict(read_zip(path)))
     if start[:1] == b"\x80":  # as torch wrote before 1.6
-        try:
-            return _clean(_state_dict(torch.load(path, map_location="cpu", weights_only=True)))
-        except pickle.UnpicklingError:  # whose advice is to let it run code
-            raise ValueError("it holds more than tensors, or is damaged") from None
-    shown = start.lstrip().split(b"\n")[0][:24].decode("ascii", errors="replace").strip()
+        return _clean(_state_dict(_load_old(path)))
+    shown = start.decode("utf-8-sig", errors="replace").strip().partition("\n")[0][:24].strip()
     what = "a page, not weights" if shown[:1] == "<" else "no weights"
     raise ValueError(f"it begins with '{shown}': {what}" if shown.isprintable() and shown else "it is cut or empty")
+
+
+def _load_old(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch advises to let the file run code
+        raise ValueError("it holds more than tensors, or is damaged") from None
 
 
 def _state_dict(found: Any) -> dict[str, Tensor]:
