@@ -1,6 +1,7 @@
 """The one error that a user can cause, and the one warning."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -13,6 +14,17 @@ class InputError(ValueError):
 
 class InputWarning(UserWarning):
     """One line on what was given, such as a guess that was made about it; the command line prints it as a note."""
+
+
+def first_sentence(error: BaseException) -> str:
+    """What another library says, without the advice that follows: its first sentence, at most 200 characters."""
+    text = " ".join(str(error).split())
+    return shortened(re.split(r"(?<=[.!?]) (?=[A-Z])", text, maxsplit=1)[0].rstrip("."), 200) or type(error).__name__
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A text that a message quotes, cut after `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -174,7 +174,9 @@ def test_workbooks_that_cannot_be_read(photographs, tmp_path):
     with pytest.raises(InputError, match=r"old\.xls: not readable as a table .*: save it as \.xlsx or \.csv"):
         read_source(None, labels=tmp_path / "old.xls", root=photographs)
     (tmp_path / "text.xlsx").write_text("image,score\n")
-    with pytest.raises(InputError, match=r"text\.xlsx: not readable as a table \(File is not a zip file"):
+    with pytest.raises(
+        InputError, match=r"text\.xlsx: not readable as a table \(it is no workbook: save it as one, or name it"
+    ):
         read_source(None, labels=tmp_path / "text.xlsx", root=photographs)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ..config import TableTask
 from ..config.task import LARGEST_RATING, Columns
-from ..errors import InputError, InputWarning, nearest
+from ..errors import InputError, InputWarning, nearest, shortened
 
 # as `plain` has them
 USUAL = {
@@ -70,7 +70,7 @@ def is_header(stated: Columns, names: Sequence[str]) -> bool:
 def no_column(table: str, names: Sequence[str], column: str, option: str) -> InputError:
     """The error of a table without a column; `option` names another."""
     hint = nearest(column, names)
-    return InputError(f"{table}: no column '{column}'.{hint} Columns: {', '.join(names)}; name yours with {option}")
+    return InputError(f"{table}: no column '{column}'.{hint} Columns: {_listed(names)}; name yours with {option}")
 
 
 def _recognise(name: str, table: str, names: Sequence[str]) -> str:
@@ -79,7 +79,7 @@ def _recognise(name: str, table: str, names: Sequence[str]) -> str:
     if not known and {"winner", "loser"} <= set(map(plain, names)):
         raise InputError(f"{table}: holds comparisons; `fsiqa ratings summarize` makes scores of them")
     if not known:
-        listed = ", ".join(names)
+        listed = _listed(names)
         raise InputError(
             f"{table}: no column '{name}' or the like. Columns: {listed}; name that of {what} with {OPTIONS[name]}"
         )
@@ -87,6 +87,11 @@ def _recognise(name: str, table: str, names: Sequence[str]) -> str:
         listed = ", ".join(f"'{each}'" for each in known)
         raise InputError(f"{table}: {listed} could each hold {what}; name the one with {OPTIONS[name]}")
     return known[0]
+
+
+def _listed(names: Sequence[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shortened(name) for name in names[:most]) + more
 
 
 def plain(name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..config import CLASSES
-from ..errors import InputError
+from ..errors import InputError, first_sentence
 from ..types import Record
 
 # LIQE's own words for distortions, KADID-10k's types and TID2013's, by class
@@ -69,11 +69,13 @@ class Annotations:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, list[str]]]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"annotations {path}: not a regular file")
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"annotations {path}: cannot be read ({error})") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"annotations {path}: cannot be read ({first_sentence(error)})") from None
     for number, row in enumerate(rows, start=1):
         if len(row) != 6:
             raise InputError(f"{path}, row {number}: expected path, score, distortion and three scenes between tabs")

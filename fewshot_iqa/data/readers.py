@@ -12,14 +12,14 @@ from pathlib import Path
 import pandas as pd
 
 from ..config import TableTask
-from ..errors import InputError, InputWarning, nearest
+from ..errors import InputError, InputWarning, nearest, shortened
 from ..types import Record
 from .columns import find_columns, is_header, no_column, require_moderate
 from .duplicates import same_content
 from .folder import Folder, names_in
 from .labels import Annotations
 from .releases import READERS
-from .tables import Table, from_frame, parse_ratings, read_rows, to_number, to_numbers
+from .tables import Table, from_frame, parse_ratings, read_rows, to_number, to_numbers, without_percent
 
 
 def open_table(task: TableTask, frame: pd.DataFrame | None = None) -> Table:
@@ -45,18 +45,18 @@ def _with_means(task: TableTask, table: Table) -> Table:
     if stated is None or "," not in stated or stated in rows:
         return table
     names = [name.strip() for name in stated.split(",")]
-    for name in names:
-        if name not in rows:
-            raise no_column(table.where, [str(each) for each in rows], name, "--score-column COLUMN,COLUMN")
-    texts = rows[names].apply(lambda column: column.str.strip())
+    for name in (name for name in names if name not in rows):
+        raise no_column(table.where, [str(each) for each in rows], name, "--score-column COLUMN,COLUMN")
+    each = without_percent(pd.Series(rows[names].to_numpy().ravel()))
+    texts = pd.DataFrame(each.to_numpy().reshape(-1, len(names)), rows.index, names)
     votes = texts.map(to_number)
     wrong = votes.isna() & (texts != "")
     for row in rows.index[wrong.any(axis=1)][:1]:
         name = next(name for name in names if wrong.loc[row, name])
-        raise InputError(f"{table.where}, row {row}: '{name}' is '{texts.loc[row, name]}', not a number")
+        raise InputError(f"{table.where}, row {row}: '{name}' is '{shortened(texts.loc[row, name])}', not a number")
     made = {stated: votes.mean(axis=1), "std": votes.std(axis=1), "count": votes.count(axis=1)}
-    made = {name: column.map(lambda value: "" if pd.isna(value) else str(value)) for name, column in made.items()}
-    return Table(table.where, rows.assign(**made))
+    texts_of = {name: column.map(lambda value: "" if pd.isna(value) else str(value)) for name, column in made.items()}
+    return Table(table.where, rows.assign(**texts_of))
 
 
 def complete(task: TableTask, table: Table) -> Table:
@@ -162,6 +162,8 @@ def find_file(root: Path, names: Sequence[Path]) -> Path:
         if found := index.find(str(name)):
             return found
     first = names[0]
+    if other := [path for path in (root / first, first) if path.exists()]:
+        raise InputError(f"{other[0]}: {'a folder' if other[0].is_dir() else 'not a regular file'}, not a table")
     folder = first.parent if first.parent.is_dir() else root
     others = f" (nor {', '.join(map(str, names[1:]))})" if names[1:] else ""
     raise InputError(f"{first}: no such table{others}.{nearest(first.name, names_in(folder))}".removesuffix("."))

@@ -4,7 +4,6 @@ A reader takes the label file that a task names and gives a table with the colum
 group, distortion, scene, prompt, alignment, model, std, count, split. ValueError where the file is another one.
 """
 
-import errno
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ import pandas as pd
 
 from ..config.labels import SCENES
 from ..errors import InputWarning
+from .matlab import read_mat
 from .tables import read_text
 from .workbooks import read_excel
 
@@ -70,31 +70,31 @@ def read_live(path: Path) -> pd.DataFrame:
 
     Entries whose `orgs` is 1 are references, which have no score of their own.
     """
-    found = _matlab(path)
+    found = read_mat(path)
     scores = found["dmos_new"] if "dmos_new" in found else found["dmos"]
     if "dmos_new" not in found:
         message = f"{path}: the scores of release 2; most papers take dmos_realigned.mat, which differs"
         warnings.warn(message, InputWarning, stacklevel=2)
     names = [f"{folder}/img{n}.bmp" for folder, count in LIVE_FOLDERS.items() for n in range(1, count + 1)]
-    references = _texts(_matlab(path.with_name("refnames_all.mat"))["refnames_all"])
-    originals = found["orgs"].ravel().astype(bool)
-    if not len(scores.ravel()) == len(originals) == len(references) == len(names):
+    references = read_mat(path.with_name("refnames_all.mat"))["refnames_all"]
+    originals = found["orgs"].astype(bool)
+    if not len(scores) == len(originals) == len(references) == len(names):
         raise ValueError(f"{scores.size} scores of {len(references)} names, not the {len(names)} of LIVE")
     if originals.sum() != LIVE_REFERENCES:
         raise ValueError(f"orgs marks {originals.sum()} entries as references, not the {LIVE_REFERENCES} of LIVE")
-    table = pd.DataFrame({"image": names, "score": scores.ravel(), "group": references})
+    table = pd.DataFrame({"image": names, "score": scores, "group": references})
     table["distortion"] = table["image"].str.partition("/")[0]
     if "dmos_std" in found:
-        table["std"] = found["dmos_std"].ravel()
+        table["std"] = found["dmos_std"]
     return table[~originals]
 
 
 def read_livec(path: Path) -> pd.DataFrame:
     """LIVE Challenge's AllMOS_release.mat and its two neighbours; the seven pictures that raters were trained on are
     left out."""
-    scores = _matlab(path)["AllMOS_release"].ravel()
-    names = _texts(_matlab(path.with_name("AllImages_release.mat"))["AllImages_release"])
-    std = _matlab(path.with_name("AllStdDev_release.mat"))["AllStdDev_release"].ravel()
+    scores = read_mat(path)["AllMOS_release"]
+    names = read_mat(path.with_name("AllImages_release.mat"))["AllImages_release"]
+    std = read_mat(path.with_name("AllStdDev_release.mat"))["AllStdDev_release"]
     table = pd.DataFrame({"image": names, "score": scores, "std": std})
     return table[~table["image"].str.fullmatch(r"t[1-7]\.bmp")]
 
@@ -208,7 +208,7 @@ def read_aigciqa2023(path: Path) -> pd.DataFrame:
     The pictures are Image/allimg/NUMBER.png or Image/MODEL/PROMPT-1..4.png. The prompts are in the third column of
     AIGCIQA2023_Prompts.xlsx beside DATA, where that is; deviations in DATA/STD.
     """
-    score, alignment = (_matlab(file)["MOSz"].ravel() for file in (path, path.with_name("mosz3.mat")))
+    score, alignment = (read_mat(file)["MOSz"] for file in (path, path.with_name("mosz3.mat")))
     if len(score) != AIGCIQA_PICTURES:
         raise ValueError(f"{len(score)} scores, not the {AIGCIQA_PICTURES} of AIGCIQA2023")
     number = np.arange(AIGCIQA_PICTURES)
@@ -222,7 +222,7 @@ def read_aigciqa2023(path: Path) -> pd.DataFrame:
     table["score"], table["alignment"] = score, alignment
     deviations = path.parent.with_name("STD") / f"SD{path.stem[-1]}.mat"
     if deviations.is_file():
-        table["std"] = _matlab(deviations)["SD"].ravel()
+        table["std"] = read_mat(deviations)["SD"]
     if (file := root / "AIGCIQA2023_Prompts.xlsx").is_file():
         column = read_excel(file, header=None).iloc[-AIGCIQA_PROMPTS:, 2]
         table["prompt"] = column.str.strip().to_numpy()[prompt]
@@ -256,20 +256,6 @@ def _voted(rows: Sequence[tuple[str, str, Sequence[float]]], path: Path) -> pd.D
     table["score"] = [np.mean(votes) for votes in kept]
     table["std"] = [np.std(votes, ddof=1) if len(votes) > 1 else np.nan for votes in kept]
     return table.assign(count=[len(votes) for votes in kept])
-
-
-def _matlab(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat
-
-    if not path.is_file():
-        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
-    found: dict[str, Any] = loadmat(path)
-    return found
-
-
-def _texts(cells: np.ndarray) -> list[str]:
-    """A MATLAB cell array of texts."""
-    return [str(cell[0]) for cell in cells.ravel()]
 
 
 def _json(path: Path) -> Any:

@@ -4,21 +4,24 @@ import csv
 import math
 import re
 import warnings
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 
-from ..errors import InputError, InputWarning
+from ..errors import InputError, InputWarning, first_sentence, shortened
 from ..files import SUFFIXES as PICTURES
 from . import workbooks
-from .workbooks import Rows
+from .workbooks import MOST_BYTES, MOST_CELLS, MOST_COLUMNS, MOST_ROWS
+from .xls import Rows
 
 FIRST_ROW = 2  # the number of the first row below the header, as an editor shows it
 SEARCHED = 30  # rows in which a header is looked for, below a title
+MOST_CHARACTERS = 1_000_000  # of a line
+DECIMAL_COMMA = r"^\s*([-+]?\d+),(\d+)(\s*%?\s*)$"
 
 IsHeader = Callable[[Sequence[str]], bool]
 
@@ -34,15 +37,19 @@ class Table:
 def read_rows(
     path: Path, read: Callable[[Path], pd.DataFrame] | None = None, *, is_header: IsHeader = lambda _: False
 ) -> Table:
-    """The table in a file, by a reader of its own or, without one, by its suffix.
+    """The table in a file, by a reader of its own or, without one, by what the file begins with.
 
     A header that `is_header` knows is found below title rows and in other sheets too.
     """
-    where = str(path)
+    where, header = str(path), 0
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such table'}")
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"larger than {MOST_BYTES:,} bytes")
         if read is not None:
-            table, header = read(path), 0
-        elif path.suffix.lower() in workbooks.SUFFIXES:
+            table = read(path)
+        elif workbooks.is_workbook(path):
             sheets = workbooks.read_sheets(path)
             sheet, header = _find_header(sheets, is_header)
             where += f", sheet '{sheet}' of {', '.join(sheets)}" if len(sheets) > 1 else ""
@@ -54,11 +61,10 @@ def read_rows(
     except FileNotFoundError as error:
         raise InputError(f"{error.filename or path}: no such table") from None
     except KeyError as error:
-        raise InputError(f"{path}: {error} is not in it: it is not the label file of this data set") from None
-    except (OSError, ValueError, csv.Error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not readable as a table ({error})") from None
+        missing = shortened(str(error))
+        raise InputError(f"{path}: {missing} is not in it: it is not the label file of this data set") from None
     except Exception as error:  # readers meet other files with errors of every kind
-        raise InputError(f"{path}: it is not the label file of this data set ({error})") from error
+        raise InputError(f"{path}: not readable as a table ({first_sentence(error)})") from error
     table.index += header + FIRST_ROW
     return Table(where, _cleaned(where, table))
 
@@ -97,7 +103,40 @@ def _find_header(sheets: dict[str, Rows], is_header: IsHeader) -> tuple[str, int
 def _read_text(path: Path, is_header: IsHeader) -> tuple[pd.DataFrame, int]:
     """Text between commas, semicolons or tabs, and the number of rows above its header. With semicolons or tabs a
     number may have a decimal comma."""
-    content = path.read_bytes()
+    text = _decoded(path.read_bytes())
+    stated = re.match(r"sep=(.)\s*\n", text)  # as Excel writes it
+    above = 1 if stated else 0
+    for number, line in enumerate(islice(_of_bounded_length(StringIO(text)), SEARCHED)):
+        if is_header(next(csv.reader([line], delimiter=stated[1] if stated else _separator(line)), [])):
+            above = number
+            break
+    lines = StringIO(text)
+    start = sum(map(len, islice(lines, above)))
+    separator = stated[1] if stated else _separator(text[start:])
+    rows: Rows = []
+    for number, cells in enumerate(
+        csv.reader(_of_bounded_length(lines), delimiter=separator, skipinitialspace=True), start=above + 1
+    ):
+        if not rows and not any(cells):
+            above = number
+            continue
+        if not rows and (_is_data(cells) or _is_data(" ".join(cells).split())):
+            raise ValueError(f"row {number} looks like data: add a header above it, such as image{separator}score")
+        rows.append(cells)
+        width = len(rows[0])
+        if width > MOST_COLUMNS or len(rows) > MOST_ROWS or len(rows) * width > MOST_CELLS:
+            raise ValueError(f"it has {width:,} columns and {len(rows):,} rows or more, more than any table of ratings")
+        if any(cell.strip() for cell in cells[width:]):
+            hint = " (for decimal commas, separate columns by semicolons)" if separator == "," else ""
+            raise ValueError(f"row {number} has {len(cells)} values, the header {width} columns{hint}")
+    table = workbooks.frame(rows, 0)
+    if separator != ",":
+        _tell_thousands(path, table)
+        table = table.replace(DECIMAL_COMMA, r"\1.\2\3", regex=True)
+    return table, above
+
+
+def _decoded(content: bytes) -> str:
     try:
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
@@ -106,38 +145,34 @@ def _read_text(path: Path, is_header: IsHeader) -> tuple[pd.DataFrame, int]:
         raise ValueError("it is not text: save it as .csv or .xlsx")
     if text.lstrip()[:1] == "<":
         raise ValueError("it is a page of the web or XML: save the table itself as .csv or .xlsx")
-    lines, above = text.splitlines(keepends=True), 0
-    stated = re.fullmatch(r"sep=(.)\s*", lines[0]) if lines else None  # as Excel writes it
-    if stated:
-        above = 1
-    for number, line in enumerate(lines[:SEARCHED]):
-        if is_header(next(csv.reader([line], delimiter=stated[1] if stated else _separator(line)), [])):
-            above = number
-            break
-    text = "".join(lines[above:])
-    separator = stated[1] if stated else _separator(text)
-    width = 0
-    for number, cells in enumerate(csv.reader(StringIO(text), delimiter=separator), start=above + 1):
-        if not width and (_is_data(cells) or _is_data(" ".join(cells).split())):
-            raise ValueError(f"row {number} looks like data: add a header above it, such as image{separator}score")
-        width = width or len(cells)
-        if any(cell.strip() for cell in cells[width:]):
-            hint = " (for decimal commas, separate columns by semicolons)" if separator == "," else ""
-            raise ValueError(f"row {number} has {len(cells)} values, the header {width} columns{hint}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pd.errors.ParserWarning)  # a comma at the end of each row
-        table = pd.read_csv(
-            StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True,
-            skip_blank_lines=False,
-        )  # fmt: skip
-    if separator != ",":
-        table = table.replace(r"^\s*([-+]?\d+),(\d+)(\s*%?\s*)$", r"\1.\2\3", regex=True)
-    return table, above
+    return text
+
+
+def _of_bounded_length(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if len(line) > MOST_CHARACTERS:
+            raise ValueError(f"a line has more than {MOST_CHARACTERS:,} characters")
+        yield line
 
 
 def _separator(text: str) -> str:
     """That of the first line."""
     return max(",;\t", key=text.partition("\n")[0].count)
+
+
+def _tell_thousands(path: Path, table: pd.DataFrame) -> None:
+    """An InputWarning where a comma could part thousands: three digits follow each, and others are far larger."""
+    for name, column in table.items():
+        number = column[column.str.match(DECIMAL_COMMA)].str.strip()
+        if not number.size or not number.str.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}").all():
+            continue
+        read = number.str.replace(",", ".").astype(float)
+        larger = [text for text in column if to_number(text) > 10 * read.abs().max()]
+        if larger:
+            message = (
+                f"{path}: '{number.iloc[0]}' in the column '{name}' is read as {read.iloc[0]:g}, beside {larger[0]}"
+            )
+            warnings.warn(f"{message}; for thousands, leave out the comma", InputWarning, stacklevel=4)
 
 
 def _is_data(cells: Sequence[str]) -> bool:
@@ -152,24 +187,31 @@ def parse_ratings(where: str, column: "pd.Series[str]", span: tuple[float, float
     numbers = to_numbers(column)
     for row, number in numbers.items():
         if not math.isfinite(number):
-            shown = f"'{column[row]}'" if column[row] else "empty"
-            hint = "leave out such rows with --skip-incomplete"
+            text = column[row]
+            hint = "write numbers as 1200 or 1.5" if "," in text else "leave out such rows with --skip-incomplete"
+            shown = f"'{shortened(text)}'" if text else "empty"
             raise InputError(f"{where}, row {row}: the score is {shown}, not a number; {hint}")
         if not low <= number <= high:
+            hint = "write 1,200 as 1200" if low <= 1000 * number <= high else "widen --range"
             raise InputError(
-                f"{where}, row {row}: the score {number:g} lies outside of the range {low:g} to {high:g}: widen --range"
+                f"{where}, row {row}: the score {number:g} lies outside of the range {low:g} to {high:g}: {hint}"
             )
     if len(numbers) > 1 and len(set(numbers.values())) == 1:
-        raise InputError(f"{where}: every score equals {column.iloc[0]}: there is nothing to learn from")
+        raise InputError(f"{where}: every score equals {shortened(column.iloc[0])}: there is nothing to learn from")
     return numbers
 
 
 def to_numbers(column: "pd.Series[str]") -> dict[int, float]:
     """{row: number}, without the percent sign where each has one; nan for what is no number."""
+    return {int(str(row)): to_number(text) for row, text in without_percent(column).items()}
+
+
+def without_percent(column: "pd.Series[str]") -> "pd.Series[str]":
+    """The texts of a column without blanks around them, and without the percent sign where each number has one."""
     texts = column.str.strip()
     bare = texts.str.removesuffix("%")
     signed = texts[[math.isfinite(to_number(text)) for text in bare]].str.endswith("%").all()
-    return {int(str(row)): to_number(text) for row, text in (bare if signed else texts).items()}
+    return bare if signed else texts
 
 
 def to_number(text: str) -> float:

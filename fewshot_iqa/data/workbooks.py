@@ -1,36 +1,45 @@
 """Workbooks of Excel -> rows of texts of their sheets."""
 
-import re
+import warnings
 import zipfile
+from io import BytesIO
 from pathlib import Path
+from xml.parsers import expat
 
 import pandas as pd
-from python_calamine import CalamineError, CalamineWorkbook
+from python_calamine import CalamineWorkbook
 
-SUFFIXES = (".xlsx", ".xlsm", ".xls")
+from ..errors import InputWarning, first_sentence
+from .xls import Rows, read_xls, sheets_of
+
+MOST_BYTES = 500_000_000  # of a table, uncompressed
+MOST_ROWS, MOST_COLUMNS = 1_048_576, 1_000
 MOST_CELLS = 20_000_000  # from the first cell to the last, which all take memory
-OLE2 = b"\xd0\xcf\x11\xe0"  # the start of .xls, and of .xlsx with a password
+ZIP, OLE2 = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"  # the starts of .xlsx, and of .xls or what a password protects
 
-Rows = list[list[str]]
+
+def is_workbook(path: Path) -> bool:
+    """Whether a file begins as workbooks do, whatever its name, or should do so: text under the name .xls is common."""
+    return _start(path) in (ZIP, OLE2) or path.suffix.lower() in (".xlsx", ".xlsm")
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def read_sheets(path: Path) -> dict[str, Rows]:
     """{sheet: its rows}, all of one width. ValueError says why a workbook cannot be read."""
-    if path.suffix.lower() != ".xls":
-        with path.open("rb") as file:
-            if file.read(4) == OLE2:
-                raise ValueError("it is protected by a password, or an .xls file under another name: save it as .xlsx")
-        _require_dense(path)
+    if _start(path) == OLE2:
+        return read_xls(path.read_bytes())
+    if _start(path) != ZIP:
+        raise ValueError("it is no workbook: save it as one, or name it .csv if it is a table of text")
     try:
-        book = CalamineWorkbook.from_path(path)
-        return {
-            name: [
-                [_text(cell) for cell in row] for row in book.get_sheet_by_name(name).to_python(skip_empty_area=False)
-            ]
-            for name in book.sheet_names
-        }
-    except CalamineError as error:
-        raise ValueError(f"{error}: save it as .xlsx or .csv") from None
+        return sheets_of(CalamineWorkbook.from_filelike(_unpacked(path)))
+    except (ValueError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of calamine is no Exception
+        raise ValueError(f"it is damaged, {first_sentence(error)}: save it as .xlsx or .csv") from None
 
 
 def read_excel(path: Path, *, sheet: str | None = None, header: int | None = 0) -> pd.DataFrame:
@@ -44,36 +53,85 @@ def read_excel(path: Path, *, sheet: str | None = None, header: int | None = 0) 
 
 def frame(rows: Rows, header: int) -> pd.DataFrame:
     """The rows below the row `header`, which names the columns; columns without a name go. The index counts from 0."""
-    named = [(i, name) for i, name in enumerate(rows[header] if rows else []) if name.strip()]
-    columns = {name: [row[i] for row in rows[header + 1 :]] for i, name in named}
-    return pd.DataFrame(columns, dtype=object)
+    named = [i for i, name in enumerate(rows[header] if rows else []) if name.strip()]
+    below = [[row[i] if i < len(row) else "" for i in named] for row in rows[header + 1 :]]
+    return pd.DataFrame(below, columns=[rows[header][i] for i in named], dtype=object)
 
 
-def _text(cell: object) -> str:
-    """A number without a fraction as Excel shows it: 1600, not 1600.0."""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell)
+def _unpacked(path: Path) -> BytesIO:
+    """The workbook's parts of XML, stored as they are: what is read next cannot unpack to more. ValueError where they
+    are too large, or where a cell lies so far from the others that all between do not fit the memory."""
+    unpacked, all_cells, empty = BytesIO(), 0, 0
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(unpacked, "w") as target:
+        names = {name.lower() for name in archive.namelist()}
+        if not any(name.endswith("workbook.xml") for name in names):
+            kind = "an OpenDocument sheet" if "content.xml" in names else "not what .xlsx files hold"
+            raise ValueError(f"it is {kind}: save it as .xlsx or .csv")
+        parts = [part for part in archive.infolist() if part.filename.lower().endswith((".xml", ".rels"))]
+        if sum(part.file_size for part in parts) > MOST_BYTES:
+            raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes: save the table alone as .csv")
+        for part in parts:
+            target.writestr(part.filename, content := archive.read(part))
+            cells = _Cells(content)
+            empty += cells.empty_formulas
+            all_cells += cells.rows * cells.columns
+            if cells.rows > MOST_ROWS or cells.columns > MOST_COLUMNS or all_cells > MOST_CELLS:
+                last = f"row {cells.rows} and column {cells.columns}"
+                raise ValueError(f"its last cell is in {last}: delete it, or save it as .csv")
+    if empty:
+        message = f"{path}: formulas without a value: {empty}; a spreadsheet program that saves it computes them"
+        warnings.warn(message, InputWarning, stacklevel=5)
+    unpacked.seek(0)
+    return unpacked
 
 
-def _require_dense(path: Path) -> None:
-    """ValueError where a cell lies so far from the others that all between do not fit the memory."""
-    with zipfile.ZipFile(path) as archive:
-        for part in archive.infolist():
-            if not re.fullmatch(r"xl/worksheets/[^/]+\.xml", part.filename):
-                continue
-            rows = columns = 1
-            with archive.open(part) as file:
-                for line in iter(lambda: file.read(1 << 20), b""):
-                    for column, row in re.findall(rb'\br="([A-Z]{1,3})(\d+)"', line):
-                        rows, columns = max(rows, int(row)), max(columns, _number(column))
-            if rows * columns > MOST_CELLS:
-                raise ValueError(f"its last cell is in row {rows} and column {columns}: delete it, or save it as .csv")
+class _Cells:
+    """The last cell of a part that holds something, and how many formulas have no value."""
+
+    def __init__(self, part: bytes) -> None:
+        self.rows = self.columns = self.empty_formulas = 0
+        self._row = self._column = 0
+        self._within = ""
+        self._cell, self._is_empty_formula = (0, 0), False
+        parser = expat.ParserCreate()
+        parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
+        parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = self._text, _refuse
+        try:
+            parser.Parse(part, True)
+        except (expat.ExpatError, ValueError) as error:
+            raise ValueError(f"its XML is broken, {first_sentence(error)}: save it as .xlsx or .csv") from None
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._within = kind = name.rpartition(":")[2]
+        place = attributes.get("r", "")
+        if kind == "row":
+            self._row, self._column = int(place or self._row + 1), 0
+        elif kind == "c":
+            letters, digits = place.rstrip("0123456789"), place.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+            self._column = _number(letters) if letters else self._column + 1
+            self._cell, self._is_empty_formula = (int(digits or self._row), self._column), False
+        elif kind in ("v", "is"):
+            self.rows, self.columns = max(self.rows, self._cell[0]), max(self.columns, self._cell[1])
+        elif kind == "f":
+            self._is_empty_formula = True
+
+    def _text(self, _: str) -> None:
+        if self._within == "v":
+            self._is_empty_formula = False
+
+    def _end(self, name: str) -> None:
+        self._within = ""
+        if name.rpartition(":")[2] == "c":
+            self.empty_formulas += self._is_empty_formula
 
 
-def _number(column: bytes) -> int:
+def _refuse(*_: object) -> None:
+    raise ValueError("it declares a document type")
+
+
+def _number(column: str) -> int:
     """1 of A, 27 of AA."""
     found = 0
     for letter in column:
-        found = 26 * found + letter - ord("A") + 1
+        found = 26 * found + ord(letter) - ord("A") + 1
     return found

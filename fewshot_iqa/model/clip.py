@@ -1,5 +1,6 @@
 """Build a CLIP of open_clip and load its weights: embedded, by a pretrained tag, or from a file."""
 
+import json
 import logging
 import warnings
 from functools import lru_cache
@@ -10,7 +11,7 @@ import open_clip
 import torch
 
 from .. import resources
-from ..errors import InputError, nearest
+from ..errors import InputError, first_sentence, nearest
 from .backbone import Backbone
 from .stem import ConvStem, has_stem
 from .weights import read_weights, require_names
@@ -33,9 +34,8 @@ def load_clip(name: str) -> Backbone:
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if pretrained in tags:
         clip = _download(architecture, pretrained)
-    elif Path(pretrained).is_file():
-        clip = _create(architecture)
-        _load_file(clip, architecture, Path(pretrained))
+    elif pretrained and Path(pretrained).exists():
+        clip = _load_file(architecture, Path(pretrained))
     else:
         raise InputError(
             f"--clip {name}: '{pretrained}' is neither a file nor a pretrained tag of {architecture}."
@@ -80,6 +80,10 @@ def _create(architecture: str, tag: str | None = None) -> open_clip.CLIP:
     logging.disable(logging.ERROR)  # open_clip warns that weights are missing, which here come later
     try:
         return open_clip.create_model(architecture, pretrained=tag)
+    except Exception as error:
+        if tag:
+            raise
+        raise InputError(f"--clip {architecture}: open_clip cannot build it ({first_sentence(error)})") from error
     finally:
         logging.disable(before)
 
@@ -95,6 +99,7 @@ def _architecture(name: str) -> str:
         path = Path(name)
         if not path.is_file():
             raise InputError(f"{name}: no such architecture file")
+        _require_architecture(path)
         open_clip.add_model_config(path)
         name = path.stem
     config = open_clip.get_model_config(name)
@@ -104,6 +109,21 @@ def _architecture(name: str) -> str:
     if text.get("hf_tokenizer_name") or text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax":
         raise InputError(f"--clip: the text tower of '{name}' is not read like CLIP's (another tokenizer or mask)")
     return name
+
+
+def _require_architecture(path: Path) -> None:
+    """InputError unless open_clip can register the file, which it does not forget where it cannot."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except Exception as error:
+        raise InputError(f"{path}: not readable as an architecture ({first_sentence(error)})") from None
+    parts = ("vision_cfg", "text_cfg")
+    if (
+        not isinstance(found, dict)
+        or "embed_dim" not in found
+        or not all(isinstance(found.get(p), dict) for p in parts)
+    ):
+        raise InputError(f"{path}: not an architecture of open_clip, with embed_dim, vision_cfg and text_cfg")
 
 
 def _context_length(architecture: str) -> int:
@@ -130,8 +150,9 @@ def _download(architecture: str, tag: str) -> open_clip.CLIP:
         ) from error
 
 
-def _load_file(clip: open_clip.CLIP, architecture: str, path: Path) -> None:
+def _load_file(architecture: str, path: Path) -> open_clip.CLIP:
     weights, quick_gelu = read_weights(path)
+    clip = _create(architecture)
     if has_stem(weights):
         _add_stem(clip)
     if quick_gelu is not None:
@@ -144,6 +165,7 @@ def _load_file(clip: open_clip.CLIP, architecture: str, path: Path) -> None:
         )
     require_names(clip.state_dict(), weights, path, architecture)
     clip.load_state_dict(weights)
+    return clip
 
 
 def _check_activation(architecture: str, quick_gelu: bool, origin: str) -> None:

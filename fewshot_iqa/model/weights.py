@@ -1,9 +1,9 @@
 """Read CLIP weights from a file without running any code that it holds."""
 
 import hashlib
-import pickle
+import os
+import warnings
 import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import InputError
-
-_OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")  # stored beside OpenAI's weights only
+from ..errors import InputError, first_sentence
+from .archives import OPENAI_MARKS, flattened, is_torchscript, read_zip
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
@@ -25,18 +24,49 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
     Reads safetensors, a torch state dict, and OpenAI's TorchScript archive; the archive is converted once, to
     safetensors in the user's cache folder. InputError where the file is none of them.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file of weights'}")
     try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        if _is_torchscript(path):
-            return _read_archive(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError, KeyError) as error:
-        raise InputError(f"{path}: not readable as safetensors, state dict or OpenAI archive ({error})") from None
-    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise InputError(f"{path}: holds no state dict of tensors")
-    return _clean(weights)
+        return _read(path)
+    except Exception as error:  # readers meet other files with errors of every kind
+        raise InputError(
+            f"{path}: not readable as safetensors, state dict or OpenAI archive ({first_sentence(error)})"
+        ) from None
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], bool | None]:
+    """By what the file begins with, whatever its name."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start[8:9] == b"{":
+        return _read_safetensors(path)
+    if zipfile.is_zipfile(path):
+        return _read_archive(path) if is_torchscript(path) else _clean(_state_dict(read_zip(path)))
+    if start[:1] == b"\x80":  # as torch wrote before 1.6
+        return _clean(_state_dict(_load_old(path)))
+    shown = start.decode("utf-8-sig", errors="replace").strip().partition("\n")[0][:24].strip()
+    what = "a page, not weights" if shown[:1] == "<" else "no weights"
+    raise ValueError(f"it begins with '{shown}': {what}" if shown.isprintable() and shown else "it is cut or empty")
+
+
+def _load_old(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch advises to let the file run code
+        raise ValueError("it holds more than tensors, or is damaged") from None
+
+
+def _state_dict(found: Any) -> dict[str, Tensor]:
+    """The tensors of a saved state dict, or of a checkpoint that holds one."""
+    found = found.get("state_dict", found) if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not found:
+        raise ValueError("it holds no state dict")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"it holds no state dict of tensors: {name!r} is {type(value).__name__}")
+    return dict(found)
 
 
 def require_names(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path, architecture: str) -> None:
@@ -58,86 +88,24 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], bool | None]:
 
 
 def _clean(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool | None]:
-    openai = all(mark in weights for mark in _OPENAI_MARKS)
-    kept = {k.removeprefix("module."): v.float() for k, v in weights.items() if k not in _OPENAI_MARKS}
+    openai = all(mark in weights for mark in OPENAI_MARKS)
+    kept = {k.removeprefix("module."): v.float() for k, v in weights.items() if k not in OPENAI_MARKS}
     return kept, True if openai else None
 
 
-# --- TorchScript archives, as OpenAI released CLIP ---
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
 def _read_archive(path: Path) -> tuple[dict[str, Tensor], bool | None]:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    target = Path.home() / ".cache" / "fewshot_iqa" / f"{digest[:16]}.safetensors"
-    if target.is_file():
+    """OpenAI's archive, or what was made of it before."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    target = Path.home() / ".cache" / "fewshot_iqa" / f"{digest.hexdigest()[:16]}.safetensors"
+    with suppress(OSError, SafetensorError):  # absent, or damaged
         return _read_safetensors(target)
-    weights, quick_gelu = _clean(_read_torchscript(path))
-    with suppress(OSError):  # without a writable cache it is converted again next time
+    weights, quick_gelu = _clean(flattened(read_zip(path)))
+    with suppress(OSError, SafetensorError):  # without a writable cache it is converted again next time
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, target.with_suffix(".part"), {"quick_gelu": "true"} if quick_gelu else None)
-        target.with_suffix(".part").replace(target)
+        part = target.with_suffix(f".{os.getpid()}.part")
+        save_file(weights, part, {"quick_gelu": "true"} if quick_gelu else None)
+        part.replace(target)
     return weights, quick_gelu
-
-
-class _Module:
-    """Stands for any scripted class in the archive: it only keeps the attributes."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.attributes = state
-
-
-class _Unpickler(pickle.Unpickler):
-    """Rebuilds tensors and attribute dictionaries, and refuses everything else."""
-
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(archive.open(f"{root}/data.pkl"))
-        self.archive, self.root = archive, root
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("__torch__"):
-            return _Module
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild
-        if module == "torch" and name.endswith("Storage"):
-            return name
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        raise pickle.UnpicklingError(f"the archive asks for {module}.{name}, which weights do not need")
-
-    def persistent_load(self, pid: Any) -> Tensor:
-        _, kind, key, _, numel = pid
-        dtype = {"HalfStorage": torch.half, "FloatStorage": torch.float, "LongStorage": torch.long}.get(kind)
-        if dtype is None:
-            raise pickle.UnpicklingError(f"unexpected {kind}")
-        data = bytearray(self.archive.read(f"{self.root}/data/{key}"))
-        return torch.frombuffer(data, dtype=dtype, count=numel)
-
-
-def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    return storage.as_strided(size, stride, offset).clone()
-
-
-def _read_torchscript(path: Path) -> dict[str, Tensor]:
-    with zipfile.ZipFile(path) as archive:
-        root = next(name.split("/")[0] for name in archive.namelist() if name.endswith("/constants.pkl"))
-        module = _Unpickler(archive, root).load()
-    weights: dict[str, Tensor] = {}
-    _flatten(module, "", weights)
-    return weights
-
-
-def _flatten(module: _Module, prefix: str, into: dict[str, Tensor]) -> None:
-    for name, value in module.attributes.items():
-        if isinstance(value, _Module):
-            _flatten(value, f"{prefix}{name}.", into)
-        elif isinstance(value, Tensor):
-            into[prefix + name] = value
-        elif not prefix and name in _OPENAI_MARKS:
-            into[name] = torch.tensor(value)

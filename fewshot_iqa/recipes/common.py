@@ -12,7 +12,7 @@ import torch
 from ..config import Config
 from ..data.labels import labelled
 from ..data.loading import Loader
-from ..errors import InputError
+from ..errors import InputError, first_sentence
 from ..evaluation import Report, evaluate_batches
 from ..images import content_hash
 from ..model import checkpoint
@@ -35,9 +35,12 @@ def choose_device(name: str | None) -> str:
     """The named device, or a GPU where there is one; InputError where it is not available."""
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from None
+        torch.zeros(1, device=name).item()  # meta has a place for tensors, but no values
+    except Exception as error:  # each kind of device has its own
+        kind = name.partition(":")[0]
+        why = f" ({first_sentence(error)})" if kind == "cuda" else ""
+        hint = "" if kind in ("cpu", "cuda", "mps") else "; give cpu, cuda, cuda:1 or mps"
+        raise InputError(f"--device {name}: not available here{why}{hint}") from None
     return name
 
 
