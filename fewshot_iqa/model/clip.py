@@ -1,5 +1,6 @@
 """Build a CLIP of open_clip and load its weights: embedded, by a pretrained tag, or from a file."""
 
+import json
 import logging
 import warnings
 from functools import lru_cache
@@ -12,6 +13,7 @@ import torch
 from .. import resources
 from ..errors import InputError, nearest
 from .backbone import Backbone
+from .named import remember
 from .stem import ConvStem, has_stem
 from .weights import read_weights, require_names
 
@@ -52,12 +54,16 @@ def _shared(name: str, device: str, files: tuple[tuple[int, int], ...]) -> Backb
 def shared_clip(name: str, device: str = "cpu") -> Backbone:
     """The frozen backbone `name`, as for `load_clip`, on `device`: built, and its weights hashed, once a process.
 
-    What is returned shares its tensors with all others of the process, and must not be changed in place.
+    What is returned shares its tensors with all others of the process, and must not be changed in place. The name is
+    remembered: checkpoints made on this CLIP are read from now on.
     """
     paths = [Path(part) for part in name.rpartition(":") if part and Path(part).is_file()]
     files = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
     device = str(torch.empty(0, device=device).device)  # cuda is cuda:0
-    return _shared(name, device, files).share()
+    clip = _shared(name, device, files).share()
+    if name != "tiny":
+        remember(name, clip.fingerprint)
+    return clip
 
 
 def create_clip(architecture: str, *, stem: bool = False) -> Backbone:
@@ -95,15 +101,33 @@ def _architecture(name: str) -> str:
         path = Path(name)
         if not path.is_file():
             raise InputError(f"{name}: no such architecture file")
-        open_clip.add_model_config(path)
+        _register(path)
         name = path.stem
+    if ":" in name:  # hf-hub:, local-dir: and what else open_clip looks for on the network
+        raise InputError(f"--clip: '{name}' is no architecture of open_clip's own; give NAME:/path/to/weights")
     config = open_clip.get_model_config(name)
     if config is None:
         raise InputError(f"--clip: open_clip knows no architecture '{name}'.{nearest(name, open_clip.list_models())}")
+    for tower in ("vision_cfg", "text_cfg"):  # each of another library may be asked for on the network
+        foreign = [key for key, value in config.get(tower, {}).items() if key.startswith(("timm_", "hf_")) and value]
+        if foreign:
+            raise InputError(
+                f"--clip: '{name}' has a tower of another library ({foreign[0]}); only open_clip's are read"
+            )
     text = config.get("text_cfg", {})
-    if text.get("hf_tokenizer_name") or text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax":
+    if text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax":
         raise InputError(f"--clip: the text tower of '{name}' is not read like CLIP's (another tokenizer or mask)")
     return name
+
+
+def _register(path: Path) -> None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise InputError(f"{path}: not readable as an architecture ({error})") from None
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), dict) for key in ("vision_cfg", "text_cfg")):
+        raise InputError(f"{path}: not an architecture of open_clip: embed_dim, vision_cfg and text_cfg")
+    open_clip.add_model_config(path)
 
 
 def _context_length(architecture: str) -> int:
