@@ -25,7 +25,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
     part = folder / PART
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _move_up(folder)  # what an earlier writer decided, but was killed before it was done
+        _move_up(folder)  # of an earlier writer
         shutil.rmtree(part, ignore_errors=True)
         try:
             part.mkdir()
@@ -36,6 +36,14 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         _force(folder)
+        _move_up(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+
+
+def finish(folder: Path) -> None:
+    """Move up the files that a writer had decided on when it was killed, for programs that do not know of them."""
+    try:
         _move_up(folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None

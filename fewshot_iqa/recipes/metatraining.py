@@ -25,6 +25,7 @@ from ..metrics import selection_score
 from ..model import checkpoint
 from ..model.formats import read_checkpoint_config, require_keys
 from ..model.quality import QualityModel
+from ..model.storage import finish
 from ..moments import moments, restore_moments
 from ..precision import choose_bf16
 from ..progress import say, track
@@ -96,6 +97,7 @@ def metatrain(
     if resume:
         if not is_checkpoint(last):
             raise InputError(f"--resume: {out} has no unfinished run beside it, in {last.name}")
+        finish(last)
         provenance = _same_run(checkpoint.overlay(model, last), provenance, last, settings)
     params = model.train_only(spec.trainable)
     rates = meta.learned_rates(params, spec)
