@@ -253,7 +253,7 @@ def _parameters(function: Any) -> set[str]:
     known = set(inspect.signature(function).parameters)
     for hint in getattr(function, "__annotations__", {}).values():
         if match := re.fullmatch(r"Unpack\[(\w+)\]", str(hint)):
-            known |= set(function.__globals__[match[1]].__annotations__)
+            known |= set(inspect.unwrap(function).__globals__[match[1]].__annotations__)
     return known
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import InputError, InputWarning
-from .resources import CHECKPOINT_FILES
+from .resources import CHECKPOINT_FILES, inside, is_unused
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,14 +95,18 @@ def require_writable(path: Path) -> None:
 def require_room(folder: Path) -> None:
     """InputError unless a checkpoint can be written as `folder`: it is absent, empty or a checkpoint.
 
-    Makes and changes nothing. As many folders above it as are missing are made with it.
+    Makes and changes nothing. As many folders above it as are missing are made with it. Files of others beside those of
+    a checkpoint stay there.
     """
-    replaceable = not folder.exists() or (folder / CHECKPOINT_FILES[-1]).is_file()
-    if not replaceable and (folder.is_file() or any(folder.iterdir())):
-        raise InputError(f"--out {folder}: holds something else than a checkpoint; name a folder of its own")
-    above = next(each for each in folder.absolute().parents if each.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"--out {folder}: {above} is not a folder that can be written")
+    try:
+        whole = all(inside(folder, name).is_file() for name in CHECKPOINT_FILES)
+        if folder.exists() and not whole and (folder.is_file() or not is_unused(folder)):
+            raise InputError(f"--out {folder}: holds something else than a checkpoint; name a folder of its own")
+        nearest = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    except OSError as error:  # of a name that is too long, or a folder that cannot be listed
+        raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError(f"--out {folder}: {nearest} is not a folder that can be written")
 
 
 def open_text(path: Path) -> TextIO:

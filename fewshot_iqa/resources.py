@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent
 ADAPTED = Path("runs/adapt")  # where adapt writes
 METATRAINED = Path("runs/metatrain")  # where metatrain writes, and methods look for prompts first
 CHECKPOINT_FILES = ("config.yaml", "weights.safetensors", "provenance.json")
+NEXT = ".fsiqa-next"  # inside a checkpoint: files that are about to replace its own
 NEITHER_TASK_NOR_METHOD = {"kadid_levels", "pretrain"}  # files beside them that a command of their own reads
 
 
@@ -22,7 +23,18 @@ SHIPPED = asset("grmp")  # prompts meta-trained on synthetic pictures, adapted t
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether metatrain or adapt wrote `folder`, complete or not."""
-    return any((folder / name).is_file() for name in CHECKPOINT_FILES[1:])
+    return any(inside(folder, name).is_file() for name in CHECKPOINT_FILES[1:])
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file of a checkpoint: in `NEXT`, where its writer was stopped while it replaced the files."""
+    newer = folder / NEXT / name
+    return newer if newer.is_file() else folder / name
+
+
+def is_unused(folder: Path) -> bool:
+    """Whether a folder holds nothing but what an interrupted command of this package has left there."""
+    return all(each.name.startswith(".fsiqa") for each in folder.iterdir())
 
 
 def _folder(kind: str) -> Path:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from fewshot_iqa import rng
 from fewshot_iqa.cli import main
+from fewshot_iqa.model import named
 from fewshot_iqa.model.backbone import Backbone
 from fewshot_iqa.model.clip import create_clip
 
@@ -27,6 +28,14 @@ MINIATURE = {
     "vision_cfg": {"image_size": 32, "layers": 12, "width": 16, "head_width": 8, "patch_size": 8},
     "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 12},
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _named_clips(tmp_path_factory):
+    """The CLIPs that tests name are not remembered for the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(named, "FILE", tmp_path_factory.mktemp("named") / "clips.json")
+        yield
 
 
 @pytest.fixture(scope="session")

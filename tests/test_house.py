@@ -16,9 +16,9 @@ from fewshot_iqa.config import load_config
 PACKAGE = Path(fewshot_iqa.__file__).parent
 SPECS = {"types", "errors", "config"}
 LOOP = SPECS | {"losses", "metrics", "regularize", "rng", "images", "features"}
-RECIPE = LOOP | {"files", "resources", "data", "distortions", "model", "evaluation", "score", "progress", "memory"}
-RECIPE |= {"votes", "suggestion", "inner", "meta", "moments", "finetune", "precision", "predicting", "predictor"}
-RECIPE |= {"runtime"}
+RECIPE = LOOP | {"files", "lock", "resources", "data", "distortions", "model", "evaluation", "score", "progress"}
+RECIPE |= {"memory", "votes", "suggestion", "inner", "meta", "moments", "finetune", "precision", "predicting"}
+RECIPE |= {"predictor", "runtime"}
 MAY_IMPORT = {
     "errors": set(),
     "rng": set(),
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "regularize": SPECS,
     "precision": {"types", "regularize"},
     "files": {"errors", "resources"},
+    "lock": {"errors"},
     "images": SPECS | {"files"},
     "features": {"errors", "types", "memory"},
     "progress": set(),
@@ -54,7 +55,19 @@ MAY_IMPORT = {
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},
     "estimator": RECIPE | {"recipes"},
-    "cli": {"errors", "types", "config", "resources", "files", "progress", "printing", "data", "recipes", "runtime"}
+    "cli": {
+        "errors",
+        "types",
+        "config",
+        "resources",
+        "files",
+        "lock",
+        "progress",
+        "printing",
+        "data",
+        "recipes",
+        "runtime",
+    }
     | {"pretraining", "studies", "app"},
     "__init__": None,
 }

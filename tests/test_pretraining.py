@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import load_pretrain
@@ -224,6 +224,27 @@ def test_a_resumed_run_ends_like_one_that_was_not(fsiqa, photographs, spec, stem
 def test_resume_needs_something_to_go_on_from(fsiqa, photographs, spec, tmp_path):
     result = fsiqa("pretrain", "--root", photographs.parent, *sets(spec), "--out", tmp_path / "new", "--resume")
     assert "state.safetensors does not exist" in result.error
+
+
+@pytest.mark.parametrize("every", [1, 100])
+def test_a_training_that_diverges_stops_and_saves_nothing_of_it(fsiqa, photographs, spec, every, tmp_path):
+    out = tmp_path / "out"
+    options = sets([*spec, "lr=1e30", "warmup=1", f"save_every={every}"])
+    result = fsiqa("pretrain", "--root", photographs.parent, *options, "--out", out)
+    assert result.code == 2
+    assert "lower lr (now 1e+30)" in result.error.splitlines()[-1]
+    assert all(value.isfinite().all() for file in out.glob("*.safetensors") for value in load_file(file).values())
+    assert not (out / "miniature.safetensors").exists()
+
+
+@pytest.mark.parametrize("content", [b"cut", None])
+def test_a_state_that_is_none_is_named(fsiqa, photographs, spec, content, tmp_path):
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(content or save({"weights.a": torch.zeros(1)}))
+    command = ("pretrain", "--root", photographs.parent, "--out", tmp_path, "--resume", *sets(spec))
+    result = fsiqa(*command)
+    assert result.code == 2
+    assert str(state) in result.error.splitlines()[-1]
 
 
 def test_weights_that_do_not_fit_are_named(fsiqa, photographs, spec, miniature, tmp_path):

@@ -11,6 +11,7 @@ import typer
 
 from ..errors import InputError
 from ..files import require_room
+from ..lock import require_no_writer
 from ..printing import nearby
 from ..resources import CHECKPOINT_FILES, is_checkpoint
 
@@ -38,6 +39,7 @@ def check_run(
     start: str | None,
     task: str | None,
     table: dict[str, Any],
+    clip: str | None = None,
 ) -> None:
     """Of a run on rated pictures: the methods, the number of shots, the start and the table."""
     from ..config import split_overrides
@@ -49,7 +51,7 @@ def check_run(
     wanted = [Shots.parse(count) for count in shots]
     find_start(start)
     for method in methods:
-        read_settings(method, None, None, overrides)
+        read_settings(method, clip, None, overrides)
     source = find_source(task, for_task, **table)
     if source.kind == "table":
         rated = read_source(task, for_task, **table)
@@ -61,6 +63,7 @@ def check_run(
 def check_folder(out: Path, *, resume: bool = False) -> None:
     """Of the folder of a checkpoint: that it can be written. Prints a line on the one that will be replaced."""
     require_room(out)
+    require_no_writer(out)
     if not resume and (replaced := describe(out)):
         typer.echo(f"will replace {nearby(out)} ({replaced})", err=True)
 

@@ -61,7 +61,7 @@ def curve(
     """Compare methods over the number of shots, on the same draws and test images."""
     sections = [text for text in overrides or () if text.startswith("task.")]  # others may be for some methods only
     counts = None if shots is None else words(shots)
-    check_run(words(methods), sections, shots=counts or (), start=start, task=task, table=table)
+    check_run(words(methods), sections, shots=counts or (), start=start, task=task, table=table, clip=clip)
     from ..recipes.curve import curve as run
 
     result = run(

@@ -116,7 +116,8 @@ def adapt(
 
     check_folder(out)
     method = find_method(config, start)[1]
-    check_run([method], overrides or (), shots=[] if shots is None else [shots], start=start, task=task, table=table)
+    counts = [] if shots is None else [shots]
+    check_run([method], overrides or (), shots=counts, start=start, task=task, table=table, clip=clip)
     from ..recipes.adaptation import adapt as run
 
     result = run(

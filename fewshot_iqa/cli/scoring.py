@@ -16,7 +16,7 @@ from ..files import open_text, require_writable, write_json
 from ..printing import nearby, print_table, rounded, with_std
 from ..resources import SHIPPED
 from .checks import check_checkpoint
-from .options import CACHE, DATA, JSON, METHOD, OUTPUT, drawable, option, writable
+from .options import CACHE, CLIP, DATA, JSON, METHOD, OUTPUT, drawable, option, writable
 
 if TYPE_CHECKING:
     from ..score import Score, Scorer
@@ -51,6 +51,7 @@ def score(
     device: Annotated[
         str | None, option(METHOD, "NAME", "cpu, cuda, ... Default: ONNX Runtime if exported, else a GPU if any.")
     ] = None,
+    clip: CLIP = None,
     cache: CACHE = None,
     sort: Annotated[bool, option(OUTPUT, None, "List the worst images first.", "--sort")] = False,
     worst: Annotated[int | None, option(OUTPUT, "N", "List only the N worst images.", min=1)] = None,
@@ -77,7 +78,7 @@ def score(
     prompts = _prompts(prompts_file, columns) if prompts_file else None
     from ..progress import track
 
-    scorer = _load(model, device, cache, fast=not (prompts_file or map_file))
+    scorer = _load(model, device, cache, clip, fast=not (prompts_file or map_file))
     if map_file:
         from ..recipes.figures import draw_attention
 
@@ -126,6 +127,7 @@ def export(
     int8: Annotated[
         bool, option(METHOD, None, "Compute the linear layers in 8 bit: faster, and scores differ a little.", "--int8")
     ] = False,
+    clip: CLIP = None,
 ) -> None:
     """Export a checkpoint to ONNX: `fsiqa score` then takes neither torch nor the checkpoint.
 
@@ -141,7 +143,7 @@ def export(
         require_writable(model)
     from ..recipes.exporting import export as run
 
-    found = run(checkpoint, model, int8=int8)
+    found = run(checkpoint, model, int8=int8, clip=clip)
     differs = f"quality differs by {found.difference:.1g} at most on {found.photographs} photographs"
     typer.echo(f"{nearby(found.path)}: {found.size / 1e6:.1f} MB; {differs}")
 
@@ -226,7 +228,7 @@ def _worst_first(scores: Sequence["Score"]) -> list["Score"]:
     return sorted(scores, key=_rank)
 
 
-def _load(model: Path | None, device: str | None, cache: Path | None, *, fast: bool) -> "Scorer":
+def _load(model: Path | None, device: str | None, cache: Path | None, clip: str | None, *, fast: bool) -> "Scorer":
     """The model, by ONNX Runtime where it was exported and nothing is asked that needs the checkpoint; says what
     scores."""
     from ..recipes.loading import load, load_fastest
@@ -234,7 +236,7 @@ def _load(model: Path | None, device: str | None, cache: Path | None, *, fast: b
     from ..runtime import ExportedModel
 
     path = model or SHIPPED
-    scorer = (load_fastest if fast else load)(path, device=device, cache=cache)
+    scorer = (load_fastest if fast else load)(path, device=device, cache=cache, clip=clip)
     if isinstance(scorer.predictor, ExportedModel):
         typer.echo(f"scored with ONNX Runtime on the CPU{', in 8 bit' if scorer.predictor.about['int8'] else ''}")
     if not model:

@@ -13,6 +13,7 @@ import torch
 from .. import resources
 from ..errors import InputError, first_sentence, nearest
 from .backbone import Backbone
+from .named import remember
 from .stem import ConvStem, has_stem
 from .weights import read_weights, require_names
 
@@ -52,12 +53,16 @@ def _shared(name: str, device: str, files: tuple[tuple[int, int], ...]) -> Backb
 def shared_clip(name: str, device: str = "cpu") -> Backbone:
     """The frozen backbone `name`, as for `load_clip`, on `device`: built, and its weights hashed, once a process.
 
-    What is returned shares its tensors with all others of the process, and must not be changed in place.
+    What is returned shares its tensors with all others of the process, and must not be changed in place. The name is
+    remembered: checkpoints made on this CLIP are read from now on.
     """
     paths = [Path(part) for part in name.rpartition(":") if part and Path(part).is_file()]
     files = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
     device = str(torch.empty(0, device=device).device)  # cuda is cuda:0
-    return _shared(name, device, files).share()
+    clip = _shared(name, device, files).share()
+    if name != "tiny":
+        remember(name, clip.fingerprint)
+    return clip
 
 
 def create_clip(architecture: str, *, stem: bool = False) -> Backbone:
@@ -99,20 +104,27 @@ def _architecture(name: str) -> str:
         path = Path(name)
         if not path.is_file():
             raise InputError(f"{name}: no such architecture file")
-        _require_architecture(path)
-        open_clip.add_model_config(path)
+        _register(path)
         name = path.stem
+    if ":" in name:  # hf-hub:, local-dir: and what else open_clip looks for on the network
+        raise InputError(f"--clip: '{name}' is no architecture of open_clip's own; give NAME:/path/to/weights")
     config = open_clip.get_model_config(name)
     if config is None:
         raise InputError(f"--clip: open_clip knows no architecture '{name}'.{nearest(name, open_clip.list_models())}")
+    for tower in ("vision_cfg", "text_cfg"):  # each of another library may be asked for on the network
+        foreign = [key for key, value in config.get(tower, {}).items() if key.startswith(("timm_", "hf_")) and value]
+        if foreign:
+            raise InputError(
+                f"--clip: '{name}' has a tower of another library ({foreign[0]}); only open_clip's are read"
+            )
     text = config.get("text_cfg", {})
-    if text.get("hf_tokenizer_name") or text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax":
+    if text.get("no_causal_mask") or text.get("pool_type", "argmax") != "argmax":
         raise InputError(f"--clip: the text tower of '{name}' is not read like CLIP's (another tokenizer or mask)")
     return name
 
 
-def _require_architecture(path: Path) -> None:
-    """InputError unless open_clip can register the file, which it does not forget where it cannot."""
+def _register(path: Path) -> None:
+    """Let open_clip know an architecture; InputError where it cannot, which open_clip would not forget."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except Exception as error:
@@ -124,6 +136,7 @@ def _require_architecture(path: Path) -> None:
         or not all(isinstance(found.get(p), dict) for p in parts)
     ):
         raise InputError(f"{path}: not an architecture of open_clip, with embed_dim, vision_cfg and text_cfg")
+    open_clip.add_model_config(path)
 
 
 def _context_length(architecture: str) -> int:

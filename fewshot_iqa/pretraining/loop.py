@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..moments import moments, restore_moments
 from ..rng import generator
 from .pretrainer import MAX_LOGIT_SCALE, CLIPPretrainer
@@ -30,7 +31,8 @@ def train(
 ) -> None:
     """One optimiser step on each of `batches`, the first of which is step `first` of all stages.
 
-    One learning-rate schedule runs over all stages. `log` receives the loss and its terms after each step.
+    One learning-rate schedule runs over all stages. `log` receives the loss and its terms after each step. InputError
+    where a loss, a gradient or, at the end, a weight is not finite.
     """
     clip, total = pretrainer.clip, sum(stage.steps for stage in spec.stages)
     for step, batch in enumerate(batches, start=first):
@@ -43,11 +45,21 @@ def train(
         loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(pretrainer.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(pretrainer.parameters(), 1.0)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise InputError(f"step {step + 1} has no finite loss or gradient: lower lr (now {spec.lr:g})")
         optimizer.step()
         with torch.no_grad():
             clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
         log({"loss": loss.item(), **{name: term.item() for name, term in terms.items()}})
+    require_finite(pretrainer.state_dict(), spec)
+
+
+def require_finite(weights: Mapping[str, Tensor], spec: "PretrainSpec") -> None:
+    """InputError where a weight is NaN or infinite, and so should not be saved."""
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise InputError(f"{name} is no longer finite: lower lr (now {spec.lr:g}); nothing of that was saved")
 
 
 @torch.no_grad()

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save
 
 from .. import resources, rng
 from ..config import PretrainSpec, load_pretrain
 from ..errors import InputError
+from ..lock import one_writer
+from ..model.checkpoint import to_tensors
 from ..model.clip import create_clip
+from ..model.storage import replace_file
 from ..model.weights import read_weights, require_names
 from ..progress import track
 from ..recipes.common import choose_device
@@ -19,6 +22,7 @@ from .captions import CaptionedPhotographs
 from .pretrainer import CLIPPretrainer, SentenceEmbeddings
 
 
+@one_writer()
 def pretrain(
     root: str | Path,
     config: str = "pretrain",
@@ -46,7 +50,6 @@ def pretrain(
         clip = create_clip(str(architecture), stem=spec.stem)
         pretrainer = CLIPPretrainer(clip, stages[0].kinds, sentences).to(device)
     optimizer = loop.make_optimizer(pretrainer, spec)
-    out.mkdir(parents=True, exist_ok=True)
     state_file, done = out / "state.safetensors", 0
     if resume:
         done = _resume(pretrainer, optimizer, state_file, architecture.stem)
@@ -60,14 +63,15 @@ def pretrain(
                 loop.train(pretrainer, optimizer, batches, spec, first=done, log=log)
                 done += len(piece)
                 state = loop.training_state(pretrainer, optimizer) | {"done": torch.tensor(done)}
-                save_file(state, state_file.with_suffix(".part"))
-                state_file.with_suffix(".part").replace(state_file)
+                replace_file(state_file, save(state))
     weights = clip.state_dict()
     if spec.start and spec.keep:
         kept, _ = read_weights(spec.start)
         weights = {name: torch.lerp(value, kept[name].to(value), spec.keep) for name, value in weights.items()}
+    halved = {name: value.half().contiguous() for name, value in weights.items()}
+    loop.require_finite(halved, spec)
     file = out / f"{architecture.stem}.safetensors"
-    save_file({name: value.half().contiguous() for name, value in weights.items()}, file)
+    replace_file(file, save(halved))
     return file
 
 
@@ -89,7 +93,9 @@ def _resume(pretrainer: CLIPPretrainer, optimizer: torch.optim.Optimizer, file: 
     """Restore the training state; returns the number of steps done."""
     if not file.is_file():
         raise InputError(f"--resume: {file} does not exist")
-    state = load_file(file)
+    state = to_tensors(file.read_bytes(), file)
+    if "done" not in state or state["done"].numel() != 1:
+        raise InputError(f"--resume: {file} is not the state of a training")
     done = int(state.pop("done"))
     require_names(pretrainer.state_dict(), loop.weights_in(state), file, name)
     loop.restore(pretrainer, optimizer, state)

@@ -13,6 +13,7 @@ from ..config import Config, with_overrides
 from ..errors import InputError
 from ..features import FeatureCache
 from ..files import require_room
+from ..lock import one_writer
 from ..losses import FunctionLoss
 from ..model import checkpoint
 from ..progress import say
@@ -66,6 +67,7 @@ class Adapted(Result):
         return plots.plot_learning_curve(self.metrics["learning_curve"], self.metrics["ceiling"], path)
 
 
+@one_writer()
 def adapt(
     config: str | Path | None = None,
     *,
@@ -165,8 +167,8 @@ def adapt(
     agreed = agreement(pictures, seed=settings.seed, per_subset=apart) if wanted is None and rows else None
     provenance |= learned.entry | {"agreement": agreed, "ceiling": rated.ceiling(), "history": list(learned.history)}
     provenance["learning_curve"] = None if agreed is None or apart else learning_curve(method, kept, memory)
-    checkpoint.save(folder, learned.model, learned.settings, provenance)
-    pictures.to_csv(folder / PICTURES, index=False)
+    listed = {PICTURES: pictures.to_csv(index=False).encode(errors="backslashreplace")}
+    checkpoint.save(folder, learned.model, learned.settings, provenance, files=listed)
     found = {
         "task": task,
         "method": label,

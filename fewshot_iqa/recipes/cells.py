@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..resources import is_unused
 
 ABOUT = "study.json"
 
@@ -15,7 +16,7 @@ def claim(folder: Path, plan: dict[str, Any], parts: dict[str, Any]) -> None:
     InputError where it holds something else, another plan, or another part of the same name.
     """
     described = folder / ABOUT
-    if not described.is_file() and folder.is_dir() and any(folder.iterdir()):
+    if not described.is_file() and folder.is_dir() and not is_unused(folder):
         raise InputError(f"--out {folder}: holds something else; name a folder of its own")
     earlier: dict[str, Any] = read(described) or {"plan": plan, "parts": {}}
     if earlier["plan"] != plan:

@@ -18,6 +18,7 @@ from .. import metrics, progress
 from ..config import Config, load_config
 from ..errors import InputError
 from ..features import FeatureCache
+from ..lock import one_writer
 from ..model import checkpoint
 from ..model.clip import shared_clip
 from ..model.formats import weights_fingerprint
@@ -91,6 +92,7 @@ class Curve(dict[str, Any]):
         return save_figure(figure, path)
 
 
+@one_writer()
 def curve(
     methods: str | Sequence[str] | Mapping[str, tuple[str, Sequence[str]]] = METHODS,
     *,

@@ -43,13 +43,15 @@ class Exported:
     photographs: int
 
 
-def export(folder: str | Path, path: str | Path | None = None, *, int8: bool = False) -> Exported:
+def export(
+    folder: str | Path, path: str | Path | None = None, *, int8: bool = False, clip: str | None = None
+) -> Exported:
     """Write a checkpoint as ONNX: encoded prompts, tower and head, from views (B, V, 3, crop, crop) to quality.
 
     `path` is a .onnx file; by default `model.onnx` inside the checkpoint, where `fsiqa score` finds it. With `int8` the
     linear layers of the tower compute in 8 bit. It is compared with the checkpoint on 1, 2 and 7 photographs at a time.
-    An earlier export is replaced. InputError where quality differs by more than 1e-4 (int8: 0.03), where the method
-    cannot be exported, or where `path` holds something else.
+    An earlier export is replaced. `clip` is as for `load`. InputError where quality differs by more than 1e-4 (int8:
+    0.03), where the method cannot be exported, or where `path` holds something else.
 
     Examples:
         >>> export("runs/adapt", "model.onnx").difference < 1e-4  # doctest: +SKIP
@@ -66,7 +68,7 @@ def export(folder: str | Path, path: str | Path | None = None, *, int8: bool = F
             raise InputError(f"{error}; it is not replaced: name another file, or delete it") from None
     if read_checkpoint_config(folder).head.kind == "custom":
         raise InputError(f"{folder}: a head from Python cannot be exported")
-    model, settings, provenance = checkpoint.load(folder)
+    model, settings, provenance = checkpoint.load(folder, clip=clip)
     model.requires_grad_(False)
     branches = explained_branches(settings, provenance)
     graph = _Graph(model, branches)

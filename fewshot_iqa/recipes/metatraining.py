@@ -19,24 +19,29 @@ from ..errors import InputError
 from ..features import FeatureCache
 from ..files import require_room
 from ..inner import Objective, import_learn2learn
+from ..lock import one_writer
 from ..losses import WeightedSum, gradients_by_name
 from ..metrics import selection_score
 from ..model import checkpoint
-from ..model.formats import read_checkpoint_config
+from ..model.formats import read_checkpoint_config, require_keys
 from ..model.quality import QualityModel
+from ..model.storage import finish
 from ..moments import moments, restore_moments
 from ..precision import choose_bf16
 from ..progress import say, track
-from ..resources import METATRAINED
+from ..resources import METATRAINED, is_checkpoint
 from ..types import Episode, Params, Shots
 from .common import Result, choose_device, count_labels, evaluate_on, read_all, run_of
 from .prior import fit_prior
 from .starts import read_settings
 from .trunk import with_trunk
 
+BEST = "best."  # before the names of the weights that are kept, among those of the state
+LAST = "-last"  # behind the name of `out`
 VALIDATION_LIMIT = 200  # synthetic pictures looked at per validation
 
 
+@one_writer(LAST)
 def metatrain(
     config: str = "gp_prompts",
     *,
@@ -52,7 +57,8 @@ def metatrain(
     """Meta-train prompts across distortions of clean photographs.
 
     The prompts with the best SRCC + PLCC - RMSE on held-out distortions of held-out photographs, without adaptation to
-    them, are kept in `out`; `out`-last holds the latest ones, from which `resume` goes on. A method that ends in a
+    them, are kept in `out`; `out`-last holds the latest ones and, in one file with the optimiser's moments, the best so
+    far, from which `resume` goes on. A method that ends in a
     Gaussian process with a `synthetic_mean_weight` gets its prior mean, on the features behind these prompts.
     """
     overrides = list(overrides)
@@ -69,8 +75,9 @@ def metatrain(
     device, out, spec, seed = choose_device(device), Path(out).resolve(), settings.meta, settings.seed
     if spec.engine == "learn2learn":
         import_learn2learn()
-    last, best = (out.with_name(f"{out.name}-{end}") for end in ("last", "best"))
-    for folder in (out, last, best):
+    last = Path(f"{out}{LAST}")
+    best: Params = {}
+    for folder in (out, last):
         require_room(folder)
 
     pool, held = split_by_group(synthetic_records(source), source.test, seed=seed)
@@ -95,19 +102,19 @@ def metatrain(
     provenance |= {"labels": count_labels([settings], training)}
     provenance |= {"tasks": len(tasks), "seed": seed, "step": 0, "history": []}
     if resume:
-        checkpoint.recover(last)
-        if not last.is_dir():
+        if not is_checkpoint(last):
             raise InputError(f"--resume: {out} has no unfinished run beside it, in {last.name}")
-        earlier = read_checkpoint_config(last)
-        provenance = _same_run(checkpoint.overlay(model, last), provenance, earlier, settings)
+        finish(last)
+        provenance = _same_run(checkpoint.overlay(model, last), provenance, last, settings)
     params = model.train_only(spec.trainable)
     rates = meta.learned_rates(params, spec)
     learned = params | rates
     optimizer = meta.make_optimizer(learned, spec)
     if resume:
         state = checkpoint.state(last)
-        if not state and (rates or (provenance["step"] and spec.outer_optimizer == "adam")):
-            raise InputError(f"--resume: {last} lacks {checkpoint.STATE}: start anew")
+        best = {name.removeprefix(BEST): value for name, value in state.items() if name.startswith(BEST)}
+        if best.keys() != checkpoint.own_weights(model).keys() or not rates.keys() <= state.keys():
+            raise InputError(f"--resume: {last} was left by another version, or is damaged: start anew")
         restore_moments(optimizer, learned, state)
         for name, rate in rates.items():
             rate.data.copy_(state[name])
@@ -123,9 +130,11 @@ def metatrain(
         earlier = [selection_score(entry) for entry in provenance["history"]]
         provenance["history"].append({"step": provenance["step"], **report.metrics})
         provenance["inner_lr"] = {name.removeprefix(meta.RATE): rate.exp().item() for name, rate in rates.items()}
-        for folder in (best, last) if selection_score(report.metrics) > max(earlier, default=-math.inf) else (last,):
-            state = {name: rate.data for name, rate in rates.items()} | moments(optimizer, learned)
-            checkpoint.save(folder, model, settings, provenance, state if folder == last else {})
+        if selection_score(report.metrics) > max(earlier, default=-math.inf):
+            best.update({name: value.clone() for name, value in checkpoint.own_weights(model).items()})
+            provenance["best"] = {name: provenance[name] for name in ("step", "inner_lr")}
+        state = {BEST + name: value for name, value in best.items()} | {name: rate.data for name, rate in rates.items()}
+        checkpoint.save(last, model, settings, provenance, state | moments(optimizer, learned))
 
     if not provenance["history"]:
         validate()
@@ -139,16 +148,18 @@ def metatrain(
                 if _is_spent(spec.patience, provenance["history"]):
                     say(f"stopped after step {step + 1}: no better than before (meta.patience: {spec.patience})")
                     break
-    found = checkpoint.provenance(best)
     if whole.head != settings.head:
         model = checkpoint.build(whole, device)
-        checkpoint.overlay(model, best)
-        if isinstance(whole.head, GaussianProcessSpec) and any(whole.head.synthetic_mean_weight):
-            fit_prior(model, training, source, whole.views, seed=seed)
-            found["prior"] = evaluate_on(model, loader, validation, "testing the prior mean").metrics
-        checkpoint.save(out, model, whole, found)
-    else:
-        checkpoint.copy(best, out)
+        best = {name: value for name, value in best.items() if not name.startswith("head.")}
+    model.own_parameters(best)
+    model.load_state_dict(best, strict=False)
+    until = [entry for entry in provenance["history"] if entry["step"] <= provenance["best"]["step"]]
+    found = {**provenance, **provenance["best"], "history": until}
+    del found["best"]
+    if isinstance(whole.head, GaussianProcessSpec) and any(whole.head.synthetic_mean_weight):
+        fit_prior(model, training, source, whole.views, seed=seed)
+        found["prior"] = evaluate_on(model, loader, validation, "testing the prior mean").metrics
+    checkpoint.save(out, model, whole, found)
     return Result(out, {**checkpoint.provenance(out), "history": provenance["history"]})
 
 
@@ -206,11 +217,14 @@ def _is_spent(patience: int | None, history: Sequence[Mapping[str, Any]]) -> boo
     return max(scores[-patience:]) <= max(scores[:-patience])
 
 
-def _same_run(past: dict[str, Any], now: dict[str, Any], earlier: Config, settings: Config) -> dict[str, Any]:
-    """The provenance of an interrupted run; InputError where this one differs in more than its length."""
+def _same_run(past: dict[str, Any], now: dict[str, Any], last: Path, settings: Config) -> dict[str, Any]:
+    """The provenance of the run that was interrupted in `last`; InputError where this one differs in more than its
+    length."""
+    require_keys(past, last, "source", "step", "history", "best")
+    earlier = read_checkpoint_config(last)
     before, after = (c.model_dump(mode="json") | {"source": f["source"]} for c, f in ((earlier, past), (settings, now)))
     for either in (before, after):
-        either["meta"] |= {"steps": None, "validate_every": None, "patience": None}
+        either["meta"] = (either["meta"] or {}) | {"steps": None, "validate_every": None, "patience": None}
     for key in before:
         if before[key] != after[key]:
             raise InputError(f"--resume: the interrupted run had another '{key}': repeat its options, or start anew")

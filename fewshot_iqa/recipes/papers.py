@@ -12,6 +12,7 @@ from ..config import load_config, load_experiment, split_overrides
 from ..config.experiment import PaperRow, PaperSpec
 from ..data.split_files import RANDOM
 from ..errors import InputError, nearest
+from ..lock import one_writer
 from ..model.checkpoint import versions
 from ..resources import available
 from ..types import Shots
@@ -59,6 +60,7 @@ def plan(table: PaperSpec, data: Path) -> list[Row]:
     return [_row(spec, table, data) for spec in table.rows]
 
 
+@one_writer()
 def reproduce(
     table: PaperSpec,
     data: Path,

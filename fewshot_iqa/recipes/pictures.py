@@ -17,6 +17,7 @@ from ..distortions import DISTORTIONS, LEVELS, SMALLEST_SIDE, TID2013, Distortio
 from ..errors import InputError
 from ..files import photographs_in
 from ..images import read_image, shrink, to_float, to_uint8, write_png
+from ..lock import one_writer
 from ..progress import track
 
 SETS = {"kadid10k": DISTORTIONS, "tid2013": TID2013}
@@ -99,6 +100,7 @@ class Synthesized:
     failed: list[str]
 
 
+@one_writer()
 def synthesize(
     folder: str | Path,
     out: str | Path,

@@ -15,8 +15,9 @@ from ..config import Config, TableTask, with_overrides
 from ..errors import InputError
 from ..features import FeatureCache
 from ..model import checkpoint
-from ..model.formats import read_checkpoint_config
+from ..model.formats import require_keys, trusted_config
 from ..progress import track
+from ..resources import inside
 from ..types import Record
 from .common import choose_device
 from .draws import draw_of
@@ -57,12 +58,13 @@ def find_report(
     InputError where the folder is no checkpoint of `adapt`.
     """
     folder, notes = Path(folder), []
-    provenance, settings = checkpoint.provenance(folder), read_checkpoint_config(folder)
-    path = folder / PICTURES
+    provenance, settings = checkpoint.provenance(folder), trusted_config(folder)
+    path = inside(folder, PICTURES)
     if provenance.get("stage") != "adapt":
         raise InputError(f"{folder}: learned from no ratings; `fsiqa adapt` makes a model that a report is of")
     if not path.is_file():
         raise InputError(f"{folder}: holds no {PICTURES}, which `fsiqa adapt` of this version writes; adapt once more")
+    require_keys(provenance, folder, "method", "source")
     pictures = read_pictures_table(path) if path.stat().st_size > 1 else pd.DataFrame()
     if pictures.empty or tested(pictures).empty:
         raise InputError(f"{folder}: its ratings were not tested on any picture; there is nothing to report")

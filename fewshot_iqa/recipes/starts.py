@@ -8,8 +8,8 @@ from pathlib import Path
 from ..config import Config, load_config, split_overrides
 from ..config.heads import GaussianProcessSpec
 from ..errors import InputError, InputWarning, nearest
-from ..model.formats import read_checkpoint_config
-from ..resources import CHECKPOINT_FILES, METATRAINED, SHIPPED, is_checkpoint, portable
+from ..model.formats import read_checkpoint_config, trusted_config
+from ..resources import CHECKPOINT_FILES, METATRAINED, SHIPPED, inside, is_checkpoint, portable
 
 DEFAULT = "gp_prompts"  # the method that is taken where none is named
 
@@ -24,7 +24,7 @@ def find_start(start: str | Path | None) -> Path | None:
         beside = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise InputError(f"--from {start}: no such folder.{nearest(folder.name, beside)}".removesuffix("."))
     for name in CHECKPOINT_FILES:
-        if not (folder / name).is_file():
+        if not inside(folder, name).is_file():
             raise InputError(f"--from {start}: not a checkpoint: it holds no {name}")
     return folder
 
@@ -46,7 +46,7 @@ def read_settings(
     own += [f"clip={json.dumps(clip)}"] if clip else []
     own += [f"seed={seed}"] if seed is not None else []
     folder = Path(config)
-    settings = read_checkpoint_config(folder, own) if is_checkpoint(folder) else load_config(str(config), own)
+    settings = trusted_config(folder, own) if is_checkpoint(folder) else load_config(str(config), own)
     return settings.model_copy(update={"clip": portable(settings.clip)}), for_task
 
 

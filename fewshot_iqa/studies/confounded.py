@@ -13,6 +13,7 @@ from .. import metrics
 from ..config import ConfoundedSpec, load_config, load_experiment
 from ..errors import InputError
 from ..features import FeatureCache
+from ..lock import one_writer
 from ..model import checkpoint
 from ..model.clip import shared_clip
 from ..model.quality import zero_shot_teacher
@@ -31,6 +32,7 @@ By = Literal["content", "scene", "subset"]
 KINDS = ("balanced", "confounded")
 
 
+@one_writer()
 def confounded(
     plan: str = "experiments/confounded",
     *,

@@ -27,6 +27,7 @@ from ..data.splits import draw_shots
 from ..data.synthetic import KADID_SCALE
 from ..errors import InputError
 from ..features import FeatureCache
+from ..lock import one_writer
 from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import quiet, track
@@ -44,6 +45,7 @@ FEATURES = "features"  # folder of the pictures' features
 Results = dict[str, dict[str, float | None]]  # of one arm: {steps: {shots: SRCC}}
 
 
+@one_writer()
 def meta_vs_none(
     images: str | Path,
     *,

@@ -12,6 +12,7 @@ from ..data.synthetic import distortable, kadid_mos
 from ..distortions import distort
 from ..errors import InputError
 from ..images import read_image, read_notes, shrink, to_float, to_uint8, write_png
+from ..lock import one_writer
 from ..pretraining.captions import UNKNOWN_CONTENT, captioned_photographs, is_held_out
 from ..progress import track
 from ..rng import generator, integer, permutation
@@ -21,6 +22,7 @@ Photograph = tuple[Path, list[str]]  # with its captions
 VERSIONS = 2  # pictures of each photograph
 
 
+@one_writer()
 def standin(
     root: str | Path,
     *,
