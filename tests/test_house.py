@@ -34,8 +34,8 @@ MAY_IMPORT = {
     "files": {"errors", "resources"},
     "images": SPECS | {"files"},
     "features": {"errors", "types", "memory"},
-    "progress": set(),
     "printing": set(),
+    "progress": {"printing"},
     "distortions": {"errors"},
     "data": SPECS | {"files", "images", "features", "rng", "distortions", "votes"},
     "model": SPECS | {"resources", "files", "rng"},
@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "studies": RECIPE | {"recipes", "pretraining"},
     "estimator": RECIPE | {"recipes"},
     "cli": {"errors", "types", "config", "resources", "files", "progress", "printing", "data", "recipes", "runtime"}
-    | {"pretraining", "studies", "app"},
+    | {"score", "pretraining", "studies", "app"},
     "__init__": None,
 }
 

@@ -7,11 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from ..errors import InputError
 from ..files import require_room
-from ..printing import nearby
+from ..printing import echo, nearby
 from ..resources import CHECKPOINT_FILES, is_checkpoint
 
 
@@ -62,7 +60,7 @@ def check_folder(out: Path, *, resume: bool = False) -> None:
     """Of the folder of a checkpoint: that it can be written. Prints a line on the one that will be replaced."""
     require_room(out)
     if not resume and (replaced := describe(out)):
-        typer.echo(f"will replace {nearby(out)} ({replaced})", err=True)
+        echo(f"will replace {nearby(out)} ({replaced})", err=True)
 
 
 def describe(folder: Path) -> str | None:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..config import TableTask
 from ..errors import InputError, InputWarning, nearest
+from ..files import from_cell
 from ..types import Record
 from .columns import find_columns, is_header, no_column
 from .duplicates import same_content
@@ -35,7 +36,8 @@ def _read(task: TableTask) -> Table:
     if not task.labels:
         raise InputError("this task reads a table: give --labels TABLE.csv, and --root FOLDER of its pictures")
     read, header = READERS[task.reader] if task.reader else None, partial(is_header, task.columns)
-    return read_rows(find_file(root_of(task), task.labels), read, is_header=header)
+    table = read_rows(find_file(root_of(task), task.labels), read, is_header=header)
+    return table if read else Table(table.where, table.rows.map(from_cell))
 
 
 def _with_means(task: TableTask, table: Table) -> Table:
@@ -133,7 +135,7 @@ def read_names(path: Path) -> list[str]:
     table = read_rows(path).rows
     if "image" not in table:
         raise InputError(f"{path}: no column 'image'")
-    return list(dict.fromkeys(table["image"].str.strip()))
+    return list(dict.fromkeys(table["image"].str.strip().map(from_cell)))
 
 
 def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> dict[str, str]:
@@ -143,8 +145,8 @@ def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> di
         if column not in table:
             raise no_column(str(path), [str(name) for name in table], column, option)
     prompts: dict[str, str] = {}
-    for file, text in zip(table[image].str.strip(), table[prompt].str.strip(), strict=True):
-        name = Path(file).name
+    for file, cell in zip(table[image].str.strip(), table[prompt].str.strip(), strict=True):
+        name, text = Path(file).name, from_cell(cell)
         if text and prompts.setdefault(name, text) != text:
             raise InputError(f"{path}: two prompts for images named {name}: '{prompts[name]}' and '{text}'")
     return prompts

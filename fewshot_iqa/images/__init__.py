@@ -14,7 +14,7 @@ from .decode import (
     to_picture,
     to_uint8,
 )
-from .png import read_notes, write_png
+from .png import own_mark, read_notes, write_drawing, write_png
 from .views import assemble, enlarge, fixed_views, prepare, prepared_size, random_view, shrink, shrunk_size, thumbnail
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "fixed_views",
     "image_size",
     "list_pictures",
+    "own_mark",
     "photographs_in",
     "prepare",
     "prepared_size",
@@ -41,5 +42,6 @@ __all__ = [
     "to_float",
     "to_picture",
     "to_uint8",
+    "write_drawing",
     "write_png",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..config import Config, with_overrides
-from ..errors import InputError
+from ..errors import InputError, InputWarning
 from ..features import FeatureCache
-from ..files import require_room
+from ..files import require_room, write_csv
 from ..losses import FunctionLoss
 from ..model import checkpoint
 from ..progress import say
@@ -157,7 +158,10 @@ def adapt(
     provenance |= learned.entry | {"agreement": agreed, "ceiling": rated.ceiling(), "history": list(learned.history)}
     provenance["learning_curve"] = None if agreed is None or apart else learning_curve(method, kept, memory)
     checkpoint.save(folder, learned.model, learned.settings, provenance)
-    pictures.to_csv(folder / PICTURES, index=False)
+    try:
+        write_csv(folder / PICTURES, pictures, digits=None)
+    except InputError as error:  # the model is saved: what it is worth is still told
+        warnings.warn(f"{error}; `fsiqa report` needs it", InputWarning, stacklevel=2)
     found = {
         "task": task,
         "method": label,
