@@ -1,5 +1,6 @@
 """The files that a user names: images to read, results to write. Imports nothing heavy: names are checked first."""
 
+import csv
 import json
 import os
 import re
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".jp2"}
-SEARCHED = 65536  # bytes at either end of a file in which it is told what it is
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -45,12 +45,10 @@ def photographs_in(folder: Path) -> list[Path]:
     return find_images([folder])
 
 
-def require_writable(path: Path, earlier: bytes | None = None) -> None:
+def require_writable(path: Path) -> None:
     """InputError unless a file can be written at `path`; makes and changes nothing.
 
-    One missing folder is allowed for, in an existing one: `runs/result.json` before there is `runs`. A file that is
-    there already must match the pattern `earlier` at its beginning or its end, where that is given: what was written
-    before may be replaced, and nothing else.
+    One missing folder is allowed for, in an existing one: `runs/result.json` before there is `runs`.
     """
     folder = path.parent
     try:
@@ -65,8 +63,6 @@ def require_writable(path: Path, earlier: bytes | None = None) -> None:
         _require_one_level(path, folder)
     elif not os.access(path if path.exists() else folder, os.W_OK) or not (is_stream(path) or _renames(path)):
         raise InputError(f"{path}: cannot be written (permission denied)")
-    if earlier is not None and path.is_file() and not is_stream(path) and not _holds(path, earlier):
-        raise InputError(f"{path}: is there already, and no earlier result of this kind; name another file")
 
 
 def require_room(folder: Path) -> None:
@@ -112,7 +108,7 @@ def writing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     require_writable(path)
     try:
         if is_stream(path):
-            with open_stream(path, mode) as file:
+            with suppress(BrokenPipeError), open_stream(path, mode) as file:  # of a reader that has enough
                 yield file
             return
         path.parent.mkdir(exist_ok=True)
@@ -150,8 +146,15 @@ def write_csv(path: Path | None, table: "pd.DataFrame | None", *, digits: int | 
         cells = table.copy()
         for name in cells.select_dtypes(exclude=["number", "bool"]):
             cells[name] = [as_cell(value, is_name=str(name).startswith("image")) for value in cells[name]]
+        texts = cells.select_dtypes(exclude=["number", "bool"])
+        broken = any("\r" in str(value) for name in texts for value in texts[name])  # which pandas does not quote
         with writing(path) as file:
-            cells.to_csv(file, index=False, float_format=digits and f"%.{digits}g")
+            cells.to_csv(
+                file,
+                index=False,
+                float_format=digits and f"%.{digits}g",
+                quoting=csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL,
+            )
 
 
 def write_json(path: Path | None, result: Any) -> None:
@@ -188,17 +191,6 @@ def _own_output(path: Path) -> int | None:
 def _renames(path: Path) -> bool:
     """Whether another file can take the place of this one."""
     return os.access(path.resolve().parent, os.W_OK)
-
-
-def _holds(path: Path, pattern: bytes) -> bool:
-    """Whether a file is empty, or matches near its beginning or its end."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(SEARCHED)
-            file.seek(max(len(head), path.stat().st_size - SEARCHED))
-            return not head or re.search(pattern, head + file.read()) is not None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be replaced ({reason(error)})") from None
 
 
 def _require_one_level(path: Path, folder: Path) -> None:

@@ -10,33 +10,30 @@ import typer
 from typer.core import TyperCommand
 
 from ..errors import InputError
-from ..files import SUFFIXES, is_stream, require_writable
+from ..files import SUFFIXES, is_stream, reason, require_writable
 from ..resources import CHECKPOINT_FILES, is_checkpoint
 
 OUTPUT = "Output"  # the group of these options in the help
+SEARCHED = 65536  # bytes at either end of a file
 DRAWING = rb"(?i)matplotlib|fewshot_iqa"
 DISTORTED = rb"tEXtdistortion\0"
 PAGE = rb"(?i)\A<!doctype html"
 
 F = TypeVar("F", bound=Callable[..., Any])
-Check = Callable[[Path | None], Path | None]
+Check = Callable[[typer.Context, typer.CallbackParam, Path | None], Path | None]
+FILES = "files of results"  # in what a context notes: {option: (path, pattern of earlier results)}
 
 
-def writable(path: Path | None) -> Path | None:
-    """A file that is gone on with; InputError where it cannot be written, before anything is computed for it."""
-    if path:
-        require_writable(path)
-    return path
+def replacing(earlier: bytes | None, *suffixes: str, what: str = "results") -> Check:
+    """A check of a file of results before anything is computed for it; one that is there already has to match the
+    pattern `earlier`, which `Command` sees to when all options are known. Without a pattern it is gone on with."""
 
-
-def replacing(earlier: bytes, *suffixes: str, what: str = "results") -> Check:
-    """A check of a file of results: where there is one already, it matches the pattern `earlier`."""
-
-    def check(path: Path | None) -> Path | None:
+    def check(ctx: typer.Context, param: typer.CallbackParam, path: Path | None) -> Path | None:
         if path and suffixes and path.suffix.lower() not in suffixes and not is_stream(path):
             raise InputError(f"{path}: {what} are {', '.join(suffixes[:-1])} or {suffixes[-1]}")
         if path:
-            require_writable(path, earlier)
+            require_writable(path)
+            ctx.meta.setdefault(FILES, {})[max(param.opts, key=len)] = (path, earlier)
         return path
 
     return check
@@ -47,28 +44,29 @@ def table_file(*columns: str) -> Check:
     return replacing(rb"\A" + ",".join(columns).encode())
 
 
+writable = replacing(None)
 drawable = replacing(DRAWING, ".png", ".pdf", ".svg", ".jpg", what="figures")
 sheet_file = replacing(DRAWING, ".png", ".jpg", ".jpeg", ".webp", what="sheets")
 json_result = replacing(rb"\A[{\[]")
 
 
 class Command(TyperCommand):
-    """A command whose files of results are none of those that it reads."""
+    """A command whose files of results are none of those that it reads, and replace nothing but earlier results."""
 
     def invoke(self, ctx: Any) -> Any:
-        outputs: dict[str, Path] = {}
+        outputs: dict[str, tuple[Path, bytes | None]] = ctx.meta.get(FILES, {})
         read: list[Path] = []
         searched: list[Path] = []
         for each in self.params:
-            value = ctx.params.get(each.name)
-            if getattr(each, "rich_help_panel", None) == OUTPUT and each.metavar == "FILE":
-                outputs |= {max(each.opts, key=len): value} if value else {}
-                continue
-            read += (found := list(_paths(value)))
-            searched += found if each.param_type_name == "argument" or each.name == "images" else []
+            if max(each.opts, key=len) not in outputs:
+                found = list(_paths(ctx.params.get(each.name)))
+                read += found
+                searched += found if each.param_type_name == "argument" or each.name == "images" else []
         if root := ctx.params.get("root"):
             read += [Path(root, path) for path in read]
-        require_apart(outputs, read, searched, ctx.params.get("out"))
+        require_apart({option: path for option, (path, _) in outputs.items()}, read, searched, ctx.params.get("out"))
+        for option, (path, earlier) in outputs.items():
+            require_replaceable(option, path, earlier)
         return super().invoke(ctx)
 
 
@@ -111,3 +109,19 @@ def _paths(value: Any) -> Iterator[Path]:
             for part in {str(each), *re.split("[:,=]", str(each))}:
                 if part and os.path.exists(part):
                     yield Path(part)
+
+
+def require_replaceable(option: str, path: Path, earlier: bytes | None) -> None:
+    """InputError where a file is there that is not empty, and matches the pattern `earlier` neither near its beginning
+    nor near its end: it is no earlier result of this option."""
+    if earlier is None or is_stream(path) or not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(SEARCHED)
+            file.seek(max(len(head), path.stat().st_size - SEARCHED))
+            known = not head or re.search(earlier, head + file.read()) is not None
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot be replaced ({reason(error)})") from None
+    if not known:
+        raise InputError(f"{option} {path}: is there already, and is no earlier result of this kind; name another file")

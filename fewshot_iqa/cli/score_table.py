@@ -1,6 +1,7 @@
 """The table of `fsiqa score --csv`: a row as soon as it is known, and a repeated command goes on."""
 
 import csv
+import errno
 import glob
 import hashlib
 import os
@@ -52,6 +53,19 @@ class ScoreTable:
             except OSError as error:
                 self._give_up(error)
 
+    def close(self) -> None:
+        """Leave the rows of a table that is not whole to a run that goes on, and no file where there are none."""
+        with suppress(OSError, AttributeError):
+            self._file.close()
+        with suppress(OSError):
+            if is_stream(self.path) or not self.part.exists():
+                return
+            os.truncate(self.part, self._size)
+            if not self._size:
+                if self._is_shown():
+                    self.target.unlink()
+                self.part.unlink()
+
     def finish(self) -> None:
         """Put the table in its place; InputError where it could not be written."""
         if not self._problem:
@@ -59,7 +73,7 @@ class ScoreTable:
                 self._finish()
             except OSError as error:
                 self._give_up(error)
-        if self._problem:
+        if self._problem not in ("", os.strerror(errno.EPIPE)):  # a reader that has enough
             raise InputError(f"{self.path}: cannot be written ({self._problem})")
 
     def _open(self, columns: Sequence[str], names: Sequence[str]) -> IO[str]:
@@ -104,18 +118,8 @@ class ScoreTable:
         return self.target.exists() and os.path.samefile(self.part, self.target)
 
     def _give_up(self, error: OSError) -> None:
-        """Keep whole rows for a run that goes on, and nothing where there are none."""
         self._problem = reason(error)
-        with suppress(OSError, AttributeError):
-            self._file.close()
-        with suppress(OSError):
-            if is_stream(self.path) or not self.part.exists():
-                return
-            os.truncate(self.part, self._size)
-            if not self._size:
-                if self._is_shown():
-                    self.target.unlink()
-                self.part.unlink()
+        self.close()
 
 
 def _whole_rows(

@@ -94,18 +94,20 @@ def score(
     if kept:
         echo(f"fsiqa: note: goes on: {len(kept)} of {len(files)} images were scored before", err=True)
     rest = [(str(file), file) for file in files[len(kept) :]]
-    with track("scoring", len(files), len(kept)) as log:
-        for i, result in enumerate(chain(kept, scorer.stream(rest, explain=explain, prompts=prompts))):
-            listing.add(result)
-            if every is not None:
-                every.append(result)
-            if i >= len(kept):
-                if table:
-                    table.write(row_of(result, more))
-                log({})
-    with ExitStack() as stack:  # what cannot be written is told when all is shown
+    with ExitStack() as stack:
         if table:
-            stack.callback(table.finish)
+            stack.callback(table.close)
+        with track("scoring", len(files), len(kept)) as log:
+            for i, result in enumerate(chain(kept, scorer.stream(rest, explain=explain, prompts=prompts))):
+                listing.add(result)
+                if every is not None:
+                    every.append(result)
+                if i >= len(kept):
+                    if table:
+                        table.write(row_of(result, more))
+                    log({})
+        if table:
+            stack.callback(table.finish)  # what cannot be written is told when all is shown
         if map_file and seen:
             from ..recipes.figures import draw_attention
 
