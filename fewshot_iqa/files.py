@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -125,6 +126,14 @@ def writing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
                 part.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({reason(error)})") from None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run left of `writing`: files of a temporary name that nobody has written to for a minute."""
+    for part in folder.glob("*.part"):
+        with suppress(OSError):
+            if re.fullmatch(r"\..*\.\d{1,10}\.part", part.name) and time.time() - part.stat().st_mtime > 60:
+                part.unlink()
 
 
 def put_in_place(part: Path, target: Path) -> None:

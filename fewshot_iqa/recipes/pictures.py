@@ -15,7 +15,7 @@ from ..data import synthesis
 from ..data.synthetic import kadid_mos
 from ..distortions import DISTORTIONS, LEVELS, SMALLEST_SIDE, TID2013, Distortion, compose, distort, find
 from ..errors import InputError
-from ..files import photographs_in, reason
+from ..files import photographs_in, reason, remove_leftovers
 from ..images import read_image, shrink, to_float, to_uint8, write_drawing, write_png
 from ..progress import track
 from .workers import in_parallel
@@ -130,6 +130,7 @@ def synthesize(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"-o {out}: cannot be written ({reason(error)})") from None
+    remove_leftovers(out)
 
     failed = []
     with track("reading", len(photographs)) as log:
