@@ -1,13 +1,19 @@
 """The files that a user names: images to read, results to write. Imports nothing heavy: names are checked first."""
 
+import csv
 import json
 import os
+import re
+import shutil
+import sys
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 from .errors import InputError, InputWarning
 from .resources import CHECKPOINT_FILES, inside, is_unused
@@ -84,11 +90,17 @@ def require_writable(path: Path) -> None:
     One missing folder is allowed for, in an existing one: `runs/result.json` before there is `runs`.
     """
     folder = path.parent
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({reason(error)})") from None
     if path.is_dir():
         raise InputError(f"{path}: cannot be written (it is a folder)")
     if not folder.is_dir():
         _require_one_level(path, folder)
-    elif not os.access(path if path.exists() else folder, os.W_OK):
+    elif not os.access(path if path.exists() else folder, os.W_OK) or not (is_stream(path) or _renames(path)):
         raise InputError(f"{path}: cannot be written (permission denied)")
 
 
@@ -109,26 +121,127 @@ def require_room(folder: Path) -> None:
         raise InputError(f"--out {folder}: {nearest} is not a folder that can be written")
 
 
-def open_text(path: Path) -> TextIO:
-    """The file, open to be written; its folder is made as `require_writable` allows."""
+def is_stream(path: Path) -> bool:
+    """Whether a path names no file that another can take the place of: a device, a pipe, or this run's own output."""
+    device = os.name == "nt" and path.name.upper() in ("NUL", "CON")
+    return device or (path.exists() and not path.is_file()) or _own_output(path) is not None
+
+
+def open_stream(path: Path, mode: str = "w") -> IO[Any]:
+    """A device or pipe, open to be written; this run's own output, such as /dev/stdout, is gone on with."""
+    own = _own_output(path)
+    if own is not None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    return open(path if own is None else os.dup(own), mode, **text_options(mode))
+
+
+def text_options(mode: str) -> dict[str, Any]:
+    """How files of text are opened; a name that is no text is written with escapes."""
+    return {} if "b" in mode else {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+
+
+@contextmanager
+def writing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file, of text or with "wb" of bytes, that takes the place of `path` when it is whole and on the disk.
+
+    Until then what is there stays as it is, and where anything fails nothing is left. Its folder is made as
+    `require_writable` allows. Devices and pipes are written directly. InputError where it cannot be written.
+    """
     require_writable(path)
     try:
+        if is_stream(path):
+            with suppress(BrokenPipeError), open_stream(path, mode) as file:  # of a reader that has enough
+                yield file
+            return
         path.parent.mkdir(exist_ok=True)
-        return path.open("w", newline="", encoding="utf-8", errors="backslashreplace", buffering=1)
+        target = path.resolve()
+        part = target.with_name(f".{target.name[:48]}.{os.getpid()}.part")  # a long name leaves room for no more
+        try:
+            with part.open(mode, **text_options(mode)) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            put_in_place(part, target)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be written ({reason(error)})") from None
 
 
-def write_csv(path: Path | None, table: "pd.DataFrame | None") -> None:
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run left of `writing`: files of a temporary name that nobody has written to for a minute."""
+    for part in folder.glob("*.part"):
+        with suppress(OSError):
+            if re.fullmatch(r"\..*\.\d{1,10}\.part", part.name) and time.time() - part.stat().st_mtime > 60:
+                part.unlink()
+
+
+def put_in_place(part: Path, target: Path) -> None:
+    """Rename `part` to `target`, with the permissions of the file that it replaces."""
+    if target.exists():
+        with suppress(OSError):
+            shutil.copymode(target, part)
+    part.replace(target)
+
+
+def reason(error: OSError) -> str:
+    """Why a file could not be written or read, without its name."""
+    return error.strerror or str(error)
+
+
+def write_csv(path: Path | None, table: "pd.DataFrame | None", *, digits: int | None = 5) -> None:
+    """Write a table, its numbers with so many digits or all; of texts as `as_cell`."""
     if path and table is not None:
-        with open_text(path) as file:
-            table.to_csv(file, index=False, float_format="%.5g")
+        cells = table.copy()
+        for name in cells.select_dtypes(exclude=["number", "bool"]):
+            cells[name] = [as_cell(value, is_name=str(name).startswith("image")) for value in cells[name]]
+        texts = cells.select_dtypes(exclude=["number", "bool"])
+        broken = any("\r" in str(value) for name in texts for value in texts[name])  # which pandas does not quote
+        with writing(path) as file:
+            cells.to_csv(
+                file,
+                index=False,
+                float_format=digits and f"%.{digits}g",
+                quoting=csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL,
+            )
 
 
 def write_json(path: Path | None, result: Any) -> None:
     if path:
-        with open_text(path) as file:
+        with writing(path) as file:
             file.write(json.dumps(result, indent=2, allow_nan=False) + "\n")
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_cell(value: Any, *, is_name: bool = False) -> Any:
+    """The cell of a CSV file that spreadsheet programs run as no formula: `'=x` for a text `=x`, and `./=x.png` for a
+    file's name, so that it still names the file. Numbers stay, also in a text."""
+    if not isinstance(value, str) or not value.startswith(FORMULA) or re.fullmatch(r"[-+]?[\d.]+(?:e[-+]?\d+)?", value):
+        return value
+    return f"./{value}" if is_name else f"'{value}"
+
+
+def from_cell(text: str) -> str:
+    """The text of which `as_cell` made a cell."""
+    return re.sub(r"^(?:'|\./)(?=[=+\-@\t\r])", "", text)
+
+
+def _own_output(path: Path) -> int | None:
+    """1 or 2 where a path names what this process itself prints to."""
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                return descriptor
+    return None
+
+
+def _renames(path: Path) -> bool:
+    """Whether another file can take the place of this one."""
+    return os.access(path.resolve().parent, os.W_OK)
 
 
 def _require_one_level(path: Path, folder: Path) -> None:

@@ -1,11 +1,25 @@
 """What the command line prints. Imports of rich wait inside, so that `fsiqa --help` answers at once."""
 
 import math
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+# Control characters, which could move the cursor or name the window, and those that turn the direction of a line.
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
+
+
+def shown(text: str) -> str:
+    """A text as a terminal may show it: control characters, which names of files may hold, as their escapes."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """Print one line."""
+    print(shown(line), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def print_metrics(
@@ -29,12 +43,12 @@ def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequen
 
     console = Console()
     if title:
-        console.print(Text(title))  # a table's own title is folded to the table's width
+        console.print(Text(shown(title)))  # a table's own title is folded to the table's width
     table = Table(box=SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(shown(column), overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # Text: names are no markup
+        table.add_row(*(Text("" if cell is None else shown(str(cell))) for cell in row))  # Text: names are no markup
     console.print(table)
 
 

@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from .printing import shown
+
 Log = Callable[[Mapping[str, float]], None]
 
 QUIET_SECONDS = 2.0  # what ends sooner shows nothing on a plain output
@@ -40,7 +42,7 @@ def quiet() -> Iterator[None]:
 
 def say(line: str) -> None:
     """One line beside the progress."""
-    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    Console(stderr=True).print(shown(line), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def test_the_own_table_is_not_overwritten(agiqa, fsiqa, tmp_path):
     out = tmp_path / "labels.csv"
     assert fsiqa("data", "convert", "agiqa3k", "--root", agiqa, "--out", out).code == 0
     own = fsiqa("data", "convert", "--labels", out, "--root", agiqa, "--out", out)
-    assert "labels.csv: is the table itself; name another file" in own.error
+    assert "labels.csv: is read by this run; name another file" in own.error
 
 
 @pytest.mark.parametrize("name", ["agiqa3k", "live", "piq23", "koniq10k", "tid2013", "spaq"])

@@ -19,7 +19,7 @@ from fewshot_iqa.predictor import ModelPredictor
 from fewshot_iqa.recipes.fitting import fit
 from fewshot_iqa.score import Scorer
 from fewshot_iqa.types import Record, Scale
-from tests.conftest import photograph, sets
+from tests.conftest import photograph, seeded, sets
 
 
 @pytest.mark.parametrize("method", ["ridge", "gp", "clip_iqa"])
@@ -156,3 +156,38 @@ def test_a_gaussian_process_takes_over_the_prompts_of_grmp(fsiqa, eight, quick, 
     result = fsiqa("adapt", *task, *again, "--set", "adapt.lr=1e-3")
     assert result.code == 0, result.error  # from a process with other shots, which it does not keep
     assert len(checkpoint.load(tmp_path / "again")[0].head.train_y) == 3
+
+
+class Single(torch.Tensor):
+    """A tensor on a device that has no float64, as Apple's."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), options=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            found = function(*arguments, **(options or {}))
+            if not isinstance(found, torch.Tensor):
+                return found
+            moved = function is torch.Tensor.cpu or (function is torch.Tensor.to and "cpu" in arguments[1:])
+            if not moved and found.dtype == torch.float64:
+                raise TypeError("the device has no float64")
+            return found.as_subclass(torch.Tensor if moved else cls)
+
+
+@pytest.mark.parametrize("method", ["ridge", "gp", "gp_prompts"])
+def test_closed_forms_compute_on_the_cpu_whatever_the_device(method, miniature):
+    settings = load_config(method, [f"clip={miniature}", "views={short_side: null, crop: 32, count: 1}"])
+    model = checkpoint.build(settings)
+    views, quality = seeded(12, 2, 3, 32, 32), seeded(12)
+    with torch.no_grad():
+        encoded = model.encode(views, model.encode_prompts())
+        features = model.compare(encoded, model.encode_prompts(), list(model.quality_branches))
+    found = []
+    for there in (features, features.map(lambda value: value.as_subclass(Single))):
+        rated = quality if there is features else quality.as_subclass(Single)
+        model.head.fit(there[:8], rated[:8], variance=rated[:8] / 9)
+        prediction = model.head.predict(there[8:])
+        found.append([each.as_subclass(torch.Tensor) for each in (prediction.mean, prediction.std) if each is not None])
+    assert type(prediction.mean) is Single
+    assert all(torch.equal(*both) for both in zip(*found, strict=True))
+    if model.head.on_cpu:
+        assert model.head.to("meta").train_x.device.type == "cpu"

@@ -36,8 +36,8 @@ MAY_IMPORT = {
     "lock": {"errors"},
     "images": SPECS | {"files"},
     "features": {"errors", "types", "memory"},
-    "progress": set(),
     "printing": set(),
+    "progress": {"printing"},
     "distortions": {"errors"},
     "data": SPECS | {"files", "images", "features", "rng", "distortions", "votes"},
     "model": SPECS | {"resources", "files", "rng"},
@@ -55,20 +55,8 @@ MAY_IMPORT = {
     "pretraining": RECIPE | {"recipes"},
     "studies": RECIPE | {"recipes", "pretraining"},
     "estimator": RECIPE | {"recipes"},
-    "cli": {
-        "errors",
-        "types",
-        "config",
-        "resources",
-        "files",
-        "lock",
-        "progress",
-        "printing",
-        "data",
-        "recipes",
-        "runtime",
-    }
-    | {"pretraining", "studies", "app"},
+    "cli": {"errors", "types", "config", "resources", "files", "lock", "progress", "printing", "data", "recipes"}
+    | {"runtime", "score", "pretraining", "studies", "app"},
     "__init__": None,
 }
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_sheet_shows_every_cell(fsiqa, tmp_path):
         (["--type", "jpg", "--level", "3", "-o", "out.png"], "Did you mean 'jpeg'"),
         (["--type", "jpeg", "--level", "0", "-o", "out.png"], "level 1..5"),
         (["--type", "jpeg", "--level", "3", "-o", "out.jpg"], "name a .png file"),
-        (["--type", "jpeg", "--level", "3", "-o", "missing/out.png"], "cannot be written"),
+        (["--type", "jpeg", "--level", "3", "-o", "missing/too/out.png"], "does not exist"),
         (["--sheet", "sheet.png", "--level", "3"], "every level"),
         (["--sheet", "sheet.png"], "a sheet needs"),
     ],
@@ -130,7 +131,8 @@ def test_an_interrupted_run_goes_on(fsiqa, photos, tmp_path):
     fsiqa("synthesize", photos, "-o", whole, "--types", "darken,jitter")
     fsiqa("synthesize", photos, "-o", out, "--types", "jitter", "--levels", "2,3")
     (out / "cup_19_03.png").unlink()
-    (out / "cup_19_03.png.part").write_bytes(b"half")
+    (out / ".cup_19_03.png.123.part").write_bytes(b"half")
+    os.utime(out / ".cup_19_03.png.123.part", (0, 0))
     kept = (out / "rocket_19_02.png").stat().st_mtime_ns
     fsiqa("synthesize", photos, "-o", out, "--types", "darken,jitter")
     assert contents(out) == contents(whole)

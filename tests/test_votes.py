@@ -314,7 +314,7 @@ def test_a_column_of_raters_is_named(fsiqa, tmp_path):
     assert "by 2 raters" in fsiqa("ratings", "summarize", tmp_path / "votes.csv", "--rater-column", "who").output
     assert "no column 'whom'" in fsiqa("ratings", "summarize", tmp_path / "votes.csv", "--rater-column", "whom").error
     own = fsiqa("ratings", "summarize", tmp_path / "votes.csv", "-o", tmp_path / "votes.csv")
-    assert "is the table of votes; name another file" in own.error
+    assert "is read by this run; name another file" in own.error
     assert "--model median" in fsiqa("ratings", "summarize", tmp_path / "votes.csv", "--model", "median").error
 
 

@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from ..errors import InputError, InputWarning
-from ..files import require_writable
+from ..files import as_cell, from_cell, require_writable
 
 RATING = ("image", "rating", "rater", "rating_scale", "seconds", "time")
 COMPARISON = ("image_a", "image_b", "preferred", "rater", "seconds", "time")
@@ -111,6 +111,7 @@ class Ballot:
             raise InputError(
                 f"{self.path}: has the columns {listed}, not {', '.join(self.columns)}: name another file with -o"
             )
+        rows, last = [_read_cells(row) for row in rows], _read_cells(last)
         if _is_whole(last.get("time")):
             rows.append(last)  # of an editor that ends no last line
         elif rest.strip():
@@ -122,7 +123,9 @@ class Ballot:
 
     def _line(self, row: Mapping[str, str]) -> bytes:
         text = StringIO()
-        csv.writer(text, lineterminator="\n").writerow(row[name] for name in self.columns)
+        csv.writer(text, lineterminator="\n").writerow(
+            as_cell(row[name], is_name=name.startswith("image")) for name in self.columns
+        )
         return text.getvalue().encode()
 
     def _replace(self, rows: list[dict[str, str]]) -> None:
@@ -140,6 +143,10 @@ class Ballot:
             part.unlink(missing_ok=True)
             raise
         self._keep(rows)
+
+
+def _read_cells(row: Mapping[str, str]) -> dict[str, str]:
+    return {name: from_cell(text) if isinstance(text, str) else text for name, text in row.items()}
 
 
 def _is_whole(time: str | None) -> bool:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..config import dump
 from ..config.spec import as_list
 from ..errors import InputError
-from ..files import open_text, require_writable
+from ..files import require_writable, writing
 from ..recipes import plots
 from ..recipes.reporting import BASELINES, Findings, find_report
 from ..recipes.results import tested
@@ -61,7 +61,7 @@ def report(
         version=version("fewshot-iqa"),
         made=datetime.now(timezone.utc).date().isoformat(),
     )
-    with open_text(out) as file:
+    with writing(out) as file:
         file.write(page)
     return out
 

@@ -2,21 +2,21 @@
 
 import gc
 import sys
-import warnings
-from collections.abc import Callable
 from importlib.metadata import version
-from io import TextIOWrapper
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError, InputWarning
-from ..printing import print_table
+from ..errors import InputError
+from ..printing import echo, print_table
+from . import console
 from .benches import bench
+from .console import Program
 from .curves import curve
 from .data import data
 from .learning import adapt, metatrain, pretrain
 from .options import SET
+from .outputs import Commands
 from .pages import browse, report
 from .papers import reproduce
 from .pictures import distort, synthesize
@@ -37,7 +37,7 @@ def tasks(name: NAME = None, overrides: SET = None) -> None:
     from ..resources import available
 
     if name is not None:
-        return typer.echo(dump(load_task(name, [text.removeprefix("task.") for text in overrides or ()])), nl=False)
+        return _echo_lines(dump(load_task(name, [text.removeprefix("task.") for text in overrides or ()])))
     names = sorted(available("tasks"), key=lambda each: each != "csv")
     return print_table(None, ("name", "what it is"), [[each, load_task(each).description] for each in names])
 
@@ -48,7 +48,7 @@ def configs(name: NAME = None, overrides: SET = None) -> None:
     from ..resources import available
 
     if name is not None:
-        return typer.echo(dump(load_config(name, overrides or ())), nl=False)
+        return _echo_lines(dump(load_config(name, overrides or ())))
     names = sorted(available("configs"), key=lambda each: each != RECOMMENDED)
     methods = {each: load_config(each) for each in names}
     rows = [[each, method.description, *method_card(method)] for each, method in methods.items()]
@@ -63,9 +63,14 @@ def method_card(method: "Config") -> tuple[str, str, str]:
     return time, "yes" if method.head.predicts_std else "no", "10+" if learns else "0"
 
 
+def _echo_lines(text: str) -> None:
+    for line in text.splitlines():
+        echo(line)
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(version("fewshot-iqa"))
+        echo(version("fewshot-iqa"))
         raise typer.Exit
 
 
@@ -73,12 +78,16 @@ def about(
     show: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks, and warnings of libraries; also behind a command.")
+    ] = False,
 ) -> None:
     """No-reference image quality assessment from few ratings."""
 
 
 RECOMMENDED = "gp_prompts"
-app = typer.Typer(
+app = Commands(
+    cls=Program,
     callback=about,
     no_args_is_help=True,
     add_completion=False,
@@ -95,32 +104,22 @@ app.add_typer(experiment, name="experiment")
 
 
 def main() -> None:
-    """Run the command line; an error of the user's is one line and exit status 2, a note on the input one line."""
+    """Run the command line.
+
+    An error of the user's is one line and exit status 2, an error of ours one line and 1, a note on the input one
+    line; Ctrl-C and SIGTERM end a run with 130 and 143.
+    """
     gc.set_threshold(700, 10, 1000)  # full collections, else more often, take a fifth of the time of importing torch
-    if isinstance(sys.stdout, TextIOWrapper):  # a pipe on Windows has few characters: no file name may end the run
-        sys.stdout.reconfigure(errors="backslashreplace")
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", InputWarning)
-        warnings.showwarning = _show_once(warnings.showwarning)
+    arguments, debug = console.split_debug(sys.argv[1:])
+    with console.set_up(debug):
         try:
-            app()
+            app(arguments)
         except InputError as error:
-            typer.echo(f"fsiqa: {error}", err=True)
-            sys.exit(2)
+            console.fail(f"{error}", 2, debug=debug)
         except ModuleNotFoundError as error:
-            typer.echo(f"fsiqa: needs {error.name}, which is not installed: pip install fewshot-iqa", err=True)
-            sys.exit(2)
-
-
-def _show_once(others: Callable[..., None]) -> Callable[..., None]:
-    """A `warnings.showwarning` that prints an InputWarning as one line, the first time, and others as before."""
-    shown = set()
-
-    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if not issubclass(category, InputWarning):
-            others(message, category, *place, **more)
-        elif str(message) not in shown:
-            shown.add(str(message))
-            typer.echo(f"fsiqa: note: {message}", err=True)
-
-    return show
+            console.fail(f"needs {error.name}, which is not installed: pip install fewshot-iqa", 2, debug=debug)
+        except Exception as error:
+            lines = str(error).splitlines()
+            kind = type(error).__name__ + (f": {lines[0]}" if lines else "")
+            hint = "" if debug else "run again with --debug for the traceback, and "
+            console.fail(f"unexpected error ({kind}); {hint}please report it", 1, debug=debug)

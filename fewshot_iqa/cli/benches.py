@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 
 from ..files import write_json
-from ..printing import print_table
+from ..printing import echo, print_table
 from .options import CONFIG, DEVICE, FIGURE, JSON, numbers, words
+from .outputs import Commands
 
-bench = typer.Typer(invoke_without_command=True)
+bench = Commands(invoke_without_command=True)
 
 
 @bench.callback()
@@ -29,7 +30,7 @@ def bench_speed(
 
     result = run(words(models), words(jobs) if jobs else (), repeats=repeats, device=device)
     peak = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in result["peak"].items())
-    typer.echo(f"{result['device']}, {result['threads']} threads; a matrix product: {peak}")
+    echo(f"{result['device']}, {result['threads']} threads; a matrix product: {peak}")
     rows = []
     for r in result["rows"]:
         share = "-" if r["share"] is None else f"{r['share']:.0%}"
@@ -70,16 +71,16 @@ def bench_distort(
     rows = [[name, f"{milliseconds:.1f}"] for name, milliseconds in result["types"].items()]
     print_table(f"one 512x384 picture on the CPU, {result['threads']} threads", ("distortion", "ms"), rows)
     feeding = result["feeding"]
-    typer.echo(
+    echo(
         f"{result['variants']} variants of one picture (all KADID-10k types but denoise): "
         f"{result['variants_seconds']:.2f} s"
     )
-    typer.echo(
+    echo(
         f"224x224 crops per second: {feeding['distorted_per_second']} distorted, {feeding['trained_per_second']} "
         f"in training; ratio {feeding['ratio']}"
     )
     if "gpu" in result:
-        typer.echo(f"{result['gpu']['device']}: {result['gpu']['images_per_second']} distorted crops per second")
+        echo(f"{result['gpu']['device']}: {result['gpu']['images_per_second']} distorted crops per second")
     write_json(json_file, result)
 
 

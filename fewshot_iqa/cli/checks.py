@@ -7,12 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from ..errors import InputError
 from ..files import require_room
 from ..lock import require_no_writer
-from ..printing import nearby
+from ..printing import echo, nearby
 from ..resources import CHECKPOINT_FILES, is_checkpoint
 
 
@@ -65,7 +63,7 @@ def check_folder(out: Path, *, resume: bool = False) -> None:
     require_room(out)
     require_no_writer(out)
     if not resume and (replaced := describe(out)):
-        typer.echo(f"will replace {nearby(out)} ({replaced})", err=True)
+        echo(f"will replace {nearby(out)} ({replaced})", err=True)
 
 
 def describe(folder: Path) -> str | None:

@@ -10,7 +10,6 @@ from .checks import check_run
 from .options import (
     CACHE,
     CLIP,
-    CSV,
     DEVICE,
     FIGURE,
     JSON,
@@ -25,6 +24,7 @@ from .options import (
     with_table_options,
     words,
 )
+from .outputs import OUTPUT, table_file
 
 SHOWN = 6  # subsets, at most, with a column of their own
 
@@ -54,7 +54,10 @@ def curve(
     workers: WORKERS = 1,
     cache: CACHE = None,
     out: RESULTS = Path("runs/curve"),
-    csv_file: CSV = None,
+    csv_file: Annotated[
+        Path | None,
+        option(OUTPUT, "FILE", "Write the table here.", "--csv", callback=table_file("method", "shots")),
+    ] = None,
     figure: FIGURE = None,
     json_file: JSON = None,
 ) -> None:

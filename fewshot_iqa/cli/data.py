@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import InputError
-from ..files import open_text
-from ..printing import nearby
-from .options import OUTPUT, option, with_table_options, writable
+from ..files import write_csv
+from ..printing import echo, nearby
+from .options import option, with_table_options
+from .outputs import OUTPUT, Commands, table_file
 
 NAME = Annotated[str | None, typer.Argument(metavar="NAME", help="A data set from `fsiqa tasks`. Default: csv.")]
 
-data = typer.Typer(help="Check data sets, convert their ratings, split them.", no_args_is_help=True)
+data = Commands(help="Check data sets, convert their ratings, split them.", no_args_is_help=True)
 
 
 @data.command("info")
@@ -40,8 +40,8 @@ def check(
     found = run(name, direction=direction, **table)
     _print_lines([("data set", found.task), *found.lines])
     for problem in found.problems:
-        typer.echo(f"PROBLEM  {problem}")
-    typer.echo("it cannot be used as it is" if found.problems else "it can be used")
+        echo(f"PROBLEM  {problem}")
+    echo("it cannot be used as it is" if found.problems else "it can be used")
     raise typer.Exit(1 if found.problems else 0)
 
 
@@ -50,23 +50,20 @@ def check(
 def convert(
     table: dict[str, Any],
     name: NAME = None,
-    out: Annotated[Path, option(OUTPUT, "FILE", "Write the table here.", "--out", "-o", callback=writable)] = Path(
-        "labels.csv"
-    ),
+    out: Annotated[
+        Path,
+        option(OUTPUT, "FILE", "Write the table here.", "--out", "-o", callback=table_file("image", "score", "group")),
+    ] = Path("labels.csv"),
 ) -> None:
     """Write the ratings of a data set as a plain table, which `--labels` reads."""
     from ..recipes.datasets import convert as run
 
-    own = table.get("labels")
-    if own is not None and Path(own).exists() and Path(own).resolve() == out.resolve():
-        raise InputError(f"--out {out}: is the table itself; name another file")
     found = run(name, **table)
-    with open_text(out) as file:
-        found.table.to_csv(file, index=False)  # ratings as they are, unrounded
-    typer.echo(f"{len(found.table)} pictures in {nearby(out)}, with {', '.join(map(str, found.table))}")
+    write_csv(out, found.table, digits=None)  # ratings as they are
+    echo(f"{len(found.table)} pictures in {nearby(out)}, with {', '.join(map(str, found.table))}")
     file_name = shlex.quote(nearby(out))
     split_too = f" --splits {file_name}" if found.is_split else ""
-    typer.echo(f"read it with --labels {file_name} {found.options}{split_too}")
+    echo(f"read it with --labels {file_name} {found.options}{split_too}")
 
 
 @data.command("split")
@@ -81,7 +78,7 @@ def split(
     from ..recipes.datasets import split as run
 
     files = run(out, name, seeds=seeds, **table)
-    typer.echo(f"{len(files)} splits in {nearby(out)}: {files[0].name} to {files[-1].name}")
+    echo(f"{len(files)} splits in {nearby(out)}: {files[0].name} to {files[-1].name}")
 
 
 def _print_lines(lines: list[tuple[str, str]]) -> None:

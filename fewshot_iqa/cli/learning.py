@@ -5,11 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from ..errors import InputError
 from ..files import write_csv, write_json
-from ..printing import decimals, nearby, print_metrics
+from ..printing import decimals, echo, nearby, print_metrics
 from ..resources import SHIPPED
 from .checks import check_folder, check_run
 from .options import (
@@ -21,7 +19,6 @@ from .options import (
     DEVICE,
     JSON,
     METHOD,
-    OUTPUT,
     PROTOCOL,
     RESUME,
     SEED,
@@ -31,8 +28,8 @@ from .options import (
     TASK,
     option,
     with_table_options,
-    writable,
 )
+from .outputs import OUTPUT, table_file
 
 WORTHWHILE = 0.01  # SRCC that twenty more ratings bring
 
@@ -62,7 +59,7 @@ def metatrain(
     if prior := result.provenance.get("prior"):
         rows["prior mean"] = prior
     print_metrics("held-out distortions of held-out photographs, before any adaptation", rows)
-    typer.echo(f"saved the prompts of step {result.provenance['step']} in {nearby(result.out)}")
+    echo(f"saved the prompts of step {result.provenance['step']} in {nearby(result.out)}")
     write_json(json_file, result.provenance)
 
 
@@ -107,7 +104,9 @@ def adapt(
     out: CHECKPOINT = Path("runs/adapt"),
     csv_file: Annotated[
         Path | None,
-        option(OUTPUT, "FILE", "Write the rating and prediction of each image here.", "--csv", callback=writable),
+        option(
+            OUTPUT, "FILE", "Write the rating and prediction of each image here.", "--csv", callback=table_file("seed")
+        ),
     ] = None,
     json_file: JSON = None,
 ) -> None:
@@ -130,10 +129,10 @@ def adapt(
     elif found["trials"]:
         _print_trials(found)
     else:
-        typer.echo(f"{found['method']}: no fold can be tested: all images are of one group, or ratings hardly differ")
+        echo(f"{found['method']}: no fold can be tested: all images are of one group, or ratings hardly differ")
     several = len(found["trials"]) > 1 and not found["agreement"]
     start = "the shipped prompts" if Path(found["start"]) == SHIPPED else nearby(found["start"])
-    typer.echo(f"started from {start}; {'the first model' if several else 'the model'} saved in {nearby(result.out)}")
+    echo(f"started from {start}; {'the first model' if several else 'the model'} saved in {nearby(result.out)}")
     _print_next(found, table, nearby(result.out), cache)
     write_csv(csv_file, result.pictures)
     write_json(json_file, found)
@@ -146,16 +145,16 @@ def _print_agreement(found: dict[str, Any], provenance: dict[str, Any]) -> None:
     tested = (
         f"out-of-fold predictions, {folds} folds" if folds > 1 else f"predictions of {agreed['pictures']} test images"
     )
-    typer.echo(f"{found['method']}: learned from {provenance['shots']} ratings; agreement of {tested}:")
+    echo(f"{found['method']}: learned from {provenance['shots']} ratings; agreement of {tested}:")
     interval = agreed["srcc_interval"]
     given = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-    typer.echo(f"  SRCC {decimals(agreed['srcc'])}{given}, PLCC {decimals(agreed['plcc'])}")
+    echo(f"  SRCC {decimals(agreed['srcc'])}{given}, PLCC {decimals(agreed['plcc'])}")
     if (most := found["ceiling"]) is not None:
         reached = f"SRCC {decimals(most['srcc'])}, PLCC {decimals(most['plcc'])}"
-        typer.echo(f"  a perfect model would reach {reached}, as the ratings have noise")
-    typer.echo(f"  RMSE {agreed['rmse']:.3g} on the rating scale of {low:.4g} to {high:.4g}")
+        echo(f"  a perfect model would reach {reached}, as the ratings have noise")
+    echo(f"  RMSE {agreed['rmse']:.3g} on the rating scale of {low:.4g} to {high:.4g}")
     if (coverage := agreed.get("coverage")) is not None:
-        typer.echo(f"  {coverage:.0%} of the ratings lie within the predicted 90 % intervals")
+        echo(f"  {coverage:.0%} of the ratings lie within the predicted 90 % intervals")
 
 
 def _print_next(found: dict[str, Any], table: dict[str, Any], model: str, cache: Path | None) -> None:
@@ -165,12 +164,12 @@ def _print_next(found: dict[str, Any], table: dict[str, Any], model: str, cache:
     if curve := found["learning_curve"]:
         worth = curve["gain"] >= WORTHWHILE
         brought = f"about {curve['gain']:.2f} SRCC" if worth else f"less than {WORTHWHILE:.2f} SRCC"
-        typer.echo(f"{curve['more']} more ratings would bring {brought}")
+        echo(f"{curve['more']} more ratings would bring {brought}")
         named = {"image_column", "score_column"} & table.keys()  # which `fsiqa suggest` does not take
         if worth and labels is not None and not named:
             ask = f"fsiqa suggest {folder} --rated {shlex.quote(str(labels))} -n {curve['more']} -o more.csv{cached}"
-            typer.echo(f"for more: {ask}")
-    typer.echo(f"next: fsiqa score {shlex.quote(model)} {folder} --csv scores.csv{cached}")
+            echo(f"for more: {ask}")
+    echo(f"next: fsiqa score {shlex.quote(model)} {folder} --csv scores.csv{cached}")
 
 
 def _print_trials(found: dict[str, Any]) -> None:
@@ -181,13 +180,13 @@ def _print_trials(found: dict[str, Any]) -> None:
     title += f"; median of {count} trials (interquartile range)" if count > 1 else ""
     print_metrics(title, _stages(found["median"]), _stages(found["iqr"]) if count > 1 else None)
     if (coverage := found["median"].get("coverage")) is not None:
-        typer.echo(f"{coverage:.0%} of the test ratings lie within the predicted 90 % intervals")
+        echo(f"{coverage:.0%} of the test ratings lie within the predicted 90 % intervals")
     for target in ("scene", "distortion"):
         if (accuracy := found["median"].get(f"{target}_accuracy")) is not None:
-            typer.echo(f"the likeliest {target} is right in {accuracy:.0%} of the test pictures that have one")
+            echo(f"the likeliest {target} is right in {accuracy:.0%} of the test pictures that have one")
     for name, what in (("srcc", "SRCC"), ("auc", "area under the ROC curve")):
         if (value := found["median"].get(f"alignment_{name}")) is not None:
-            typer.echo(f"alignment of image and prompt: {what} {value:.3f}")
+            echo(f"alignment of image and prompt: {what} {value:.3f}")
 
 
 def _stages(found: dict[str, Any]) -> dict[str, Any]:
@@ -211,4 +210,4 @@ def pretrain(
     from ..pretraining.recipe import pretrain as run
 
     weights = run(root, config, out=out, seed=seed, device=device, overrides=overrides or (), resume=resume)
-    typer.echo(f"weights in {weights}")
+    echo(f"weights in {weights}")

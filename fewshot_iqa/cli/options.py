@@ -9,28 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..files import require_writable
+from .outputs import OUTPUT, drawable, json_result
 
-DATA, METHOD, PROTOCOL, OUTPUT = "Data", "Method", "Protocol", "Output"  # the groups of options in the help
+DATA, METHOD, PROTOCOL = "Data", "Method", "Protocol"  # the groups of options in the help
 
 
 def option(panel: str, metavar: str | None, help: str, *names: str, **more: Any) -> Any:
     """An option in a group of the help."""
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel, **more)
-
-
-def writable(path: Path | None) -> Path | None:
-    """A file of results; InputError where it cannot be written, before anything is computed for it."""
-    if path:
-        require_writable(path)
-    return path
-
-
-def drawable(path: Path | None) -> Path | None:
-    """A figure's file; InputError where its suffix names no format, or it cannot be written."""
-    if path and path.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
-        raise InputError(f"{path}: figures are .png, .pdf, .svg or .jpg")
-    return writable(path)
 
 
 CONFIG = Annotated[str, option(METHOD, "NAME", "A name from `fsiqa configs`, or a .yaml file.")]
@@ -57,8 +43,7 @@ PLAN = Annotated[str, typer.Option(help="The plan, a .yaml file.", metavar="FILE
 CHECKPOINT = Annotated[Path, option(OUTPUT, "FOLDER", "Folder of the checkpoint.")]
 RESULTS = Annotated[Path, option(OUTPUT, "FOLDER", "Folder of the results. Repeat the command to resume.")]
 RESUME = Annotated[bool, option(OUTPUT, None, "Resume an interrupted run.", "--resume")]
-JSON = Annotated[Path | None, option(OUTPUT, "FILE", "Also write the result here.", "--json", callback=writable)]
-CSV = Annotated[Path | None, option(OUTPUT, "FILE", "Write the table here.", "--csv", callback=writable)]
+JSON = Annotated[Path | None, option(OUTPUT, "FILE", "Also write the result here.", "--json", callback=json_result)]
 FIGURE = Annotated[Path | None, option(OUTPUT, "FILE", "Draw the curves.", callback=drawable)]
 PORT = Annotated[int | None, option(OUTPUT, "N", "Port of the page. Default: a free one.", min=1, max=65535)]
 BROWSER = Annotated[bool, option(OUTPUT, None, "Open the page in a browser.", "--browser/--no-browser")]

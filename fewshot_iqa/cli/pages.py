@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from ..printing import nearby
+from ..printing import echo, nearby
 from .checks import check_checkpoint, from_extra
-from .options import BROWSER, CACHE, DATA, DEVICE, METHOD, OUTPUT, PORT, option, words, writable
+from .options import BROWSER, CACHE, DATA, DEVICE, METHOD, PORT, option, words
+from .outputs import OUTPUT, PAGE, replacing, writable
 
 
 def browse(
@@ -45,13 +46,13 @@ def browse(
 
     run(
         source, folder, ratings=ratings, scale=scale, rater=rater, device=device, cache=cache,
-        port=port, browser=browser, say=typer.echo,
+        port=port, browser=browser, say=echo,
     )  # fmt: skip
 
 
 def report(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a checkpoint that `fsiqa adapt` made.")],
-    out: Annotated[Path, option(OUTPUT, "FILE", "The page to write.", "--out", "-o", callback=writable)] = Path(
+    out: Annotated[Path, option(OUTPUT, "FILE", "The page to write.", "--out", "-o", callback=replacing(PAGE))] = Path(
         "report.html"
     ),
     baselines: Annotated[
@@ -66,4 +67,4 @@ def report(
         from ..app.report import report as run
 
     names = [name for name in words(baselines) if name not in ("", "none")]
-    typer.echo(f"wrote {nearby(run(model, out, baselines=names, device=device, cache=cache))}")
+    echo(f"wrote {nearby(run(model, out, baselines=names, device=device, cache=cache))}")

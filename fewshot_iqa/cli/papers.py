@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..files import write_json
-from ..printing import decimals, print_table
+from ..printing import decimals, echo, print_table
 from .options import (
     CACHE,
     CLIP,
@@ -15,7 +15,6 @@ from .options import (
     DEVICE,
     JSON,
     METHOD,
-    OUTPUT,
     PROTOCOL,
     RESULTS,
     SET,
@@ -24,6 +23,7 @@ from .options import (
     option,
     words,
 )
+from .outputs import OUTPUT
 
 if TYPE_CHECKING:
     from ..config.experiment import PaperSpec
@@ -98,15 +98,15 @@ def _print_plan(spec: "PaperSpec", rows: "Sequence[Row]", seeds: int) -> None:
     print_table(spec.title, ("data", "shots", "labels", "tested", "crops", "data set"), shown)
     there = sum(row.missing is None for row in rows)
     names = ", ".join(spec.methods)
-    typer.echo(f"{there} of {len(rows)} rows, each with {len(spec.methods)} methods ({names}) on {seeds} splits")
+    echo(f"{there} of {len(rows)} rows, each with {len(spec.methods)} methods ({names}) on {seeds} splits")
     crops, tests = (
         seeds * sum(row.crops for row in rows),
         seeds * len(spec.methods) * sum(row.tested or 0 for row in rows),
     )
-    typer.echo(f"cost: {crops} crops forward and backward, {tests} pictures tested; `fsiqa bench` tells the speed here")
+    echo(f"cost: {crops} crops forward and backward, {tests} pictures tested; `fsiqa bench` tells the speed here")
     _print_notes(spec)
 
 
 def _print_notes(spec: "PaperSpec", more: Sequence[str] = ()) -> None:
     for line in (f"paper: {spec.source}", *spec.notes, *more):
-        typer.echo(line)
+        echo(line)

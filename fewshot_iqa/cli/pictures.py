@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .options import numbers, words
+from ..printing import echo
+from .options import numbers, option, words
+from .outputs import DISTORTED, OUTPUT, replacing, sheet_file
 
 
 def distort(
@@ -18,10 +20,17 @@ def distort(
     levels: Annotated[
         list[float] | None, typer.Option("--level", help="1 to 5, whole or between; one for all types, or one each.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="The result, a .png.")] = None,
+    out: Annotated[
+        Path | None, option(OUTPUT, "FILE", "The result, a .png.", "-o", "--out", callback=replacing(DISTORTED))
+    ] = None,
     sheet: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw all types (or each --type; also kadid10k, tid2013) at all levels."),
+        option(
+            OUTPUT,
+            "FILE",
+            "Draw all types (or each --type; also kadid10k, tid2013) at all levels.",
+            callback=sheet_file,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the random numbers.")] = 0,
 ) -> None:
@@ -34,13 +43,13 @@ def distort(
         if levels:
             raise InputError("--level does not go with --sheet, which shows every level")
         draw_sheet(photo, sheet, types or ("kadid10k",), seed=seed)
-        typer.echo(f"sheet in {sheet}")
+        echo(f"sheet in {sheet}")
     elif out is not None:
         if not types or not levels or len(levels) not in (1, len(types)):
             raise InputError("give --type and --level: one level for all types, or one for each")
         steps = list(zip(types, levels * len(types) if len(levels) == 1 else levels, strict=True))
         applied = distort_file(photo, out, steps, seed=seed)
-        typer.echo(f"{' -> '.join(f'{name} {level:g}' for name, level in applied)} in {out}")
+        echo(f"{' -> '.join(f'{name} {level:g}' for name, level in applied)} in {out}")
 
 
 def synthesize(
@@ -64,5 +73,5 @@ def synthesize(
         workers=workers,
     )  # fmt: skip
     for line in result.failed:
-        typer.echo(line, err=True)
-    typer.echo(f"{result.pictures} pictures in {out}, labels in {result.labels}")
+        echo(line, err=True)
+    echo(f"{result.pictures} pictures in {out}, labels in {result.labels}")

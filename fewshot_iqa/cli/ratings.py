@@ -5,17 +5,20 @@ from typing import Annotated
 
 import typer
 
-from ..printing import decimals, nearby, print_table
+from ..printing import decimals, echo, nearby, print_table
 from ..resources import SHIPPED
 from .checks import from_extra
-from .options import BROWSER, CACHE, DATA, DEVICE, METHOD, OUTPUT, PORT, drawable, option, writable
+from .options import BROWSER, CACHE, DATA, DEVICE, METHOD, PORT, option
+from .outputs import OUTPUT, Commands, sheet_file, table_file, writable
 
 AGREEMENT = ("inconsistency", "srcc_others", "srcc_self", "std_self")
 
 
 def rate(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the images to rate.")],
-    out: Annotated[Path, option(OUTPUT, "FILE", "Append the votes here.", "--out", "-o")] = Path("ratings.csv"),
+    out: Annotated[Path, option(OUTPUT, "FILE", "Append the votes here.", "--out", "-o", callback=writable)] = Path(
+        "ratings.csv"
+    ),
     scale: Annotated[
         str,
         option(METHOD, "NAME", "acr: five grades; continuous: 0 to 100; pairs: which of two images is better."),
@@ -41,9 +44,9 @@ def rate(
 
     votes = run(
         folder, out, suggested=suggested, scale=scale, rater=rater, repeats=repeats, rounds=rounds, seed=seed,
-        port=port, browser=browser, say=typer.echo,
+        port=port, browser=browser, say=echo,
     )  # fmt: skip
-    typer.echo(f"{votes} votes in {nearby(out)}")
+    echo(f"{votes} votes in {nearby(out)}")
 
 
 def suggest(
@@ -56,13 +59,20 @@ def suggest(
     device: DEVICE = None,
     cache: CACHE = None,
     seed: Annotated[int, option(METHOD, "N", "Of more than 4,000 images, seed of those chosen from.", min=0)] = 0,
-    out: Annotated[Path, option(OUTPUT, "FILE", "Write image, quality, uncertainty here.", "--out", "-o")] = Path(
-        "suggested.csv"
-    ),
-    sheet: Annotated[Path | None, option(OUTPUT, "FILE", "Draw a contact sheet of them.", callback=drawable)] = None,
+    out: Annotated[
+        Path,
+        option(
+            OUTPUT,
+            "FILE",
+            "Write image, quality, uncertainty here.",
+            "--out",
+            "-o",
+            callback=table_file("image", "quality"),
+        ),
+    ] = Path("suggested.csv"),
+    sheet: Annotated[Path | None, option(OUTPUT, "FILE", "Draw a contact sheet of them.", callback=sheet_file)] = None,
 ) -> None:
     """Suggest which images of a folder to rate next: those that tell most about the others."""
-    writable(out)
     from ..recipes.suggesting import suggest as run
 
     found = run(
@@ -79,10 +89,10 @@ def suggest(
             for i, row in enumerate(rows, start=1)
         ],
     )
-    typer.echo(f"wrote {nearby(out)}; rate them with: fsiqa rate {folder} --suggested {nearby(out)}")
+    echo(f"wrote {nearby(out)}; rate them with: fsiqa rate {folder} --suggested {nearby(out)}")
 
 
-ratings = typer.Typer(help="Mean opinion scores from the votes of several raters.", no_args_is_help=True)
+ratings = Commands(help="Mean opinion scores from the votes of several raters.", no_args_is_help=True)
 
 
 @ratings.callback()
@@ -100,7 +110,14 @@ def summarize(
     ],
     out: Annotated[
         Path | None,
-        option(OUTPUT, "FILE", "Write image, mos, std, count, low, high here.", "--out", "-o", callback=writable),
+        option(
+            OUTPUT,
+            "FILE",
+            "Write image, mos, std, count, low, high here.",
+            "--out",
+            "-o",
+            callback=table_file("image", "mos", "std"),
+        ),
     ] = None,
     model: Annotated[
         str,
@@ -123,7 +140,7 @@ def summarize(
         image_column=image_column, score_column=score_column, rater_column=rater_column,
     )  # fmt: skip
     if found.raters is None:
-        typer.echo(f"{found.votes} comparisons of {len(found.mos)} images; mos is the logarithm of an image's odds")
+        echo(f"{found.votes} comparisons of {len(found.mos)} images; mos is the logarithm of an image's odds")
     else:
         rows = []
         for row in found.raters.to_dict("records"):
@@ -134,11 +151,9 @@ def summarize(
         columns = ("rater", "votes", "bias", "std", "SRCC others", "SRCC self", "std self", "outlying")
         print_table(title, columns, rows)
         if found.ceiling is None:
-            typer.echo("how far a model can agree is not known: too few images have two votes")
+            echo("how far a model can agree is not known: too few images have two votes")
         else:
             reached = f"SRCC {found.ceiling['srcc']:.3f}, PLCC {found.ceiling['plcc']:.3f}"
-            typer.echo(
-                f"the true quality itself would agree with these means at {reached}: expect no model to do better"
-            )
+            echo(f"the true quality itself would agree with these means at {reached}: expect no model to do better")
     if out:
-        typer.echo(f"wrote {len(found.mos)} mean opinion scores to {out}")
+        echo(f"wrote {len(found.mos)} mean opinion scores to {out}")

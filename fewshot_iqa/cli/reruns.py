@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from ..printing import nearby, print_table
+from ..printing import echo, nearby, print_table
 from .checks import check_checkpoint
-from .options import OUTPUT, option
+from .options import option
+from .outputs import OUTPUT
 
 
 def rerun(
@@ -23,7 +24,7 @@ def rerun(
 
     differences = run(checkpoint, out=out)
     if not differences:
-        typer.echo(f"{nearby(checkpoint)}: the same weights, metrics and predictions, bit by bit")
+        echo(f"{nearby(checkpoint)}: the same weights, metrics and predictions, bit by bit")
         return
     print_table(f"{nearby(checkpoint)} differs", ("what", "how"), [list(row) for row in differences.items()])
     raise typer.Exit(1)

@@ -1,28 +1,26 @@
 """The commands that score images, and export what scores them."""
 
-import csv
-import math
+import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import InputError
-from ..files import open_text, require_writable, write_json
-from ..printing import nearby, print_table, rounded, with_std
-from ..resources import SHIPPED
+from ..files import require_writable, write_json
+from ..printing import echo, nearby
+from ..resources import CHECKPOINT_FILES, SHIPPED
 from .checks import check_checkpoint
-from .options import CACHE, CLIP, DATA, JSON, METHOD, OUTPUT, drawable, option, writable
+from .listing import COLUMNS, LISTED, SHORT, Listing, row_of, score_of, worst_first
+from .options import CACHE, CLIP, DATA, JSON, METHOD, option
+from .outputs import OUTPUT, drawable, table_file
+from .score_table import ScoreTable
 
 if TYPE_CHECKING:
     from ..score import Score, Scorer
-
-LISTED, SHORT = 30, 10  # rows on the screen: of all images, and of the first and the worst of many
-COLUMNS = ("image", "quality", "quality_std", "rating", "rating_std", "note")
 
 
 def score(
@@ -57,7 +55,13 @@ def score(
     worst: Annotated[int | None, option(OUTPUT, "N", "List only the N worst images.", min=1)] = None,
     csv_file: Annotated[
         Path | None,
-        option(OUTPUT, "FILE", "Write all images here, each as soon as it is scored.", "--csv", callback=writable),
+        option(
+            OUTPUT,
+            "FILE",
+            "Write all images here, each as soon as it is scored.",
+            "--csv",
+            callback=table_file(*COLUMNS[:2]),
+        ),
     ] = None,
     json_file: JSON = None,
     map_file: Annotated[
@@ -79,44 +83,72 @@ def score(
     from ..progress import track
 
     scorer = _load(model, device, cache, clip, fast=not (prompts_file or map_file))
-    if map_file:
-        from ..recipes.figures import draw_attention
-
-        draw_attention(scorer.attention(files[0]), map_file)
+    seen = scorer.attention(files[0]) if map_file else None
     branches = list(scorer.predictor.phrases) if explain else []
     more = [*branches, *(["alignment"] if prompts_file and scorer.predictor.predicts_alignment else [])]
-    listing = _Listing(most=worst or (LISTED if sort else SHORT))
+    listing = Listing(most=worst or (LISTED if sort else SHORT))
     every: list[Score] | None = [] if json_file else None  # memory stays flat without
-    results = scorer.stream([(str(file), file) for file in files], explain=explain, prompts=prompts)
+    header, names, table = (*COLUMNS, *more), [str(file) for file in files], None
+    if csv_file:
+        table = ScoreTable(csv_file, header, names, _made_by(model, scorer, explain, device, prompts))
+    kept = [score_of(row, more) for row in table.kept] if table else []
+    if kept:
+        echo(f"fsiqa: note: goes on: {len(kept)} of {len(files)} images were scored before", err=True)
+    rest = [(str(file), file) for file in files[len(kept) :]]
     with ExitStack() as stack:
-        table = csv.writer(stack.enter_context(open_text(csv_file))) if csv_file else None
         if table:
-            table.writerow((*COLUMNS, *more))
-        log = stack.enter_context(track("scoring", len(files)))
-        for result in results:
-            listing.add(result)
-            if table:
-                table.writerow(_row(result, more))
-            if every is not None:
-                every.append(result)
-            log({})
-    listing.show(more, ordered=bool(sort or worst), csv_file=csv_file)
-    if every is not None:
-        every = _worst_first(every)[:worst] if sort or worst else every
-        scores = [dict(zip((*COLUMNS, *more), _row(each, more), strict=True)) for each in every]
-        write_json(json_file, {"checkpoint": str(model or SHIPPED), "scores": scores})
+            stack.callback(table.close)
+        with track("scoring", len(files), len(kept)) as log:
+            for i, result in enumerate(chain(kept, scorer.stream(rest, explain=explain, prompts=prompts))):
+                listing.add(result)
+                if every is not None:
+                    every.append(result)
+                if i >= len(kept):
+                    if table:
+                        table.write(row_of(result, more))
+                    log({})
+        if table:
+            stack.callback(table.finish)  # what cannot be written is told when all is shown
+        if map_file and seen:
+            from ..recipes.figures import draw_attention
+
+            stack.callback(draw_attention, seen, map_file)
+        if every is not None:
+            every = worst_first(every)[:worst] if sort or worst else every
+            scores = [dict(zip(header, row_of(each, more), strict=True)) for each in every]
+            stack.callback(write_json, json_file, {"checkpoint": str(model or SHIPPED), "scores": scores})
+        listing.show(more, ordered=bool(sort or worst), csv_file=csv_file)
+        _tell(scorer, prompts, files)
+        if listing.failed:
+            echo(f"{listing.failed} of {len(files)} images could not be scored", err=True)
+    if listing.failed == len(files):
+        raise typer.Exit(2)
+
+
+def _tell(scorer: "Scorer", prompts: dict[str, str] | None, files: Sequence[Path]) -> None:
+    """What is worth saying about prompts."""
     if prompts is None and getattr(scorer.predictor, "learned_from_prompts", False):
-        typer.echo("learned from pictures with prompts: --prompts TABLE lets it read those of these images too")
+        echo("learned from pictures with prompts: --prompts TABLE lets it read those of these images too")
     if prompts is not None:
         without = sum(path.name not in prompts for path in files)
         if not scorer.predictor.reads_prompts:
-            typer.echo("this method does not read prompts: alignment by its phrases alone")
+            echo("this method does not read prompts: alignment by its phrases alone")
         elif without:
-            typer.echo(f"{without} of {len(files)} images have no prompt there: they are judged without")
-    if listing.failed:
-        typer.echo(f"{listing.failed} of {len(files)} images could not be scored", err=True)
-    if listing.failed == len(files):
-        raise typer.Exit(2)
+            echo(f"{without} of {len(files)} images have no prompt there: they are judged without")
+
+
+def _made_by(
+    model: Path | None, scorer: "Scorer", explain: bool, device: str | None, prompts: dict[str, str] | None
+) -> str:
+    """What decides the scores of pictures: the files of the model, and the options."""
+    folder, kind = model or SHIPPED, type(scorer.predictor).__name__
+    exported = getattr(scorer.predictor, "path", None)
+    digest = hashlib.sha256(repr([kind, explain, device, sorted((prompts or {}).items())]).encode())
+    for file in [exported] if exported else [folder / name for name in CHECKPOINT_FILES]:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def export(
@@ -145,87 +177,7 @@ def export(
 
     found = run(checkpoint, model, int8=int8, clip=clip)
     differs = f"quality differs by {found.difference:.1g} at most on {found.photographs} photographs"
-    typer.echo(f"{nearby(found.path)}: {found.size / 1e6:.1f} MB; {differs}")
-
-
-@dataclass
-class _Listing:
-    """What the screen shows of scores: the first, the `most` worst, and a summary; others are not kept."""
-
-    most: int
-    count: int = 0
-    failed: int = 0
-    total: float = 0.0
-    lowest: float = math.inf
-    highest: float = -math.inf
-    has_std: bool = False
-    first: list["Score"] = field(default_factory=list)
-    failures: list["Score"] = field(default_factory=list)
-    worst: list[tuple[float, int, "Score"]] = field(default_factory=list)  # a heap, the best of them on top
-
-    def add(self, score: "Score") -> None:
-        if self.count < LISTED:
-            self.first.append(score)
-        heappush(self.worst, (-_rank(score), -self.count, score))
-        if len(self.worst) > self.most:
-            heappop(self.worst)
-        self.count += 1
-        self.has_std |= score.quality_std is not None
-        if score.quality is None:
-            self.failed += 1
-            self.failures += [score] if self.failed <= SHORT else []
-            return
-        self.total += score.quality
-        self.lowest, self.highest = min(self.lowest, score.quality), max(self.highest, score.quality)
-
-    def show(self, more: Sequence[str], *, ordered: bool, csv_file: Path | None) -> None:
-        """Print one table, of the worst where it is `ordered`; or the first and the worst of many images."""
-        title = "quality from 0 to 1, higher is better" + ("; ± one standard deviation" if self.has_std else "")
-        worst = [score for _, _, score in sorted(self.worst, reverse=True)]
-        if ordered:
-            self._print(
-                title + (f"; the {len(worst)} worst of {self.count}" if len(worst) < self.count else ""), worst, more
-            )
-        elif self.count <= LISTED:
-            self._print(title, self.first, more)
-        else:
-            self._print(f"{title}; the first {SHORT} of {self.count}", self.first[:SHORT], more)
-            self._print(f"the {SHORT} worst", worst, more)
-        scored = self.count - self.failed
-        if self.count > LISTED and scored:
-            mean = self.total / scored
-            every = f"all are in {csv_file}" if csv_file else "--csv FILE writes all"
-            typer.echo(
-                f"{scored} images: quality {mean:.3f} on average, from {self.lowest:.3f} to {self.highest:.3f}; {every}"
-            )
-        for score in self.failures if self.count > LISTED else ():
-            typer.echo(f"{score.image}: {score.note}", err=True)
-
-    def _print(self, title: str, scores: Sequence["Score"], more: Sequence[str]) -> None:
-        rows = []
-        for each in scores:
-            quality, rating = with_std(each.quality, each.quality_std), with_std(each.rating, each.rating_std)
-            rows.append([each.image, quality, rating, *_more(each, more), each.note])
-        print_table(title, ("image", "quality", "rating", *more, "note"), rows)
-
-
-def _row(score: "Score", more: Sequence[str]) -> list[Any]:
-    """The cells of a file's row."""
-    numbers = (score.quality, score.quality_std, score.rating, score.rating_std)
-    return [score.image, *map(rounded, numbers), score.note, *_more(score, more)]
-
-
-def _more(score: "Score", more: Sequence[str]) -> list[Any]:
-    return [rounded(score.alignment) if name == "alignment" else score.likeliest.get(name, "") for name in more]
-
-
-def _rank(score: "Score") -> float:
-    return math.inf if score.quality is None else score.quality
-
-
-def _worst_first(scores: Sequence["Score"]) -> list["Score"]:
-    """Those without a quality last."""
-    return sorted(scores, key=_rank)
+    echo(f"{nearby(found.path)}: {found.size / 1e6:.1f} MB; {differs}")
 
 
 def _load(model: Path | None, device: str | None, cache: Path | None, clip: str | None, *, fast: bool) -> "Scorer":
@@ -238,11 +190,11 @@ def _load(model: Path | None, device: str | None, cache: Path | None, clip: str 
     path = model or SHIPPED
     scorer = (load_fastest if fast else load)(path, device=device, cache=cache, clip=clip)
     if isinstance(scorer.predictor, ExportedModel):
-        typer.echo(f"scored with ONNX Runtime on the CPU{', in 8 bit' if scorer.predictor.about['int8'] else ''}")
+        echo(f"scored with ONNX Runtime on the CPU{', in 8 bit' if scorer.predictor.about['int8'] else ''}")
     if not model:
-        typer.echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
+        echo("scored by the shipped prompts, adapted to no ratings: `fsiqa adapt` makes better ones from yours")
         if is_checkpoint(ADAPTED):
-            typer.echo(f"{ADAPTED} holds a model of yours: fsiqa score {ADAPTED} IMAGES")
+            echo(f"{ADAPTED} holds a model of yours: fsiqa score {ADAPTED} IMAGES")
     return scorer
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..files import write_json
-from ..printing import decimals, difference_rows, print_table
+from ..printing import decimals, difference_rows, echo, print_table
 from .options import (
     CACHE,
     CLIP,
@@ -24,12 +24,13 @@ from .options import (
     with_table_options,
     words,
 )
+from .outputs import Commands
 
 FIGURES = ("srcc", "plcc", "rmse", "cosine", "scene_accuracy", "distortion_accuracy", "alignment_auc")
 
 SEEDS = Annotated[int, typer.Option(min=1, help="Draws of the training pool.")]
 
-experiment = typer.Typer(help="Repeat the project's experiments.", no_args_is_help=True)
+experiment = Commands(help="Repeat the project's experiments.", no_args_is_help=True)
 
 
 @experiment.command("meta-vs-none")
@@ -56,7 +57,7 @@ def experiment_meta_vs_none(
             "difference from joint: median of the runs", result, lambda row: decimals(row["over_joint"], sign=True)
         )
     if linear := result.get("linear"):
-        typer.echo(
+        echo(
             f"ridge regression on the same features: {linear['training']:.3f} fitted to all training pictures, "
             f"{linear['pool']:.3f} to the whole pool of shots"
         )
@@ -179,7 +180,7 @@ def experiment_confounded(
         plan, task=task, by=by, shots=shots, seeds=seeds, out=out, workers=workers, device=device, cache=cache,
         overrides=overrides or (), **table,
     )  # fmt: skip
-    typer.echo(f"{result['task']}: {shots} shots, tested on {result['test']} pictures; mean SRCC of {seeds} draws")
+    echo(f"{result['task']}: {shots} shots, tested on {result['test']} pictures; mean SRCC of {seeds} draws")
     rows, first = [], next(iter(result["arms"]))
     for label, each in result["arms"].items():
         rows.append([label, *map(decimals, (each["balanced"], each["confounded"])), "", ""])
@@ -281,5 +282,5 @@ def experiment_backbone(
     print_table('"Good photo." against "Bad photo.", SRCC', ("pictures", "zero-shot"), zero_shot)
     named = [[what, f"{n['share']:.1%}", n["names"], n["pictures"]] for what, n in result["named"].items()]
     print_table("zero-shot classification", ("classes of", "accuracy", "classes", "pictures"), named)
-    typer.echo(f"CLIP {result['clip']}: {result['milliseconds']:.0f} ms per crop on one CPU thread")
+    echo(f"CLIP {result['clip']}: {result['milliseconds']:.0f} ms per crop on one CPU thread")
     write_json(json_file, result)

@@ -1,9 +1,14 @@
 """Files that hold the same under different names."""
 
 import hashlib
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from ..errors import InputWarning
+from ..types import Record
 
 SAMPLE = 4096  # bytes at the start, in the middle and at the end
 
@@ -17,6 +22,38 @@ def same_content(files: Iterable[Path]) -> list[list[Path]]:
     for key in (_size, _sample, _digest):
         alike = [some for each in alike for some in _parted(each, key)]
     return alike
+
+
+def same_content_joined(where: str, records: list[Record]) -> list[Record]:
+    """The records, groups with pictures of the same content made one; an InputWarning counts such pictures."""
+    first = {file: same[0] for same in same_content(record.path for record in records) for file in same}
+    joined = groups_joined(records, [first.get(record.path, record.path) for record in records])
+    again = [record for record, other in zip(records, joined, strict=True) if record.group != other.group]
+    if again:
+        twin = next(file for file in first if first[file] != file)
+        message = (
+            f"{where}: pictures of different groups hold the same, such as {first[twin].name} and {twin.name}: "
+            f"{len(again)} rows are put into the groups of others, so that no split parts them"
+        )
+        warnings.warn(message, InputWarning, stacklevel=4)
+    return joined
+
+
+def groups_joined(records: list[Record], files: list[Path]) -> list[Record]:
+    """The records, groups that share a file made one."""
+    group_of: dict[Path, str] = {}
+    merged: dict[str, str] = {}
+
+    def root_of(group: str) -> str:
+        while group in merged:
+            group = merged[group]
+        return group
+
+    for record, file in zip(records, files, strict=True):
+        mine, other = root_of(record.group), root_of(group_of.setdefault(file, record.group))
+        if mine != other:
+            merged[mine] = other
+    return [replace(record, group=root_of(record.group)) for record in records]
 
 
 def _parted(files: Sequence[Path], key: Callable[[Path], Hashable]) -> list[list[Path]]:

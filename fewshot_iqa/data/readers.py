@@ -13,9 +13,10 @@ import pandas as pd
 
 from ..config import TableTask
 from ..errors import InputError, InputWarning, nearest, shortened
+from ..files import from_cell
 from ..types import Record
 from .columns import find_columns, is_header, no_column, require_moderate
-from .duplicates import same_content
+from .duplicates import groups_joined, same_content_joined
 from .folder import Folder, names_in
 from .labels import Annotations
 from .releases import READERS
@@ -35,7 +36,8 @@ def _read(task: TableTask) -> Table:
     if not task.labels:
         raise InputError("this task reads a table: give --labels TABLE.csv, and --root FOLDER of its pictures")
     read, header = READERS[task.reader] if task.reader else None, partial(is_header, task.columns)
-    return read_rows(find_file(root_of(task), task.labels), read, is_header=header)
+    table = read_rows(find_file(root_of(task), task.labels), read, is_header=header)
+    return table if read else Table(table.where, table.rows.map(from_cell))
 
 
 def _with_means(task: TableTask, table: Table) -> Table:
@@ -118,7 +120,7 @@ def read_table(task: TableTask, given: Table | None = None) -> list[Record]:
         )
     if not task.pooled and not all(record.subset for record in records):
         raise InputError(f"{where}: each subset has a scale of its own (pooled: false), but not all rows have a subset")
-    return _same_content_joined(where, _one_row_a_picture(where, records))
+    return same_content_joined(where, _one_row_a_picture(where, records))
 
 
 def stated_range(table: Table) -> tuple[float, float] | None:
@@ -134,7 +136,7 @@ def read_names(path: Path) -> list[str]:
     table = read_rows(path).rows
     if "image" not in table:
         raise InputError(f"{path}: no column 'image'")
-    return list(dict.fromkeys(table["image"].str.strip()))
+    return list(dict.fromkeys(table["image"].str.strip().map(from_cell)))
 
 
 def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> dict[str, str]:
@@ -144,8 +146,8 @@ def read_prompts(path: Path, image: str = "image", prompt: str = "prompt") -> di
         if column not in table:
             raise no_column(str(path), [str(name) for name in table], column, option)
     prompts: dict[str, str] = {}
-    for file, text in zip(table[image].str.strip(), table[prompt].str.strip(), strict=True):
-        name = Path(file).name
+    for file, cell in zip(table[image].str.strip(), table[prompt].str.strip(), strict=True):
+        name, text = Path(file).name, from_cell(cell)
         if text and prompts.setdefault(name, text) != text:
             raise InputError(f"{path}: two prompts for images named {name}: '{prompts[name]}' and '{text}'")
     return prompts
@@ -211,7 +213,7 @@ def _one_row_a_picture(where: str, records: list[Record]) -> list[Record]:
     if len(set(files)) == len(files):
         return records
     rows_of: dict[tuple[Path, Record], list[Record]] = {}
-    for file, record in zip(files, _groups_joined(records, files), strict=True):
+    for file, record in zip(files, groups_joined(records, files), strict=True):
         same = replace(record, path=file, rating=0.0, alignment=None, rating_std=None, votes=None)
         rows_of.setdefault((file, same), []).append(record)
     found = [_mean(rows) for rows in rows_of.values()]
@@ -228,21 +230,6 @@ def _one_row_a_picture(where: str, records: list[Record]) -> list[Record]:
     return found
 
 
-def _same_content_joined(where: str, records: list[Record]) -> list[Record]:
-    """The records, groups with pictures of the same content made one; an InputWarning counts such pictures."""
-    first = {file: same[0] for same in same_content(record.path for record in records) for file in same}
-    joined = _groups_joined(records, [first.get(record.path, record.path) for record in records])
-    again = [record for record, other in zip(records, joined, strict=True) if record.group != other.group]
-    if again:
-        twin = next(file for file in first if first[file] != file)
-        message = (
-            f"{where}: pictures of different groups hold the same, such as {first[twin].name} and {twin.name}: "
-            f"{len(again)} rows are put into the groups of others, so that no split parts them"
-        )
-        warnings.warn(message, InputWarning, stacklevel=3)
-    return joined
-
-
 def _mean(rows: list[Record]) -> Record:
     if len(rows) == 1:
         return rows[0]
@@ -256,23 +243,6 @@ def _mean(rows: list[Record]) -> Record:
         rating_std=statistics.stdev(ratings) if votes else None,
         votes=len(rows) if votes else None,
     )
-
-
-def _groups_joined(records: list[Record], files: list[Path]) -> list[Record]:
-    """The records, groups that share a file made one."""
-    group_of: dict[Path, str] = {}
-    merged: dict[str, str] = {}
-
-    def root_of(group: str) -> str:
-        while group in merged:
-            group = merged[group]
-        return group
-
-    for record, file in zip(records, files, strict=True):
-        mine, other = root_of(record.group), root_of(group_of.setdefault(file, record.group))
-        if mine != other:
-            merged[mine] = other
-    return [replace(record, group=root_of(record.group)) for record in records]
 
 
 def _alignment(task: TableTask, where: str, row: int, text: str | None) -> float | None:

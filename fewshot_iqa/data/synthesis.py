@@ -11,6 +11,7 @@ import torch
 
 from ..distortions import distort, find
 from ..errors import InputError
+from ..files import as_cell, from_cell, writing
 from ..images import read_image, read_notes, shrink, to_float, to_uint8, write_png
 from ..rng import key_seed
 from .synthetic import distortable, kadid_mos
@@ -40,6 +41,7 @@ class Cell:
 
 
 COLUMNS = [field.name for field in fields(Cell)]
+NAMES = ("image", "reference")
 
 
 def plan(photograph: Path, types: Sequence[str], levels: Sequence[float], seed: int) -> list[Cell]:
@@ -115,7 +117,8 @@ def read_labels(out: Path) -> dict[str, dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if list(reader.fieldnames or ()) == COLUMNS:
-                return {row["image"]: row for row in reader}
+                rows = [{name: from_cell(text or "") for name, text in row.items()} for row in reader]
+                return {row["image"]: row for row in rows}
     except (OSError, UnicodeDecodeError):
         pass
     raise InputError(
@@ -131,12 +134,12 @@ def write_labels(rows: Mapping[str, dict[str, str]], cells: Sequence[Cell], out:
         values = asdict(cell) | {"level": f"{cell.level:g}"}
         values["kadid_mos"] = "" if cell.kadid_mos is None else f"{cell.kadid_mos:.4f}"
         rows[cell.image] = {name: str(value) for name, value in values.items()}
-    path, part = out / LABELS, out / f"{LABELS}.part"
-    with part.open("w", newline="", encoding="utf-8") as file:
+    path = out / LABELS
+    with writing(path) as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows(rows[image] for image in sorted(rows))
-    part.replace(path)
+        for image in sorted(rows):
+            writer.writerow({name: as_cell(text, is_name=name in NAMES) for name, text in rows[image].items()})
     return path
 
 

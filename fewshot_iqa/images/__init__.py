@@ -14,7 +14,7 @@ from .decode import (
     to_uint8,
 )
 from .opening import frames, image_size
-from .png import read_notes, write_png
+from .png import own_mark, read_notes, write_drawing, write_png
 from .views import assemble, enlarge, fixed_views, prepare, prepared_size, random_view, shrink, shrunk_size, thumbnail
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "frames",
     "image_size",
     "list_pictures",
+    "own_mark",
     "photographs_in",
     "prepare",
     "prepared_size",
@@ -42,5 +43,6 @@ __all__ = [
     "to_float",
     "to_picture",
     "to_uint8",
+    "write_drawing",
     "write_png",
 ]

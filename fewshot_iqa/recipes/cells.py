@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import reason, writing
 from ..resources import is_unused
 
 ABOUT = "study.json"
@@ -39,10 +40,9 @@ def read(file: Path) -> dict[str, Any]:
 
 def write(file: Path, content: Any) -> None:
     """Whole or not at all."""
-    part = file.with_suffix(".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(file)
     except OSError as error:
-        raise InputError(f"{file}: cannot be written ({error.strerror})") from None
+        raise InputError(f"{file}: cannot be written ({reason(error)})") from None
+    with writing(file) as whole:
+        whole.write(json.dumps(content, indent=1, allow_nan=False) + "\n")

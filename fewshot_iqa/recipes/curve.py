@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from .. import metrics, progress
 from ..config import Config, load_config
@@ -31,6 +31,7 @@ from .results import srcc_of, summarize
 from .sources import Rated, TableOptions, read_source, source_name, warn_guessed_scale
 from .starts import find_start, read_settings, warn_without_prior
 from .trial import Memory, Method, read_pictures, run_trial, subset_mean_trial, warn_reversed
+from .workers import in_parallel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -178,7 +179,7 @@ def curve(
             jobs = (delayed(_cell)(_file(folder, label, *cell), method, drawn[cell], memory) for cell in missing[label])
             # a closed form is quicker than its way to another process
             processes = workers if method.settings.adapt else 1
-            for error in Parallel(processes, return_as="generator_unordered")(jobs):
+            for error in in_parallel(jobs, processes):
                 failed += [error] if error else []
                 log({})
     if failed:

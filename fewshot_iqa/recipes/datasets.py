@@ -15,6 +15,7 @@ from ..data.readers import pictures_folder, root_of
 from ..data.split_files import RANDOM, shared_groups
 from ..data.splits import split_by_group
 from ..errors import InputError
+from ..files import reason, write_csv
 from .sources import TableOptions, read_source, source_name
 
 if TYPE_CHECKING:
@@ -83,13 +84,16 @@ def split(out: str | Path, task: str | None = None, *, seeds: int = 10, **table:
     every, folder, files = [*rated.records, *(rated.test or [])], Path(out), []
     root = pictures_folder(table_task(name, rated.source))
     names = [_inside(root, record.path) for record in every]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({reason(error)})") from None
     for seed in range(seeds):
         _, test = split_by_group(every, rated.source.test, seed=seed)
         tested = {id(record) for record in test}
         rows = [(image, r.group, "test" if id(r) in tested else "train") for image, r in zip(names, every, strict=True)]
         files.append(folder / f"{name}-{seed}.csv")
-        pd.DataFrame(rows, columns=["image", "group", "part"]).to_csv(files[-1], index=False)
+        write_csv(files[-1], pd.DataFrame(rows, columns=["image", "group", "part"]))
     return files
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..config import ViewSpec
 from ..data.synthetic import wheel_photograph
 from ..errors import InputError
+from ..files import writing
 from ..images import fixed_views, prepared_size, read_image
 from ..model import checkpoint
 from ..model.formats import read_checkpoint_config, weights_fingerprint
@@ -81,17 +82,13 @@ def export(
         "prompts": model.head.learned_from_prompts,
     }
     views = _photographs(settings.views)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_bytes(_onnx(graph, views, about, int8))
-        difference = _difference(graph, part, views)
+    content = _onnx(graph, views, about, int8)
+    with writing(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        difference = _difference(graph, Path(file.name), views)
         if not difference <= TOLERANCE[int8]:
             raise InputError(f"{folder}: the exported model differs by {difference:.2g} in quality; nothing was kept")
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        part.unlink(missing_ok=True)
     return Exported(path, path.stat().st_size, difference, len(views))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..files import writing
+from ..images import own_mark
 from ..score import Attention
 
 if TYPE_CHECKING:
@@ -22,10 +24,16 @@ def new_figure(size: tuple[float, float]) -> Figure:
 def save_figure(figure: Figure, path: str | Path | None) -> Figure:
     """The figure, also written to `path` where that is given; InputError where it cannot be."""
     if path is not None:
+        kind = Path(path).suffix.lower().removeprefix(".") or "png"
+        more: dict[str, Any] = (
+            {"pil_kwargs": {"exif": own_mark()}} if kind in ("jpg", "jpeg") else {}
+        )  # others name Matplotlib
         try:
-            figure.savefig(path, dpi=150)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: the figure cannot be written ({error})") from None
+            with writing(Path(path), "wb") as file:
+                figure.savefig(file, dpi=150, format=kind, **more)
+        except ValueError as error:
+            known = isinstance(error, InputError)
+            raise error if known else InputError(f"{path}: the figure cannot be written ({error})") from None
     return figure
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -15,10 +15,11 @@ from ..data import synthesis
 from ..data.synthetic import kadid_mos
 from ..distortions import DISTORTIONS, LEVELS, SMALLEST_SIDE, TID2013, Distortion, compose, distort, find
 from ..errors import InputError
-from ..files import photographs_in
-from ..images import read_image, shrink, to_float, to_uint8, write_png
+from ..files import photographs_in, reason, remove_leftovers
+from ..images import read_image, shrink, to_float, to_uint8, write_drawing, write_png
 from ..lock import one_writer
 from ..progress import track
+from .workers import in_parallel
 
 SETS = {"kadid10k": DISTORTIONS, "tid2013": TID2013}
 TILE = (200, 134)  # width and height of the middle of a picture on a sheet, in its own pixels
@@ -78,10 +79,7 @@ def draw_sheet(photo: Path, out: Path, types: Sequence[str] = ("kadid10k",), *, 
                 caption = f"{level}: {row.amount(level):g}{mos}"
                 draw.text((left, top + LINE + TILE[1] + 1), caption, "black", font)
             log({})
-    try:
-        sheet.save(out, quality=85)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--sheet {out}: cannot be written ({error})") from None
+    write_drawing(out, sheet)
 
 
 def _middle(image: Tensor) -> Image.Image:
@@ -133,12 +131,13 @@ def synthesize(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"-o {out}: cannot be written ({error.strerror})") from None
+        raise InputError(f"-o {out}: cannot be written ({reason(error)})") from None
+    remove_leftovers(out)
 
-    run = Parallel(n_jobs=workers, return_as="generator")
     failed = []
     with track("reading", len(photographs)) as log:
-        complaints = run(delayed(synthesis.write_reference)(path, out, short_side) for path in photographs)
+        jobs = (delayed(synthesis.write_reference)(path, out, short_side) for path in photographs)
+        complaints = in_parallel(jobs, workers, ordered=True)
         for path, complaint in zip(photographs, complaints, strict=True):
             if complaint:
                 failed.append(complaint)
@@ -148,7 +147,8 @@ def synthesize(
         raise InputError(f"{failed[0]} (and no other photograph can be used)")
     pieces = [piece for cells in plans.values() for piece in synthesis.by_type(cells)]
     with track("distorting", sum(map(len, pieces))) as log:
-        for piece, _ in zip(pieces, run(delayed(synthesis.write_cells)(piece, out) for piece in pieces), strict=True):
+        jobs = (delayed(synthesis.write_cells)(piece, out) for piece in pieces)
+        for piece, _ in zip(pieces, in_parallel(jobs, workers, ordered=True), strict=True):
             for _ in piece:
                 log({})
     labels = synthesis.write_labels(earlier, [cell for cells in plans.values() for cell in cells], out)

@@ -11,6 +11,7 @@ from .. import metrics
 from ..config import Config
 from ..errors import InputWarning
 from ..evaluation import NINETY, Report, over_trials
+from ..files import from_cell
 from .draws import Draw
 
 NUMBERS = (
@@ -69,6 +70,8 @@ def read_pictures_table(path: Path) -> pd.DataFrame:
     """The rows of `by_picture` in a file; names stay texts."""
     kinds = dict.fromkeys(("image", "group", "distortion", "subset", "part"), str)
     table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values={name: [""] for name in NUMBERS})
+    for name in kinds.keys() & set(table):
+        table[name] = table[name].map(from_cell)
     for name in ("distortion", "subset"):
         if name in table:
             table[name] = table[name].mask(table[name] == "")

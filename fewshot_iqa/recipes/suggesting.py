@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.votes import rated_images
 from ..errors import InputError, InputWarning
 from ..files import photographs_in, require_writable, write_csv
-from ..images import thumbnail
+from ..images import thumbnail, write_drawing
 from ..model.heads.linear import feature_std
 from ..progress import track
 from ..resources import SHIPPED
@@ -135,7 +135,4 @@ def _draw(folder: Path, pictures: pd.DataFrame, path: Path) -> None:
         tile = thumbnail(folder / name, TILE - 4)
         sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
         draw.text((left + 4, top + TILE), f"{i + 1}: {quality:.2f}", "white", font)
-    try:
-        sheet.save(path, quality=85)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--sheet {path}: cannot be written ({error})") from None
+    write_drawing(path, sheet)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from .. import metrics
 from ..config import ConfoundedSpec, load_config, load_experiment
@@ -25,6 +25,7 @@ from ..recipes.draws import Draw, draw_trials
 from ..recipes.results import srcc_of
 from ..recipes.sources import read_source, source_name
 from ..recipes.trial import Memory, Method, encoded, loader_of, read_pictures, run_trial
+from ..recipes.workers import in_parallel
 from ..rng import permutation
 from ..types import Record, Shots
 
@@ -90,7 +91,7 @@ def confounded(
         for label, method in arms.items():
             read_pictures(method, [draw for _, draw, _ in missing[label]], memory)
             jobs = (delayed(_cell)(file, method, draw, into, memory) for file, draw, into in missing[label])
-            for _ in Parallel(workers if method.settings.adapt else 1, return_as="generator_unordered")(jobs):
+            for _ in in_parallel(jobs, workers if method.settings.adapt else 1):
                 log({})
     found = {
         label: {kind: [cells.read(_file(folder, label, kind, seed)) for seed in range(seeds)] for kind in KINDS}

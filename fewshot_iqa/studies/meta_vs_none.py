@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from .. import meta, metrics
 from ..config import (
@@ -37,6 +37,7 @@ from ..recipes.figures import new_figure, save_figure
 from ..recipes.fitting import fit
 from ..recipes.metatraining import meta_step
 from ..recipes.trial import encoded
+from ..recipes.workers import in_parallel
 from ..types import Record, Shots
 from .meta_vs_none_data import Split, draw_photographs, draw_split, records_by_photograph
 
@@ -91,7 +92,7 @@ def meta_vs_none(
         _encode_all(folder, spec, source, first, workers, device)
     jobs = (delayed(_run)(folder, spec, source, *run, frozen, device) for run in missing)
     with track("runs", len(runs), len(runs) - len(missing)) as log:
-        for _ in Parallel(workers, return_as="generator_unordered")(jobs):
+        for _ in in_parallel(jobs, workers):
             log({})
     results = [cells.read(_file(folder, *run)) for run in runs]
     result: dict[str, Any] = {"table": _table(spec, results), "runs": len(runs)}
@@ -128,7 +129,7 @@ def _encode_all(
     by_photograph = records_by_photograph(spec, source).values()
     with track("photographs", len(by_photograph)) as log:
         jobs = (delayed(_encode)(folder, source, settings, records, device) for records in by_photograph)
-        for _ in Parallel(workers, return_as="generator_unordered")(jobs):
+        for _ in in_parallel(jobs, workers):
             log({})
 
 

@@ -1,6 +1,7 @@
 """What every head is."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,7 +16,12 @@ class Head(nn.Module):
     """
 
     is_fitted = False
+    on_cpu = False  # whether it computes there, whatever the device of the features
     reads_pooled = True  # whether it reads `Features.pooled`, beside or instead of logits and tokens
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Where it computes in float64, which some devices lack, its numbers stay on the CPU."""
+        return self if self.on_cpu else super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     @property
     def reads_prompts(self) -> bool:

@@ -69,6 +69,7 @@ class GaussianProcessHead(Head):
     `prior_weight` (S,) and `prior_bias`, w and b.
     """
 
+    on_cpu = True
     train_x: Tensor
     train_y: Tensor
     train_p: Tensor
@@ -121,7 +122,8 @@ class GaussianProcessHead(Head):
     @torch.no_grad()
     def fit_prior(self, clean: Features, distorted: Features, quality: Tensor, clean_quality: Tensor) -> None:
         """Fit w and b: row i of `distorted` is a copy, of `quality`, of row i of `clean`, of `clean_quality`."""
-        weight, bias = linear_prior(clean.matrix(), distorted.matrix(), quality, clean_quality, self.groups)
+        rows = [each.matrix().cpu() for each in (clean, distorted)]
+        weight, bias = linear_prior(rows[0], rows[1], quality.cpu(), clean_quality.cpu(), self.groups)
         self.prior_weight.copy_(weight)
         self.prior_bias.fill_(bias)
         self._has_linear_prior = True
@@ -131,6 +133,7 @@ class GaussianProcessHead(Head):
         self, features: Features, quality: Tensor, *, groups: Sequence[str] = (), variance: Tensor | None = None
     ) -> None:
         """Weigh each p, a and λ by its posterior probability given the shots; V is in units of the s² without it."""
+        features, quality, variance = features.to("cpu"), quality.cpu(), None if variance is None else variance.cpu()
         match = _match(features)
         known = match[~match.isnan()].double()
         moments = (float(known.mean()), float(feature_std(known))) if len(known) else (0.0, 1.0)
@@ -178,12 +181,13 @@ class GaussianProcessHead(Head):
         return rows
 
     def predict(self, features: Features) -> Prediction:
+        given, features = features.matrix(), features.to("cpu")
         x, predicted = features.matrix(), self._predictions(features)
         if not self.is_fitted:
             weights = torch.tensor(self._prior_means()).to(predicted)
             shares = weights[:, :1] * weights[:, 1:] / weights[:, 1:].sum(dim=1, keepdim=True)
-            return Prediction((predicted * shares.sum(dim=0)).sum(dim=1).to(x))
-        if self._solved is None or self._solved[0].shots.device != x.device:
+            return Prediction((predicted * shares.sum(dim=0)).sum(dim=1).to(x).to(given))
+        if self._solved is None:
             self._solved = self._solve()
         first, new = self._solved[0], self.standardize(x)
         squares = new.square().mean(dim=1)
@@ -200,7 +204,7 @@ class GaussianProcessHead(Head):
             mean = mean + row.weight * ahead
             variance = variance + row.weight * (within + ahead.square())
         variance = (variance - mean.square()).clamp(min=0)
-        return Prediction(mean.to(x), variance.sqrt().to(x))
+        return Prediction(mean.to(x).to(given), variance.sqrt().to(x).to(given))
 
     def _predictions(self, features: Features) -> Tensor:
         """What phrases and linear model predict (B, 2), in float64; 0 where it reads no phrases."""
@@ -238,7 +242,7 @@ class GaussianProcessHead(Head):
 
     def standardize(self, features: Tensor) -> Tensor:
         """(B, S) in float64, by mean and deviation of the shots; what is constant over them is centred only."""
-        if self._moments is None or self._moments[0].device != features.device:
+        if self._moments is None:
             shots = self.train_x.double()
             self._moments = shots.mean(dim=0), feature_std(shots)
         mean, std = self._moments

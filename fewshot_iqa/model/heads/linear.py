@@ -68,9 +68,9 @@ class RidgeHead(LinearHead):
         from sklearn.linear_model import RidgeCV  # takes a second to import
         from sklearn.model_selection import GroupKFold
 
-        matrix = features.matrix().double()
-        std, y = feature_std(matrix).cpu().numpy(), quality.double().cpu().numpy()
-        x = matrix.cpu().numpy()
+        matrix = features.matrix().cpu().double()  # not every device has float64
+        std, y = feature_std(matrix).numpy(), quality.cpu().double().numpy()
+        x = matrix.numpy()
         mean = x.mean(axis=0)
         count = len(set(groups))
         folds = GroupKFold(min(5, count)) if 1 < count < len(groups) else None
@@ -79,6 +79,6 @@ class RidgeHead(LinearHead):
         ridge = RidgeCV(self.penalties, cv=splits, scoring="neg_mean_squared_error")
         fitted = ridge.fit((x - mean) / std, y, sample_weight=weights)
         weight = fitted.coef_ / std
-        self.weight.copy_(torch.from_numpy(weight))
+        self.weight.copy_(torch.from_numpy(weight).to(self.weight.dtype))
         self.bias.fill_(fitted.intercept_ - mean @ weight)
         self.penalty, self.is_fitted = float(fitted.alpha_), True
