@@ -239,7 +239,7 @@ def test_tid2013_takes_its_published_steps(name: str, photographs: list[Tensor])
         distorted = [distort(image, name, level, generator=seeded(i)) for i, image in enumerate(images)]
         medians.append(np.median([psnr(*pair) for pair in zip(images, distorted, strict=True)]))
     assert medians == pytest.approx(STEPS, abs=3.5 if chancy else 1.2)  # five such sets differ by 1.5
-    assert all(later < earlier - 1 for earlier, later in pairwise(medians))
+    assert all(later < earlier - (0.3 if chancy else 1) for earlier, later in pairwise(medians))
 
 
 @pytest.mark.parametrize("name", [row.name for row in (*DISTORTIONS, *TID2013) if row.torch_form])

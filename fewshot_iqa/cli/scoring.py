@@ -89,6 +89,7 @@ def score(
     listing = Listing(most=worst or (LISTED if sort else SHORT))
     every: list[Score] | None = [] if json_file else None  # memory stays flat without
     header, names, table = (*COLUMNS, *more), [str(file) for file in files], None
+    scorer.stream((), explain=explain, prompts=prompts)  # refuses what it cannot do before a file is made
     if csv_file:
         table = ScoreTable(csv_file, header, names, _made_by(model, scorer, explain, device, prompts))
     kept = [score_of(row, more) for row in table.kept] if table else []
