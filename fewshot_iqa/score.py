@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError, InputWarning
+from .errors import InputError, InputWarning, first_sentence
 from .images import (
     Picture,
     Source,
@@ -161,7 +161,9 @@ class Scorer:
             raise
         except Exception as error:
             if len(pictures) == 1:
-                yield Score(pictures[0].name, note=f"cannot be scored ({_reason(error)})")
+                yield Score(
+                    pictures[0].name, note=f"cannot be scored ({type(error).__name__}: {first_sentence(error)})"
+                )
             for picture in pictures if len(pictures) > 1 else ():
                 yield from self._judge([picture], predictor, branches)
 
@@ -198,7 +200,7 @@ class Scorer:
         except InputError as error:
             return Score(name, note=str(error).removeprefix(f"{name}: "))
         except Exception as error:
-            return Score(name, note=f"cannot be read ({_reason(error)})")
+            return Score(name, note=f"cannot be read ({type(error).__name__}: {first_sentence(error)})")
         crop, notes = self.views.crop, []
         if min(height, width) < crop:
             notes.append(f"{width}x{height} is smaller than the {crop} pixel crop: enlarged")
@@ -252,7 +254,3 @@ class Scorer:
 
 def _about(score: Score) -> str:
     return f"{score.image}: {score.note}"
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0][:200]

@@ -90,7 +90,7 @@ def test_an_error_of_one_picture_costs_no_other_its_score(scorer, monkeypatch):
     def predict(pictures):
         values = [each.views.mean() / 255 for each in pictures]
         if any(value > 0.9 for value in values):
-            raise RuntimeError("out of memory\nand more")
+            raise RuntimeError("out of memory.\nSee our advice.")
         return Prediction(np.array([np.nan if value < 0.1 else value for value in values]))
 
     monkeypatch.setattr(Brightness, "predict", lambda self, pictures: predict(pictures))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from ..errors import InputError
+from ..errors import InputError, first_sentence
 from ..files import find_images
 from .colour import to_srgb
 from .opening import open_image, opened
@@ -68,7 +68,7 @@ def to_picture(source: Source, name: str = "image", *, size: Resize | None = Non
     except InputError:
         raise
     except Exception as error:  # Pillow reads the pixels of an opened file here; see read_image
-        raise InputError(f"{name}: cannot be decoded ({error})") from error
+        raise InputError(f"{name}: cannot be decoded ({first_sentence(error)})") from error
 
 
 def read_image(path: str | os.PathLike[str], *, size: Resize | None = None) -> Picture:

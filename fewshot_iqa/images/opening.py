@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import InputError
+from ..errors import InputError, first_sentence
 from ..files import HEIC, kind_of
 
 # Pillow reads 40 formats, one of them by starting another program
@@ -40,7 +40,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         empty = os.path.isfile(path) and os.path.getsize(path) == 0
         raise InputError(f"{shown}: {'the file is empty' if empty else _reason(Path(path))}") from None
     except Exception as error:  # decoders meet broken files with errors of every kind
-        raise InputError(f"{shown}: cannot be decoded ({error})") from error
+        raise InputError(f"{shown}: cannot be decoded ({first_sentence(error)})") from error
 
 
 def open_image(source: Any, name: str) -> Image.Image:
