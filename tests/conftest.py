@@ -20,6 +20,7 @@ from fewshot_iqa.model import named
 from fewshot_iqa.model.backbone import Backbone
 from fewshot_iqa.model.clip import create_clip
 
+ROOT = Path(__file__).parent.parent
 os.environ.setdefault("COLUMNS", "200")
 torch.set_num_threads(1)  # the miniature gains nothing from more, and threads that wait for each other cost much
 MINIATURE = {
@@ -172,8 +173,10 @@ class Outcome:
 
 
 @pytest.fixture
-def fsiqa(monkeypatch, capsys):
-    """Run the command line as a user does."""
+def fsiqa(monkeypatch, capsys, tmp_path_factory):
+    """Run the command line as a user does, in a folder of its own: two tests must not meet in runs/."""
+    if Path.cwd() == ROOT:
+        monkeypatch.chdir(tmp_path_factory.mktemp("working"))
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["fsiqa", *(str(argument) for argument in arguments)])
