@@ -21,11 +21,10 @@ from .images import (
     assemble,
     content_hash,
     fixed_views,
-    frames,
-    image_size,
     list_pictures,
     prepare,
     prepared_size,
+    read_header,
     to_picture,
 )
 from .predicting import Opened, Predictor
@@ -160,12 +159,12 @@ class Scorer:
         except InputError:
             raise
         except Exception as error:
-            if len(pictures) == 1:
-                yield Score(
-                    pictures[0].name, note=f"cannot be scored ({type(error).__name__}: {first_sentence(error)})"
-                )
-            for picture in pictures if len(pictures) > 1 else ():
-                yield from self._judge([picture], predictor, branches)
+            if len(pictures) > 1:
+                for picture in pictures:
+                    yield from self._judge([picture], predictor, branches)
+            else:
+                note = f"cannot be scored ({type(error).__name__}: {first_sentence(error)})"
+                yield Score(pictures[0].name, note=note)
 
     def _open_all(self, pictures: Iterable[tuple[str, Source]], predictor: Predictor) -> Iterator[Opened | Score]:
         """Each picture in order, as `_open`; a few are read ahead, in threads."""
@@ -196,7 +195,7 @@ class Scorer:
             if views is None:
                 picture = prepare(image, self.views) if image is not None else to_picture(source, name, size=self._size)
                 views = fixed_views(picture, self.views)
-            height, width = image.shape[1:] if image is not None else image_size(cast("str", source))
+            height, width, frames = read_header(cast("str", source)) if image is None else (*image.shape[1:], 1)
         except InputError as error:
             return Score(name, note=str(error).removeprefix(f"{name}: "))
         except Exception as error:
@@ -204,8 +203,8 @@ class Scorer:
         crop, notes = self.views.crop, []
         if min(height, width) < crop:
             notes.append(f"{width}x{height} is smaller than the {crop} pixel crop: enlarged")
-        if image is None and (count := frames(cast("str", source))) > 1:
-            notes.append(f"the first of {count} frames")
+        if frames > 1:
+            notes.append(f"the first of {frames} frames")
         return Opened(name, key, views, "; ".join(notes))
 
     def _size(self, height: int, width: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from PIL import Image
 from fewshot_iqa import files
 from fewshot_iqa.errors import InputError, InputWarning
 from fewshot_iqa.files import find_images
-from fewshot_iqa.images import frames, read_image, to_picture
+from fewshot_iqa.images import read_header, read_image, to_picture
 from tests.conftest import photograph
 
 SRGB = np.array(
@@ -196,6 +196,11 @@ def test_what_computers_leave_in_folders_is_passed_over_and_links_are_followed_o
 def test_of_several_frames_the_first_is_read_and_the_number_told(tmp_path, fsiqa):
     first, *others = (photograph(seed) for seed in range(3))
     first.save(tmp_path / "a.tiff", save_all=True, append_images=others)
-    assert frames(tmp_path / "a.tiff") == 3
+    assert read_header(tmp_path / "a.tiff") == (60, 72, 3)
     assert np.array_equal(read_image(tmp_path / "a.tiff"), to_picture(first))
     assert "the first of 3 frames" in fsiqa("score", tmp_path / "a.tiff").output
+    whole = (tmp_path / "a.tiff").read_bytes()
+    (tmp_path / "cut.tiff").write_bytes(whole[: len(whole) * 4 // 6])  # a later one is broken
+    result = fsiqa("score", tmp_path / "cut.tiff", tmp_path / "a.tiff")
+    assert result.code == 0, result.error
+    assert "could not be scored" not in result.error

@@ -13,7 +13,7 @@ from .decode import (
     to_picture,
     to_uint8,
 )
-from .opening import frames, image_size
+from .opening import image_size, read_header
 from .png import own_mark, read_notes, write_drawing, write_png
 from .views import assemble, enlarge, fixed_views, prepare, prepared_size, random_view, shrink, shrunk_size, thumbnail
 
@@ -27,7 +27,6 @@ __all__ = [
     "enlarge",
     "find_images",
     "fixed_views",
-    "frames",
     "image_size",
     "list_pictures",
     "own_mark",
@@ -35,6 +34,7 @@ __all__ = [
     "prepare",
     "prepared_size",
     "random_view",
+    "read_header",
     "read_image",
     "read_notes",
     "shrink",

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
@@ -81,10 +81,22 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         return file.height, file.width
 
 
-def frames(path: str | os.PathLike[str]) -> int:
-    """How many pictures a file holds, of which the first is read. InputError as for `read_image`."""
+class Header(NamedTuple):
+    """The size of the picture in a file, as it is stored, and how many `frames` the file holds."""
+
+    height: int
+    width: int
+    frames: int
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """What the file says of its picture, which is not decoded. InputError as for `read_image`."""
     with opened(path) as file:
-        return 1 if file.format == "MPO" else getattr(file, "n_frames", 1)  # of an MPO the others are previews
+        height, width, frames = file.height, file.width, 1
+        if file.format != "MPO":  # of which the other pictures are previews
+            with suppress(Exception):  # a later frame may be broken, the first is read all the same
+                frames = getattr(file, "n_frames", 1)
+        return Header(height, width, frames)
 
 
 def _formats() -> list[str]:
