@@ -192,20 +192,21 @@ def reason(error: OSError) -> str:
 
 
 def write_csv(path: Path | None, table: "pd.DataFrame | None", *, digits: int | None = 5) -> None:
-    """Write a table, its numbers with so many digits or all; of texts as `as_cell`."""
+    """Write a table, as `to_csv`."""
     if path and table is not None:
-        cells = table.copy()
-        for name in cells.select_dtypes(exclude=["number", "bool"]):
-            cells[name] = [as_cell(value, is_name=str(name).startswith("image")) for value in cells[name]]
-        texts = cells.select_dtypes(exclude=["number", "bool"])
-        broken = any("\r" in str(value) for name in texts for value in texts[name])  # which pandas does not quote
         with writing(path) as file:
-            cells.to_csv(
-                file,
-                index=False,
-                float_format=digits and f"%.{digits}g",
-                quoting=csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL,
-            )
+            file.write(to_csv(table, digits=digits))
+
+
+def to_csv(table: "pd.DataFrame", *, digits: int | None = None) -> str:
+    """A table as the text of a CSV file, its numbers with so many digits or all, its texts as `as_cell` has them."""
+    cells = table.copy()
+    for name in cells.select_dtypes(exclude=["number", "bool"]):
+        cells[name] = [as_cell(value, is_name=str(name).startswith("image")) for value in cells[name]]
+    texts = cells.select_dtypes(exclude=["number", "bool"])
+    broken = any("\r" in str(value) for name in texts for value in texts[name])  # which pandas does not quote
+    quoting: Any = csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL
+    return cells.to_csv(index=False, float_format=digits and f"%.{digits}g", quoting=quoting)
 
 
 def write_json(path: Path | None, result: Any) -> None:

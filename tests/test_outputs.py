@@ -15,6 +15,7 @@ from fewshot_iqa.errors import InputError
 from fewshot_iqa.files import as_cell, from_cell, require_writable, write_csv, write_json, writing
 from fewshot_iqa.images import write_drawing, write_png
 from fewshot_iqa.recipes.figures import new_figure, save_figure
+from fewshot_iqa.recipes.results import read_pictures_table
 from tests.conftest import photograph
 from tests.test_scoring import scorer  # noqa: F401  # a fixture
 
@@ -212,3 +213,15 @@ def test_a_file_in_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypa
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and allowed(path, mode))
     with pytest.raises(InputError, match="permission denied"):
         require_writable(tmp_path / "x.csv")
+
+
+def test_the_predictions_inside_a_checkpoint_hold_no_formula(fsiqa, eight, quick, tmp_path):
+    table = pd.read_csv(eight)
+    table["subset"] = ["=1+1", "@b"] * 4
+    table.to_csv(eight, index=False)
+    result = fsiqa("adapt", "--config", "ridge", "--labels", eight, "--out", tmp_path / "ad", *quick)
+    assert result.code == 0, result.error
+    kept = (tmp_path / "ad" / "pictures.csv").read_text()
+    assert "'=1+1" in kept
+    assert ",=1+1" not in kept
+    assert set(read_pictures_table(tmp_path / "ad" / "pictures.csv")["subset"]) == {"=1+1", "@b"}

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 import fewshot_iqa
 from fewshot_iqa.cli import main
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.files import require_room
+from fewshot_iqa.files import require_room, writing
 from fewshot_iqa.lock import require_no_writer, writing_alone
-from fewshot_iqa.model.storage import PART, read_file, replace_file, replace_files
+from fewshot_iqa.model.storage import PART, read_file, replace_files
 from fewshot_iqa.resources import NEXT, is_checkpoint
 from fewshot_iqa.rng import key_seed
 from tests.conftest import sets
@@ -238,11 +238,18 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(fsiqa, adapting, small, photo
             result = fsiqa(*command)
             assert result.code == 2
             assert result.error.splitlines()[-1].endswith("cannot be written (No space left on device)")
-        with pytest.raises(InputError, match="No space left"):
-            replace_file(tmp_path / "state.bin", b"1234")
+    with monkeypatch.context() as patch:  # of the single files that pre-training writes
+
+        def no_room(descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(os, "fsync", no_room)
+        with pytest.raises(InputError, match="No space left"), writing(tmp_path / "state.bin", "wb") as file:
+            file.write(b"1234")
     assert contents(out) == before
     left = {path.name for path in tmp_path.iterdir()}
-    assert not left & {"meta", "meta-last", "state.bin", "state.bin.part"}
+    assert not left & {"meta", "meta-last", "state.bin"}
+    assert not any("state.bin" in name for name in left)
     assert fsiqa("score", out, rated.parent / "photo0.png").code == 0
 
 

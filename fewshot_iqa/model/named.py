@@ -5,10 +5,11 @@ beside that, so the fingerprint is looked up here, where only names of the user'
 """
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 
+from ..errors import InputError
+from ..files import writing
 from ..resources import portable
 
 FILE = Path(".cache") / "fewshot_iqa" / "clips.json"  # from the user's home on
@@ -21,12 +22,11 @@ def remember(name: str, fingerprint: str) -> None:
     if _named.get(fingerprint) == name:
         return
     _named[fingerprint] = name
-    with suppress(OSError, RuntimeError):  # without a home that can be written, for this process alone
+    with suppress(OSError, RuntimeError, InputError):  # without a home that can be written, for this process alone
         path = Path.home() / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(_kept() | _named, indent=1), encoding="utf-8")
-        part.replace(path)
+        with writing(path) as file:
+            file.write(json.dumps(_kept() | _named, indent=1))
 
 
 def recall(fingerprint: str) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import reason
 from ..resources import NEXT, inside
 
 PART = ".fsiqa-part"
@@ -38,7 +39,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
         _force(folder)
         _move_up(folder)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        raise InputError(f"{folder}: cannot be written ({reason(error)})") from None
 
 
 def finish(folder: Path) -> None:
@@ -46,22 +47,7 @@ def finish(folder: Path) -> None:
     try:
         _move_up(folder)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write one file, whole or not at all. InputError where it cannot be written; the old one stays."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write(part, content)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        _force(path.parent)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise InputError(f"{folder}: cannot be written ({reason(error)})") from None
 
 
 def read_file(folder: Path, name: str, limit: int) -> bytes:
@@ -75,7 +61,7 @@ def read_file(folder: Path, name: str, limit: int) -> bytes:
         except FileNotFoundError:  # its writer has moved it up meanwhile
             return (folder / name).read_bytes()
     except OSError as error:
-        raise InputError(f"{folder / name}: not readable ({error.strerror or error})") from None
+        raise InputError(f"{folder / name}: not readable ({reason(error)})") from None
 
 
 def _write(path: Path, content: bytes) -> None:

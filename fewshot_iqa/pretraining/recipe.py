@@ -1,19 +1,20 @@
 """The recipe of `fsiqa pretrain`, the command that trains the embedded CLIP."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
+from torch import Tensor
 
 from .. import resources, rng
 from ..config import PretrainSpec, load_pretrain
 from ..errors import InputError
+from ..files import writing
 from ..lock import one_writer
 from ..model.checkpoint import to_tensors
 from ..model.clip import create_clip
-from ..model.storage import replace_file
 from ..model.weights import read_weights, require_names
 from ..progress import track
 from ..recipes.common import choose_device
@@ -63,7 +64,7 @@ def pretrain(
                 loop.train(pretrainer, optimizer, batches, spec, first=done, log=log)
                 done += len(piece)
                 state = loop.training_state(pretrainer, optimizer) | {"done": torch.tensor(done)}
-                replace_file(state_file, save(state))
+                _write(state_file, state)
     weights = clip.state_dict()
     if spec.start and spec.keep:
         kept, _ = read_weights(spec.start)
@@ -71,8 +72,13 @@ def pretrain(
     halved = {name: value.half().contiguous() for name, value in weights.items()}
     loop.require_finite(halved, spec)
     file = out / f"{architecture.stem}.safetensors"
-    replace_file(file, save(halved))
+    _write(file, halved)
     return file
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    with writing(path, "wb") as file:
+        file.write(save(dict(tensors)))
 
 
 def _initialize(pretrainer: CLIPPretrainer, spec: PretrainSpec, stage: CaptionedPhotographs, name: str) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from ..config import Config, with_overrides
 from ..errors import InputError
 from ..features import FeatureCache
-from ..files import require_room
+from ..files import require_room, to_csv
 from ..lock import one_writer
 from ..losses import FunctionLoss
 from ..model import checkpoint
@@ -167,7 +167,7 @@ def adapt(
     agreed = agreement(pictures, seed=settings.seed, per_subset=apart) if wanted is None and rows else None
     provenance |= learned.entry | {"agreement": agreed, "ceiling": rated.ceiling(), "history": list(learned.history)}
     provenance["learning_curve"] = None if agreed is None or apart else learning_curve(method, kept, memory)
-    listed = {PICTURES: pictures.to_csv(index=False).encode(errors="backslashreplace")}
+    listed = {PICTURES: to_csv(pictures).encode(errors="backslashreplace")}
     checkpoint.save(folder, learned.model, learned.settings, provenance, files=listed)
     found = {
         "task": task,
