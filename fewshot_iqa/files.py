@@ -29,6 +29,7 @@ KINDS = {
     "a picture of a format that is not read": ".psd .xcf .svg .eps .pdf .exr .hdr .jxl .ico .tga",
 }
 READ = ".jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .tif .tiff .webp .gif .ppm .pgm .pbm .pnm .jp2 .j2k .jpx .avif"
+KIND_OF = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes.split()}
 SUFFIXES = {*READ.split(), *(KINDS["HEIC"].split() if HEIC else [])}
 
 
@@ -39,6 +40,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     not read. InputError for a folder without images.
     """
     found: list[Path] = []
+    others = KIND_OF.keys() - SUFFIXES
     for path in paths:
         if not path.is_dir():
             found.append(path)
@@ -46,9 +48,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         every = list(walk(path))
         inside = [each for each in every if each.suffix.lower() in SUFFIXES and each.is_file()]
         inside.sort(key=lambda p: p.parts)  # paths of Windows compare without case: another order, other draws
-        skipped = Counter(
-            each.suffix.lower() for each in every if kind_of(each) and each.suffix.lower() not in SUFFIXES
-        )
+        skipped = Counter(suffix for each in every if (suffix := each.suffix.lower()) in others)
         listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
         advice = "; pip install 'fewshot-iqa[heic]' reads HEIC" if skipped.keys() & set(KINDS["HEIC"].split()) else ""
         if not inside:
@@ -72,9 +72,10 @@ def walk(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
-def kind_of(path: Path) -> str | None:
-    """What a file is by its suffix that people keep among pictures and that Pillow does not read; else None."""
-    return next((kind for kind, suffixes in KINDS.items() if path.suffix.lower() in suffixes.split()), None)
+def require_regular(path: Path, absent: str) -> None:
+    """InputError unless this is a regular file: a pipe would be waited for. `absent` says what is not there."""
+    if not path.is_file():
+        raise InputError(f"{path}: {'not a regular file' if path.exists() else absent}")
 
 
 def photographs_in(folder: Path) -> list[Path]:
@@ -116,7 +117,7 @@ def require_room(folder: Path) -> None:
             raise InputError(f"--out {folder}: holds something else than a checkpoint; name a folder of its own")
         nearest = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     except OSError as error:  # of a name that is too long, or a folder that cannot be listed
-        raise InputError(f"--out {folder}: cannot be written ({error.strerror})") from None
+        raise InputError(f"--out {folder}: cannot be written ({reason(error)})") from None
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise InputError(f"--out {folder}: {nearest} is not a folder that can be written")
 

@@ -32,8 +32,8 @@ def finetune(
     CLIP, is projected away; both gradients are of one forward pass. The teacher is not asked where the targets of a
     batch have its logits, as `teacher`. `log` is called after each step with its `loss` and, with a regularizer, the
     `cosine` of the angle between the two. `model` stays in evaluation mode outside; dropout acts inside. InputError
-    where the loss or a gradient is not finite, which names the step and the tensor and leaves `params` as they were
-    before that step, and where a cosine schedule has no `spec.steps` to end at (`spec.of_steps(n)` sets them).
+    where the loss or a gradient is not finite: it names the step and the tensor, and `params` stay as before the step;
+    and where a cosine schedule has no `spec.steps` to end at (`spec.of_steps(n)` sets them).
     """
     optimizer = _optimizer(params, spec)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, spec))

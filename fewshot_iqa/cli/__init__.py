@@ -118,7 +118,7 @@ def main() -> None:
             console.fail(f"{error}", 2, debug=debug)
         except ModuleNotFoundError as error:
             console.fail(f"needs {error.name}, which is not installed: pip install fewshot-iqa", 2, debug=debug)
-        except Exception as error:
+        except Exception as error:  # an error of ours: one line, the traceback by --debug
             lines = str(error).splitlines()
             kind = type(error).__name__ + (f": {lines[0]}" if lines else "")
             hint = "" if debug else "run again with --debug for the traceback, and "

@@ -32,9 +32,9 @@ class Program(TyperGroup):
         except KeyboardInterrupt as stop:
             echo("fsiqa: interrupted", err=True)
             raise typer.Exit(INTERRUPTED + next(iter(stop.args), signal.SIGINT)) from None
-        except Exception as error:
+        except Exception as error:  # raised again: `main` handles it
             if isinstance(message := getattr(error, "message", None), str):  # of typer, about the arguments
-                error.message = shown(message)  # type: ignore[attr-defined]
+                error.message = shown(message)  # type: ignore[attr-defined]  # it was read just above
             raise
 
 
@@ -64,7 +64,8 @@ class Output:
         try:
             yield
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EINVAL if os.name == "nt" else errno.EPIPE):
+            closed = {errno.EPIPE, errno.EINVAL} if os.name == "nt" else {errno.EPIPE}
+            if error.errno not in closed:
                 self.problem = self.problem or reason(error)
             with suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -127,13 +128,13 @@ def _handle_terminate() -> Any:
 
 def _show_once(others: Callable[..., None]) -> Callable[..., None]:
     """A `warnings.showwarning` that prints an InputWarning as one line, the first time, and others as given."""
-    told = set()
+    printed = set()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if not issubclass(category, InputWarning):
             others(message, category, *place, **more)
-        elif str(message) not in told:
-            told.add(str(message))
+        elif str(message) not in printed:
+            printed.add(str(message))
             echo(f"fsiqa: note: {message}", err=True)
 
     return show

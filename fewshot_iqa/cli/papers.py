@@ -103,7 +103,7 @@ def _print_plan(spec: "PaperSpec", rows: "Sequence[Row]", seeds: int) -> None:
         seeds * sum(row.crops for row in rows),
         seeds * len(spec.methods) * sum(row.tested or 0 for row in rows),
     )
-    echo(f"cost: {crops} crops forward and backward, {tests} pictures tested; `fsiqa bench` tells the speed here")
+    echo(f"cost: {crops} training crops, {tests} test images; `fsiqa bench` measures the speed of this machine")
     _print_notes(spec)
 
 

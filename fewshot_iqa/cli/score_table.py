@@ -19,15 +19,15 @@ from ..files import as_cell, is_stream, open_stream, put_in_place, reason, text_
 try:
     import fcntl
 except ModuleNotFoundError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 
 class ScoreTable:
     """Rows of pictures in a CSV file, which takes the place of an earlier one when it is whole.
 
-    Rows are written to a hidden file beside `path`, whose name tells by what they are made: `made_by`, the columns and
-    the version. Where there is no earlier table, `path` is a link to it, so that it shows them as they come. `kept` are
-    the rows of the first of `names` that an interrupted run left, up to one that is not whole or whose picture was
+    Rows are written to a hidden file beside `path`, whose name is a hash of what they depend on: `made_by`, the columns
+    and the version. Where there is no earlier table, `path` is a link to it, so that it shows them as they come. `kept`
+    are the rows of the first of `names` that an interrupted run left, up to one that is not whole or whose picture was
     changed since. Where nothing more can be written, rows are passed over, and `finish` says why.
     """
 

@@ -109,7 +109,7 @@ def score(
                         table.write(row_of(result, more))
                     log({})
         if table:
-            stack.callback(table.finish)  # what cannot be written is told when all is shown
+            stack.callback(table.finish)  # after the results are printed, as it may fail
         if map_file and seen:
             from ..recipes.figures import draw_attention
 

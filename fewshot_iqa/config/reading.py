@@ -21,7 +21,7 @@ class _Loader(yaml.SafeLoader):
     depth = count = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML has no type for it
         if isinstance(event, yaml.AliasEvent):
             _refuse(f"aliases such as *{event.anchor} are not read: repeat the lines", event.start_mark)
         if event.tag is not None:

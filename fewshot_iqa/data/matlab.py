@@ -44,7 +44,7 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
                 kind, data = next(_elements(unpacked, order))
             if kind == MATRIX:
                 found.update(_matrix(data, order))
-    except Exception as error:
+    except Exception as error:  # damaged files end in errors of every kind
         raise ValueError(f"{path.name} is a damaged file of MATLAB ({first_sentence(error)})") from None
     return found
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..errors import InputError, InputWarning, first_sentence, shortened
 from ..files import SUFFIXES as PICTURES
+from ..files import require_regular
 from . import workbooks
 from .workbooks import MOST_BYTES, MOST_CELLS, MOST_COLUMNS, MOST_ROWS
 from .xls import Rows
@@ -42,8 +43,7 @@ def read_rows(
     A header that `is_header` knows is found below title rows and in other sheets too.
     """
     where, header = str(path), 0
-    if not path.is_file():  # a pipe would be waited for
-        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such table'}")
+    require_regular(path, "no such table")
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"larger than {MOST_BYTES:,} bytes")

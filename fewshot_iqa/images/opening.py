@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError, first_sentence
-from ..files import HEIC, kind_of
+from ..files import HEIC, KIND_OF
 
 # Pillow reads 40 formats, one of them by starting another program
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
@@ -112,7 +112,7 @@ def _formats() -> list[str]:
 
 def _reason(path: Path) -> str:
     """Why a file is no image that is read."""
-    kind = kind_of(path)
+    kind = KIND_OF.get(path.suffix.lower())
     if kind == "HEIC" and not HEIC:
         return "HEIC is read where pillow-heif is installed (pip install 'fewshot-iqa[heic]'); or convert it to JPEG"
     return "not an image" + (f", but {kind}" if kind and kind != "HEIC" else "")

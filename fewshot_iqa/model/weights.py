@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import InputError, first_sentence
+from ..files import require_regular
 from .archives import OPENAI_MARKS, flattened, is_torchscript, read_zip
 
 
@@ -24,8 +25,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
     Reads safetensors, a torch state dict, and OpenAI's TorchScript archive; the archive is converted once, to
     safetensors in the user's cache folder. InputError where the file is none of them.
     """
-    if not path.is_file():  # a pipe would be waited for
-        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file of weights'}")
+    require_regular(path, "no such file of weights")
     try:
         return _read(path)
     except Exception as error:  # readers meet other files with errors of every kind

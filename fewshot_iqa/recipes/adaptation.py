@@ -139,7 +139,7 @@ def adapt(
     provenance = {
         "stage": "adapt",
         "run": run,
-        "ratings": ratings_hash(rated),
+        "ratings": ratings_hash(dict.fromkeys(record for draw in drawn for record in draw.pictures)),
         "method": label,
         "task": task,
         "source": rated.source.model_dump(mode="json"),

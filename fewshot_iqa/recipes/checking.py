@@ -69,7 +69,7 @@ def check(task: str | None = None, *, direction: bool = True, **table: Unpack[Ta
     except InputError as error:
         found.problems.append(str(error))
         return found
-    every = [*rated.records, *(rated.test or [])]
+    every = rated.every
     groups = Counter(record.group for record in every)
     found.say("groups", f"{len(groups)}, of {min(groups.values())} to {max(groups.values())} pictures")
     if len(groups) < 2:
@@ -194,7 +194,7 @@ def _split(rated: Rated, table: TableOptions) -> str:
 def _direction(found: Checked, rated: Rated) -> None:
     """Whether the ratings run as the shipped model sees the pictures."""
     source = rated.source
-    records = sorted([*rated.records, *(rated.test or [])], key=lambda record: record.rating)
+    records = sorted(rated.every, key=lambda record: record.rating)
     if isinstance(source, TableTask) and not source.pooled:  # of the subset with the most pictures
         (most, _), *_ = Counter(record.subset for record in records).most_common(1)
         records = [record for record in records if record.subset == most]

@@ -19,7 +19,6 @@ from ..model import checkpoint
 from ..model.quality import QualityModel
 from ..progress import say, track
 from ..types import Record
-from .sources import Rated
 from .starts import read_settings
 
 
@@ -116,8 +115,7 @@ def run_of(command: str, **options: Any) -> dict[str, Any] | None:
         return None
 
 
-def ratings_hash(rated: Rated) -> str:
-    """Of all that is learned from and tested on: the rows, and the content of the files."""
-    every = (record for part in (rated.records, rated.test or ()) for record in part)
-    rows = [{**vars(record), "path": record.path.name, "content": content_hash(record.path)} for record in every]
+def ratings_hash(records: Iterable[Record]) -> str:
+    """Of rated pictures: their rows, and the content of the files."""
+    rows = [{**vars(record), "path": record.path.name, "content": content_hash(record.path)} for record in records]
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]

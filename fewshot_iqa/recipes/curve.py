@@ -156,7 +156,7 @@ def curve(
         "task": task,
         "source": rated.source.model_dump(mode="json"),
         "folds": folds,
-        "ratings": ratings_hash(rated),
+        "ratings": ratings_hash(rated.every),
     }
     about = {label: identity(method) for label, method in arms.items()}
     cells.claim(folder, plan, about)

@@ -81,7 +81,7 @@ def split(out: str | Path, task: str | None = None, *, seeds: int = 10, **table:
     if table.get("test") is None:
         table["splits"] = RANDOM
     rated = read_source(name, **table)
-    every, folder, files = [*rated.records, *(rated.test or [])], Path(out), []
+    every, folder, files = rated.every, Path(out), []
     root = pictures_folder(table_task(name, rated.source))
     names = [_inside(root, record.path) for record in every]
     try:

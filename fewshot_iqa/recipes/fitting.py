@@ -189,11 +189,12 @@ def shot_batches(crops: Crops, shots: Sequence[Record], spec: AdaptSpec, seed: i
     """Batches of up to `spec.batch` shots, each drawn anew, one for each step. Their target `weight` says how well the
     votes know each rating, where the shots tell it."""
     variance = ratings_variance(shots, crops.loader.scale)
+    weights = None if variance is None else rating_weights(variance).float()
     for step in range(spec.steps or 0):
         noise = rng.generator(seed, "adapt", step)
         order = torch.randperm(len(shots), generator=noise)[: spec.batch].tolist()
         batch = crops.batch([shots[i] for i in order], noise)
-        if variance is not None:
-            weight = rating_weights(variance)[order].float().repeat_interleave(crops.loader.views.random)
+        if weights is not None:
+            weight = weights[order].repeat_interleave(crops.loader.views.random)
             batch = replace(batch, targets={**batch.targets, "weight": weight.to(batch.targets["quality"])})
         yield batch

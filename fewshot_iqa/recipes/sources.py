@@ -64,6 +64,11 @@ class Rated:
     table: Table | None = None
     splits: Sequence[Split] = ()
 
+    @property
+    def every(self) -> list[Record]:
+        """All that can be learned from or tested on."""
+        return [*self.records, *(self.test or [])]
+
     def ceiling(self) -> dict[str, float] | None:
         """{"srcc", "plcc"} that the true quality would have with the ratings of the test, or of all; None where the
         table does not tell it."""

@@ -76,7 +76,7 @@ def confounded(
     contents = _contents(by, drawn, next(iter(arms.values())), memory)
     every = [confound(draw, contents, shots) for draw in drawn]
     about = {label: identity(method) for label, method in arms.items()}
-    described = {"task": task, "by": by, "shots": shots, "ratings": ratings_hash(rated)}
+    described = {"task": task, "by": by, "shots": shots, "ratings": ratings_hash(rated.every)}
     cells.claim(folder, described, about)
     missing = {
         label: [
