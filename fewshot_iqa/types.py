@@ -53,6 +53,11 @@ class Record:
         """What its pixels depend on."""
         return self.path, self.apply
 
+    @property
+    def place(self) -> tuple[str, str, float]:
+        """What records are ordered by where the order of their rows means nothing."""
+        return self.path.as_posix(), self.prompt or "", self.rating
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -1,6 +1,7 @@
 """The protocol of adaptation on a miniature CLIP: draws, seeds, folds, subsets, agreement, and what is reported."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -159,6 +160,27 @@ def dozens(tmp_path):
         rows.append({"image": f"{i}.png", "score": i})
     pd.DataFrame(rows).to_csv(tmp_path / "rated.csv", index=False)
     return tmp_path / "rated.csv"
+
+
+@pytest.mark.parametrize("options", [["--shots", 4, "--test", 0.5], ["--shots", "100%", "--folds", 3], []])
+def test_the_order_of_the_rows_changes_nothing(fsiqa, eight, quick, options, tmp_path):
+    """Also where pictures of two groups hold the same, so that their groups become one."""
+    for copied in ("0.png", "9.png"):
+        (tmp_path / copied).write_bytes((tmp_path / "photo1.png").read_bytes())
+    rows, found = pd.read_csv(eight), []
+    rows = pd.concat([rows, pd.DataFrame({"image": ["9.png", "0.png"], "score": [5, 50], "group": ["y", "z"]})])
+    for order in (rows, rows[::-1], pd.concat([rows[5:], rows[:5]])):
+        order.to_csv(eight, index=False)
+        out = tmp_path / "out"
+        result = fsiqa(
+            "adapt", "--config", "ridge", "--labels", eight, "--out", out, "--csv", "pictures.csv", *options, *quick
+        )
+        assert result.code == 0, result.error
+        weights = {
+            name: value.tolist() for file in out.glob("*.safetensors") for name, value in load_file(file).items()
+        }
+        found.append((Path("pictures.csv").read_text(), weights))
+    assert found[0] == found[1] == found[2]
 
 
 def test_the_learning_curve_tells_what_more_ratings_bring(fsiqa, dozens, quick, tmp_path):

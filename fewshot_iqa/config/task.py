@@ -110,7 +110,8 @@ class TableTask(Spec):
     test: float = Field(0.2, gt=0, lt=1)
     """Share of the groups that is the test."""
     pictures: int | None = None
-    """The number of rated pictures of the whole data set."""
+    """The number of rated pictures of a released data set; null: a table of one's own, whose order of rows means
+    nothing."""
     shares: dict[str, str] = Field({})
     """The tasks that have pictures in common with it, and what: a model of one is not tested on the other."""
     short_side: int | None = Field(None, ge=16, le=20_000)

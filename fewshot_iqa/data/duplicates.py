@@ -40,7 +40,7 @@ def same_content_joined(where: str, records: list[Record]) -> list[Record]:
 
 
 def groups_joined(records: list[Record], files: list[Path]) -> list[Record]:
-    """The records, groups that share a file made one."""
+    """The records, groups that share a file made one, whatever the order of the records."""
     group_of: dict[Path, str] = {}
     merged: dict[str, str] = {}
 
@@ -49,7 +49,7 @@ def groups_joined(records: list[Record], files: list[Path]) -> list[Record]:
             group = merged[group]
         return group
 
-    for record, file in zip(records, files, strict=True):
+    for record, file in sorted(zip(records, files, strict=True), key=lambda each: each[0].place):
         mine, other = root_of(record.group), root_of(group_of.setdefault(file, record.group))
         if mine != other:
             merged[mine] = other
