@@ -39,8 +39,8 @@ class Draw:
 def draw_trials(rated: Rated, shots: Shots, seeds: Iterable[int], folds: int | None = None) -> list[Draw]:
     """One draw for each seed; or, of the groups cut in `folds`, one with each fold as the test.
 
-    Else the test is the release's own rows, or a share `source.test` of the groups. InputError where nothing can be
-    learned from one of the draws.
+    Else the test is the release's own rows, or a share `source.test` of the groups. The order of the rows of a table of
+    one's own changes no draw. InputError where nothing can be learned from one of the draws.
     """
     drawn = []
     for seed in seeds:
@@ -55,6 +55,7 @@ def draw_trials(rated: Rated, shots: Shots, seeds: Iterable[int], folds: int | N
         else:
             splits = [split_by_group(rated.records, rated.source.test, seed=seed)]
         for fold, (pool, test) in enumerate(splits):
+            pool, test = _ordered(rated.source, pool), _ordered(rated.source, test)
             chosen = draw_shots(pool, shots, seed=seed)
             drawn.append(draw_of(rated.source, seed, chosen, test, pool=len(pool), fold=fold if folds else None))
     return drawn
@@ -88,7 +89,7 @@ def draw_all(rated: Rated, seed: int, folds: int | None = None) -> list[Draw]:
     """
     if rated.splits:
         raise InputError("--splits FILES: is for draws; add --shots, such as 100%")
-    records: list[Record] = rated.records
+    records = _ordered(rated.source, rated.records)
     drawn: list[Draw] = []
     groups = len({record.group for record in records})
     if rated.test is None and groups > 1:
@@ -97,6 +98,12 @@ def draw_all(rated: Rated, seed: int, folds: int | None = None) -> list[Draw]:
         if not rated.has_guessed_scale or all(_differ(pool) for _, (pool, _) in splits):
             drawn = [draw_of(rated.source, seed, pool, test, fold=fold) for fold, (pool, test) in splits]
     return [*drawn, draw_of(rated.source, seed, records, rated.test or [])]
+
+
+def _ordered(source: TableTask | SyntheticTask, records: list[Record]) -> list[Record]:
+    """The records by name; those of a released data set in its own order, in which its splits count them."""
+    released = isinstance(source, SyntheticTask) or source.pictures is not None
+    return records if released else sorted(records, key=lambda record: record.place)
 
 
 def _differ(records: list[Record]) -> bool:

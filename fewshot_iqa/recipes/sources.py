@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -145,27 +145,12 @@ def read_rated(
     """Read the records of a source, of a table from the `frame` where that is given, and its split of that name, or
     those of files.
 
-    The pictures of a table of one's own are ordered by their names, so that draws do not depend on the order of its
-    rows; those of a released data set keep theirs. InputError where there is no such split, or a group of the release's
-    test rows is in the others too.
+    InputError where there is no such split, or a group of the release's test rows is in the others too.
     """
     if isinstance(source, SyntheticTask):
         from ..data.synthetic import synthetic_records
 
         return Rated(source, synthetic_records(source))
-    rated = _as_the_table_has_it(source, frame, splits)
-    if source.pictures is not None:
-        return rated
-    parts = [(_by_name(pool), _by_name(test)) for pool, test in rated.splits]
-    test = None if rated.test is None else _by_name(rated.test)
-    return replace(rated, records=_by_name(rated.records), test=test, splits=parts)
-
-
-def _by_name(records: list[Record]) -> list[Record]:
-    return sorted(records, key=lambda record: record.place)
-
-
-def _as_the_table_has_it(source: TableTask, frame: pd.DataFrame | None, splits: str | None) -> Rated:
     table = open_table(source, frame)
     if source.skip_incomplete:
         table = complete(source, table)
