@@ -32,7 +32,8 @@ def main() -> None:
     given = arguments.parse_args()
     folder = given.out.with_suffix("")
     inputs = given.inputs or folder / "inputs"
-    inputs.mkdir(parents=True, exist_ok=True)
+    for each in (folder, inputs):
+        each.mkdir(parents=True, exist_ok=True)
     end, total = time.monotonic() + given.seconds, {"target": given.target, "executions": 0, "ended": 0, "faults": {}}
     started = time.monotonic()
     while (left := end - time.monotonic()) > 1:

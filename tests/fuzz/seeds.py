@@ -14,6 +14,7 @@ from safetensors.torch import save
 
 from fewshot_iqa import resources, rng
 from fewshot_iqa.config import dump, load_config
+from fewshot_iqa.config.reading import to_yaml
 from fewshot_iqa.model import checkpoint
 from fewshot_iqa.types import Features
 from tests.conftest import photograph
@@ -52,8 +53,8 @@ def _pictures() -> Iterator[bytes]:
 def _texts() -> Iterator[bytes]:
     yield b"image,score\np0.png,1\np1.png,2.5\np2.png,4\n"
     yield b"sep=;\nimage;score\np0.png;1,5\np1.png;80\n"
-    yield b"name\tmos\tsplit\tgroup\n./p0.png\t1e1\ttrain\ta\np1.png\t20%\ttest\tb\n"
-    yield "image,anna,ben\np0.png,1,2\np1,5,\n\n".encode("utf-16")
+    yield b"name\tmos\tsplit\tgroup\n./p0.png\t1e1\ttrain\ta\np1.png\t2,5\ttest\tb\n"
+    yield "image,score,note\np0.png,10%,a\np1,25%,\n\n".encode("utf-16")
     yield 'Ratings of 2024\nimage,score\n"p0.png",\'4\np1.png,\n'.encode("utf-8-sig")
 
 
@@ -109,7 +110,7 @@ def _checkpoints() -> Iterator[bytes]:
         found = json.loads((folder / checkpoint.PROVENANCE).read_text())
         kept = {key: value for key, value in found.items() if key not in ("sha256", "versions")} | {"clip": "x"}
         header, values = _parted((folder / checkpoint.WEIGHTS).read_bytes())
-        settings = (folder / checkpoint.CONFIG).read_bytes().replace(name.encode(), CLIP)
+        settings = to_yaml(config.model_dump(mode="json", exclude_defaults=True)).encode().replace(name.encode(), CLIP)
         yield SPLIT.join([FOLDER, settings, json.dumps(kept).encode().replace(base.encode(), BASE), header, values])
     state = {"a.weight": torch.arange(6.0).reshape(3, 2), "b": torch.ones(3).half(), "n": torch.arange(3)}
     yield SPLIT.join([WEIGHTS, *_parted(save(state, {"quick_gelu": "true"}))])
