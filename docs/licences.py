@@ -27,7 +27,8 @@ All are permissive, with these exceptions:
 - `tqdm` is partly under MPL-2.0: changes of its own files are to be published, and nothing else.
 - The wheels of `opencv-python-headless` contain FFmpeg (LGPL-2.1), in libraries that can be replaced.
 - The wheels of `pillow-heif`, of the extra `heic` alone, contain libheif, libde265 (LGPL-3.0) and x265 (GPL-2.0),
-  and are under GPL-2.0 as a whole: who passes on a product with them has to keep to that. Without the extra, HEIC is not read, and nothing else changes.
+  and are under GPL-2.0 as a whole: who passes on a product with them has to keep to that. Without the extra, HEIC is
+  not read, and nothing else changes.
 - The wheels of numpy, scipy and OpenCV contain the run-time library of GCC (GPL-3.0 with its exception, which asks
   nothing of programs that use it).
 - On Linux, torch from the Python Package Index brings NVIDIA's libraries, which are proprietary; torch's index for the
