@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PICTURES = $(shell $(BIN)/python -c "import skimage; print(skimage.__path__[0])")/data
 
-.PHONY: install learn2learn quickstart test lint docs readme format clean
+.PHONY: install learn2learn quickstart test lint docs readme licences sbom format clean
 
 install: $(INSTALLED)
 
@@ -44,6 +44,17 @@ docs: install
 # ratings with DATA="--data biq2021=FOLDER".
 readme: install
 	$(BIN)/python docs/run_blocks.py README.md docs/getting-started.md $(DATA)
+
+licences: install
+	$(BIN)/python docs/licences.py
+
+# What is installed, as CycloneDX writes it; the tool and what it needs have an environment of their own.
+sbom: install
+	$(PYTHON) -m venv $(VENV)/sbom
+	$(VENV)/sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
+	mkdir -p dist
+	$(VENV)/sbom/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --mc-type library \
+		--output-reproducible --output-file dist/sbom.json
 
 format: install
 	$(BIN)/ruff check --fix .

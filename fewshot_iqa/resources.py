@@ -55,7 +55,7 @@ def find(kind: str, name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
-            raise InputError(f"{name}: no such file")
+            raise InputError(f"{name}: {'not a regular file' if path.exists() else 'no such file'}")
         return path
     path = _folder(kind) / f"{name}.yaml"
     if not path.is_file():

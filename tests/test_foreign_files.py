@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from scipy.io import savemat
 from torch import nn
 
+from fewshot_iqa.config import load_config, load_task
 from fewshot_iqa.data import matlab, workbooks
 from fewshot_iqa.data.matlab import read_mat
 from fewshot_iqa.data.releases import READERS
@@ -27,6 +28,8 @@ from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.model.weights import read_weights
 from fewshot_iqa.recipes.common import choose_device
 from fewshot_iqa.recipes.sources import read_source
+from tests.fuzz.seeds import seeds
+from tests.fuzz.targets import PARTS, SPLIT
 
 CSV = "image;score\n" + "".join(f"p{i}.png;{i},5\n" for i in range(9))
 damage = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4)
@@ -213,6 +216,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
             read(tmp_path / "pipe")
     with pytest.raises(InputError, match="pipe: not a regular file, not a table"):
         read_source(None, labels=tmp_path / "pipe")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for load in (load_config, load_task):
+        with pytest.raises(InputError, match=r"pipe\.yaml: not a regular file$"):
+            load(str(tmp_path / "pipe.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -258,6 +265,52 @@ def test_sizes_are_compared_before_anything_is_unpacked(book, tmp_path, monkeypa
     monkeypatch.setattr(zipfile.ZipFile, "read", None)
     with pytest.raises(InputError, match="it unpacks to more than 1,000,000 bytes"):
         read_rows(tmp_path / "t.xlsx")
+
+
+@pytest.fixture
+def shared():
+    """A workbook whose texts are in a part of their own: change a part by its place in PARTS, and write it."""
+    parts = seeds("xlsx")[-1].split(SPLIT)
+
+    def write(path, **changes):
+        made = dict(zip(PARTS, parts, strict=True))
+        for name, change in changes.items():
+            (part,) = [part for part in PARTS if name in part and "rels" not in part]
+            assert change[0] in made[part]
+            made[part] = made[part].replace(*change)
+        with zipfile.ZipFile(path, "w") as archive:
+            for part, content in made.items():
+                archive.writestr(part, content)
+        return path
+
+    return write
+
+
+def test_no_more_texts_are_expected_than_a_workbook_holds(shared, tmp_path):
+    """Memory for so many would be asked for, and the process end."""
+    path = shared(tmp_path / "t.xlsx", sharedStrings=(b'uniqueCount="3"', b'uniqueCount="99999999999"'))
+    with pytest.raises(InputError, match="it claims more texts than it holds"):
+        read_rows(path)
+
+
+def test_a_long_text_is_not_repeated_without_end(shared, tmp_path, monkeypatch):
+    rows = b'<row><c t="s"><v>2</v></c><c><v>3</v></c></row>' * 50
+    path = shared(tmp_path / "t.xlsx", sheet1=(b"</sheetData>", rows + b"</sheetData>"))
+    assert len(read_rows(path).rows) == 52
+    texts = (b"p0.png", b"p" * 1000)
+    path = shared(path, sheet1=(b"</sheetData>", rows + b"</sheetData>"), sharedStrings=texts)
+    monkeypatch.setattr(workbooks, "MOST_BYTES", 20_000)
+    with pytest.raises(InputError, match="its cells hold more than 20,000 characters"):
+        read_rows(path)
+
+
+def test_sheets_that_are_one_part_are_not_read_without_end(shared, tmp_path, monkeypatch):
+    again = b"".join(b'<sheet name="s%d" sheetId="%d" r:id="rId1"/>' % (i, i) for i in range(9))
+    path = shared(tmp_path / "t.xlsx", workbook=(b"</sheets>", again + b"</sheets>"))
+    assert len(read_rows(path).rows) == 2
+    monkeypatch.setattr(workbooks, "SPARE_CELLS", 20)
+    with pytest.raises(InputError, match="its sheets hold more than its parts"):
+        read_rows(path)
 
 
 def test_formulas_without_a_value_are_said(book, tmp_path):

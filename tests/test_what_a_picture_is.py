@@ -1,5 +1,6 @@
 """What is opened as a picture, what its metadata say of its pixels, and what else lies in folders."""
 
+import io
 import os
 import stat
 import struct
@@ -118,10 +119,12 @@ def test_a_broken_exif_block_costs_no_picture(tmp_path, suffix):
 
 def test_the_limit_is_our_own(tmp_path, monkeypatch):
     photograph(0).save(tmp_path / "a.png")
+    photograph(0).save(tmp_path / "a.tiff", compression="tiff_lzw")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # as if Pillow's were below this picture
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_image(tmp_path / "a.png").shape == (3, 60, 72)
+        for name in ("a.png", "a.tiff"):
+            assert read_image(tmp_path / name).shape == (3, 60, 72)
     assert Image.MAX_IMAGE_PIXELS == 100
     monkeypatch.setenv("FSIQA_MAX_MEGAPIXELS", "0.001")
     with pytest.raises(InputError, match=r"a.png: 72x60 pixels are more than 0.001 megapixels; FSIQA_MAX_MEGAPIXELS="):
@@ -129,6 +132,22 @@ def test_the_limit_is_our_own(tmp_path, monkeypatch):
     monkeypatch.setenv("FSIQA_MAX_MEGAPIXELS", "much")
     with pytest.raises(InputError, match="FSIQA_MAX_MEGAPIXELS=much: expected a number"):
         read_image(tmp_path / "a.png")
+
+
+def test_a_jpeg_file_of_a_thousand_scans_is_not_decoded(tmp_path):
+    """A scan takes a few bytes, and as long as the whole picture."""
+    made = io.BytesIO()
+    photograph(0).save(made, "jpeg", progressive=True)
+    whole = made.getvalue()
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(whole[:-2] + 1000 * last + whole[-2:])
+    with pytest.raises(InputError, match=r"a\.jpg: a JPEG file of 1,0\d\d scans; save it anew"):
+        read_image(path)
+    with path.open("rb") as file, pytest.raises(InputError, match="scans"):
+        to_picture(file)
+    path.write_bytes(whole + 1000 * last)  # a film behind it, as phones write it, may hold the same bytes
+    assert np.array_equal(read_image(path), to_picture(Image.open(made)))
 
 
 def test_no_other_program_is_started_for_a_picture(tmp_path, monkeypatch):

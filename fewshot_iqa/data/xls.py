@@ -2,6 +2,7 @@
 can crash calamine, make it hang or ask for any amount of memory."""
 
 import json
+import math
 import subprocess
 import sys
 from io import BytesIO
@@ -25,12 +26,18 @@ def read_xls(content: bytes) -> dict[str, Rows]:
     return found
 
 
-def sheets_of(book: Any) -> dict[str, Rows]:
-    """{sheet: its rows} of a `CalamineWorkbook`, the rows of a sheet of one width."""
-    return {
-        name: [[_text(cell) for cell in row] for row in book.get_sheet_by_name(name).to_python(skip_empty_area=False)]
-        for name in book.sheet_names
-    }
+def sheets_of(book: Any, most_cells: float = math.inf, most_characters: float = math.inf) -> dict[str, Rows]:
+    """{sheet: its rows} of a `CalamineWorkbook`, the rows of a sheet of one width. ValueError where there is more in
+    all sheets together."""
+    found: dict[str, Rows] = {}
+    for name in book.sheet_names:
+        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+        found[name] = rows = [[_text(cell) for cell in row] for row in rows]
+        most_cells -= sum(map(len, rows))
+        most_characters -= sum(len(text) for row in rows for text in row)
+        if most_cells < 0 or most_characters < 0:
+            raise ValueError("its sheets hold more than its parts: save the table alone as .csv")
+    return found
 
 
 def _text(cell: object) -> str:

@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from ..errors import InputError, first_sentence
 from ..files import find_images
 from .colour import to_srgb
-from .opening import open_image, opened
+from .opening import load, open_image, opened, require_few_scans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,10 +147,12 @@ def _to_rgb(image: Image.Image, name: str, size: Resize | None) -> Picture:
         raise InputError(f"{name}: is empty: {width}x{height}")
     if max(image.size) > MAX_ASPECT * min(image.size):
         raise InputError(f"{name}: {width}x{height} is a strip, not a picture to judge")
-    if size and isinstance(image, JpegImageFile):
-        lower, narrower = size(height, width)
-        image.draft(None, (2 * narrower, 2 * lower))
-    image.load()
+    if isinstance(image, JpegImageFile):
+        require_few_scans(image, name)
+        if size:
+            lower, narrower = size(height, width)
+            image.draft(None, (2 * narrower, 2 * lower))
+    load(image)
     stored = image.size
     with suppress(Exception):  # where the orientation cannot be read, the picture is upright
         image = ImageOps.exif_transpose(image)

@@ -1,15 +1,17 @@
 """Files as Pillow images: which are opened, and how large they may be. Their pixels are not decoded here."""
 
+import math
 import os
+import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import InputError, first_sentence
 from ..files import HEIC, KIND_OF
@@ -19,6 +21,9 @@ FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JP
 PLUGINS = ("Jpeg", "Mpo", "Png", "Bmp", "Tiff", "WebP", "Gif", "Ppm", "Jpeg2K", "Avif")
 LIMIT = "FSIQA_MAX_MEGAPIXELS"
 MEGAPIXELS = 500  # of the largest picture that is read; cameras of telephones have 200
+MOST_SCANS = 100  # of a JPEG file, each as slow as the whole picture; progressive ones have about ten
+SCAN, BLOCK = b"\xff\xda", 1 << 20
+MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
 
 _OPENING = Lock()
 
@@ -50,17 +55,30 @@ def open_image(source: Any, name: str) -> Image.Image:
     reads the header.
     """
     most = megapixels()
-    with _OPENING:
-        theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(source, formats=_formats())
-        finally:
-            Image.MAX_IMAGE_PIXELS = theirs
+    with _own_limit():
+        image = Image.open(source, formats=_formats())
     if image.width * image.height > most * 1e6:
         image.close()
         size = f"{image.width}x{image.height} pixels"
         raise InputError(f"{name}: {size} are more than {most:g} megapixels; {LIMIT}=NUMBER allows more")
     return image
+
+
+def load(image: Image.Image) -> None:
+    """Decode the pixels of an image that `open_image` has let in; of a TIFF file Pillow asks once more."""
+    is_large = image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf)
+    with _own_limit() if is_large else nullcontext():
+        image.load()
+
+
+@contextmanager
+def _own_limit() -> Iterator[None]:
+    with _OPENING:
+        theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = theirs
 
 
 def megapixels() -> float:
@@ -79,6 +97,35 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Height and width of the picture in a file, as it is stored; not decoded. InputError as for `read_image`."""
     with opened(path) as file:
         return file.height, file.width
+
+
+def require_few_scans(image: ImageFile.ImageFile, name: str) -> None:
+    """InputError where a JPEG file that is still open has so many scans that it takes hours: they need few bytes."""
+    file = image.fp
+    if file is None:
+        return
+    at, found, last = file.tell(), 0, b""
+    file.seek(0)
+    while block := file.read(BLOCK):
+        found += (last + block).count(SCAN)
+        last = block[-1:]
+    if found > MOST_SCANS:  # or what follows the picture, such as a film, looks like it
+        file.seek(0)
+        found = _count_scans(file.read())
+    file.seek(at)
+    if found > MOST_SCANS:
+        raise InputError(f"{name}: a JPEG file of {found:,} scans; save it anew")
+
+
+def _count_scans(content: bytes) -> int:
+    """The scans up to the end of the first picture of a JPEG file."""
+    found, at = 0, 2
+    while marker := MARKER.search(content, at):
+        if marker[0] == b"\xff\xd9":
+            break
+        found += marker[0] == SCAN
+        at = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+    return found
 
 
 class Header(NamedTuple):
