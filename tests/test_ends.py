@@ -58,6 +58,8 @@ def test_what_is_unexpected_is_one_line(fsiqa, broken, monkeypatch):
     with pytest.warns(UserWarning, match="of a library"):
         assert "Traceback" in fsiqa("score", "x").error
     monkeypatch.delenv("FSIQA_DEBUG")
+    broken(OSError("x" * 10_000_000))
+    assert len(fsiqa("score", "x").error) < 1000
     broken(KeyboardInterrupt())
     result = fsiqa("score", "x")
     assert (result.code, result.error.splitlines()[-1]) == (130, "fsiqa: interrupted")

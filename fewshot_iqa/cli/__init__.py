@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError
+from ..errors import InputError, shortened
 from ..printing import echo, print_table
 from . import console
 from .benches import bench
@@ -120,6 +120,6 @@ def main() -> None:
             console.fail(f"needs {error.name}, which is not installed: pip install fewshot-iqa", 2, debug=debug)
         except Exception as error:  # an error of ours: one line, the traceback by --debug
             lines = str(error).splitlines()
-            kind = type(error).__name__ + (f": {lines[0]}" if lines else "")
+            kind = type(error).__name__ + (f": {shortened(lines[0], 200)}" if lines else "")
             hint = "" if debug else "run again with --debug for the traceback, and "
             console.fail(f"unexpected error ({kind}); {hint}please report it", 1, debug=debug)

@@ -53,8 +53,9 @@ def read_rows(
             sheets = workbooks.read_sheets(path)
             sheet, header = _find_header(sheets, is_header)
             where += f", sheet '{sheet}' of {', '.join(sheets)}" if len(sheets) > 1 else ""
-            if sheet != next(iter(sheets)) or header:
+            if header or sum(any(map(any, rows)) for rows in sheets.values()) > 1:
                 warnings.warn(f"{where}: the header is row {header + 1}", InputWarning, stacklevel=3)
+            _tell_unnamed(where, sheets[sheet][header:], header)
             table = workbooks.frame(sheets[sheet], header)
         else:
             table, header = _read_text(path, is_header)
@@ -63,6 +64,9 @@ def read_rows(
     except KeyError as error:
         missing = shortened(str(error))
         raise InputError(f"{path}: {missing} is not in it: it is not the label file of this data set") from None
+    except csv.Error as error:
+        hint = "look for a quotation mark that is not closed"
+        raise InputError(f"{path}: not readable as a table ({first_sentence(error)}): {hint}") from None
     except Exception as error:  # readers meet other files with errors of every kind
         raise InputError(f"{path}: not readable as a table ({first_sentence(error)})") from error
     table.index += header + FIRST_ROW
@@ -114,21 +118,24 @@ def _read_text(path: Path, is_header: IsHeader) -> tuple[pd.DataFrame, int]:
     start = sum(map(len, islice(lines, above)))
     separator = stated[1] if stated else _separator(text[start:])
     rows: Rows = []
+    width = 0
     for number, cells in enumerate(
-        csv.reader(_of_bounded_length(lines), delimiter=separator, skipinitialspace=True), start=above + 1
+        csv.reader(_of_bounded_length(lines), delimiter=separator, skipinitialspace=True, strict=True), start=above + 1
     ):
         if not rows and not any(cells):
             above = number
             continue
         if not rows and (_is_data(cells) or _is_data(" ".join(cells).split())):
             raise ValueError(f"row {number} looks like data: add a header above it, such as image{separator}score")
-        rows.append(cells)
-        width = len(rows[0])
+        # the commas at the end of a header name no column
+        width = width or max((i for i, name in enumerate(cells, 1) if name.strip()), default=0)
+        rows.append(cells[:width])
         if width > MOST_COLUMNS or len(rows) > MOST_ROWS or len(rows) * width > MOST_CELLS:
             raise ValueError(f"it has {width:,} columns and {len(rows):,} rows or more, more than any table of ratings")
         if any(cell.strip() for cell in cells[width:]):
             hint = " (for decimal commas, separate columns by semicolons)" if separator == "," else ""
             raise ValueError(f"row {number} has {len(cells)} values, the header {width} columns{hint}")
+    _tell_unnamed(str(path), rows, above)
     table = workbooks.frame(rows, 0)
     if separator != ",":
         _tell_thousands(path, table)
@@ -145,7 +152,7 @@ def _decoded(content: bytes) -> str:
         raise ValueError("it is not text: save it as .csv or .xlsx")
     if text.lstrip()[:1] == "<":
         raise ValueError("it is a page of the web or XML: save the table itself as .csv or .xlsx")
-    return text
+    return text if "\n" in text else text.replace("\r", "\n")  # as Excel for Macintosh ends lines
 
 
 def _of_bounded_length(lines: Iterable[str]) -> Iterator[str]:
@@ -161,10 +168,11 @@ def _separator(text: str) -> str:
 
 
 def _tell_thousands(path: Path, table: pd.DataFrame) -> None:
-    """An InputWarning where a comma could part thousands: three digits follow each, and others are far larger."""
+    """An InputWarning where commas or points could part thousands: three digits follow each, and others are far
+    larger."""
     for name, column in table.items():
-        number = column[column.str.match(DECIMAL_COMMA)].str.strip()
-        if not number.size or not number.str.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}").all():
+        number = column[column.str.match(r"^\s*[-+]?\d+[.,]\d+\s*%?\s*$")].str.strip()
+        if not number.size or not number.str.fullmatch(r"[-+]?[1-9]\d{0,2}[.,]\d{3}").all():
             continue
         read = number.str.replace(",", ".").astype(float)
         larger = [text for text in column if to_number(text) > 10 * read.abs().max()]
@@ -172,7 +180,26 @@ def _tell_thousands(path: Path, table: pd.DataFrame) -> None:
             message = (
                 f"{path}: '{number.iloc[0]}' in the column '{name}' is read as {read.iloc[0]:g}, beside {larger[0]}"
             )
-            warnings.warn(f"{message}; for thousands, leave out the comma", InputWarning, stacklevel=4)
+            sign = "comma" if "," in number.iloc[0] else "point"
+            warnings.warn(f"{message}; for thousands, leave out the {sign}", InputWarning, stacklevel=4)
+
+
+def _tell_unnamed(where: str, rows: Rows, above: int) -> None:
+    """An InputWarning counts the values below a header, with so many rows above it, that has no name for them. A first
+    column without a name numbers the rows."""
+    unnamed = [i for i, name in enumerate(rows[0]) if i and not name.strip()] if rows else []
+    found = [
+        (number, row[i])
+        for number, row in enumerate(rows[1:], above + FIRST_ROW)
+        for i in unnamed
+        if i < len(row) and row[i].strip()
+    ]
+    if found:
+        number, text = found[0]
+        message = (
+            f"{where}: {len(found)} values below no name are left out, such as '{shortened(text)}' in row {number}"
+        )
+        warnings.warn(f"{message}; name each column", InputWarning, stacklevel=4)
 
 
 def _is_data(cells: Sequence[str]) -> bool:
@@ -217,6 +244,6 @@ def without_percent(column: "pd.Series[str]") -> "pd.Series[str]":
 def to_number(text: str) -> float:
     """nan for what is no number."""
     try:
-        return float(text)
+        return math.nan if "_" in text else float(text)  # Python reads 4_5 as 45
     except ValueError:
         return math.nan
