@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROPERTIES, LEARNING, META = "tests/test_properties.py", "tests/test_learning.py", "tests/test_meta.py"
 TESTS = {  # the quick ones that say what the file computes
     "regularize.py": [LEARNING, "-k", "project or scope"],
-    "losses.py": [LEARNING, "-k", "cross_entropy or losses_weigh or diverges"],
+    "losses.py": [LEARNING, "-k", "cross_entropy or losses_weigh or diverges or infinite"],
     "meta.py": [META, "-k", "mean_way or plain_gradient or fomaml or finite or clipping"],
     "inner.py": [META, "-k", "inner_steps or mean_way or second_order_against"],
     "metrics.py": [PROPERTIES, "tests/test_evaluation.py", "-k", "not vote and not crop and not split and not shots"],

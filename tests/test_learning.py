@@ -14,7 +14,7 @@ from fewshot_iqa import rng
 from fewshot_iqa.config import LossTerm, load_config
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.finetune import finetune
-from fewshot_iqa.losses import FunctionLoss, WeightedSum, distribution_cross_entropy, soft_cross_entropy
+from fewshot_iqa.losses import FunctionLoss, WeightedSum, distribution_cross_entropy, first_infinite, soft_cross_entropy
 from fewshot_iqa.model.checkpoint import build, load, save
 from fewshot_iqa.model.heads.linear import rating_weights
 from fewshot_iqa.model.heads.prior import SHRINKAGE, linear_prior
@@ -167,6 +167,13 @@ def test_a_rate_that_makes_parameters_infinite_takes_no_step(settings):
     assert model.good.tolist() == [0, 0]
 
 
+def test_a_tensor_is_infinite_as_it_is_or_multiplied():
+    tensors = {"small": torch.ones(2), "large": torch.tensor([1.0, 3e38])}
+    assert first_infinite(tensors) is None
+    assert first_infinite(tensors, 1.2) == "large"
+    assert first_infinite({"small": torch.ones(2)}, 1e9) is None
+
+
 def test_weights_that_are_damaged_are_not_the_rates_fault(settings):
     spec, model = settings.adapt.of_steps(2).model_copy(update={"regularizer": None}), Scale()
     model.bad.data.fill_(math.nan)
@@ -257,6 +264,8 @@ def test_ridge_weighs_ratings_by_what_their_votes_know(miniature):
     z = (x - x.mean(0)) / x.std(0, correction=0)
     w = rating_weights(variance.double())
     assert w.mean() == pytest.approx(1)
+    counts = 1 / (0.1**2 + variance.double())  # a model that knew all would be off by about 0.1
+    assert torch.allclose(w, counts / counts.mean())
     centre, level = (w @ z) / 9, (w @ quality) / 9
     inner = z - centre
     weight = torch.linalg.solve(

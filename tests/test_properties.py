@@ -68,6 +68,11 @@ def test_a_split_has_whole_groups_and_all_records_whatever_their_order(groups, s
     assert [set(side) for side in again] == [set(pool), set(test)]
 
 
+def test_one_group_cannot_be_split():
+    with pytest.raises(InputError, match=r"all 3 pictures are of one group \('group 7'\)"):
+        split_by_group(records([7, 7, 7]), 0.5, seed=0)
+
+
 @PROPERTIES
 @given(GROUPS, st.integers(2, 5), SEEDS, SEEDS)
 def test_folds_have_each_group_in_one_test_whatever_the_order(groups, folds, seed, order):
