@@ -4,12 +4,15 @@ import difflib
 import re
 from collections.abc import Iterable
 
+LONGEST_WORD, LONGEST = 500, 2000  # characters of a message: a file or an option may hold megabytes
+
 
 class InputError(ValueError):
     """One clear line that names the file, key or value and says what to do; the command line exits with 2."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))  # other libraries' reasons span lines
+        words = (shortened(word, LONGEST_WORD) for word in message.split())  # other libraries' reasons span lines
+        super().__init__(shortened(" ".join(words), LONGEST))
 
 
 class InputWarning(UserWarning):

@@ -68,7 +68,7 @@ def walk(root: Path) -> Iterator[Path]:
             inner.clear()
             continue
         seen.add(real)
-        inner[:] = [name for name in inner if not name.startswith((".", "__MACOSX"))]
+        inner[:] = sorted(name for name in inner if not name.startswith((".", "__MACOSX")))  # links to one come later
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 

@@ -1,5 +1,6 @@
 """Find a configuration, task or weight file: the user's own path, then the installed package, then a checkout."""
 
+import os
 import re
 from pathlib import Path
 
@@ -54,11 +55,11 @@ def find(kind: str, name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-        if not path.is_file():
-            raise InputError(f"{name}: {'not a regular file' if path.exists() else 'no such file'}")
+        if not os.path.isfile(path):  # which a name that is too long is not
+            raise InputError(f"{name}: {'not a regular file' if os.path.exists(path) else 'no such file'}")
         return path
     path = _folder(kind) / f"{name}.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         known = available(kind)
         raise InputError(
             f"no {kind[:-1]} is named '{name}'.{nearest(name, known)} Known: {', '.join(known)}; "
@@ -87,4 +88,4 @@ def citations(method: str) -> list[dict[str, str]]:
 def portable(clip: str) -> str:
     """The name of a CLIP with file paths made absolute, so that a checkpoint finds it from any working directory."""
     parts = clip.rpartition(":")
-    return "".join(str(Path(part).resolve()) if part and Path(part).is_file() else part for part in parts)
+    return "".join(str(Path(part).resolve()) if part and os.path.isfile(part) else part for part in parts)

@@ -20,6 +20,7 @@ Indices = NDArray[np.intp]
 
 Z95 = 1.95996  # standard deviations on either side of the mean that hold 95 % of a normal distribution
 DRAWS = 200  # of ratings, by which `ceiling` is estimated
+ROUNDING = 1e-9  # one of five votes that differs lies at two deviations exactly, whatever the order of the sum
 LEAST = 5  # images that a correlation is computed of
 
 
@@ -101,10 +102,10 @@ def outlying_raters(votes: Votes) -> NDArray[np.bool_]:
         scores = votes.score[rows]
         mean, std = scores.mean(), scores.std()
         if std > 0:
-            is_normal = 2 <= stats.kurtosis(scores, fisher=False) <= 4
-            far = (2 if is_normal else np.sqrt(20)) * std
-            np.add.at(above, votes.rater[rows], scores >= mean + far)
-            np.add.at(below, votes.rater[rows], scores <= mean - far)
+            is_normal = 2 - ROUNDING <= stats.kurtosis(scores, fisher=False) <= 4 + ROUNDING
+            far, deviation = (2 if is_normal else np.sqrt(20)) - ROUNDING, (scores - mean) / std
+            np.add.at(above, votes.rater[rows], deviation >= far)
+            np.add.at(below, votes.rater[rows], deviation <= -far)
     given = np.bincount(votes.rater, minlength=len(votes.raters))
     off = above + below
     rejected = (off > 0.05 * given) & (np.abs(above - below) < 0.3 * off)

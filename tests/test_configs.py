@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fewshot_iqa.config import load_config
+from fewshot_iqa.config import load_config, load_task
 from fewshot_iqa.errors import InputError
 
 
@@ -37,6 +37,31 @@ def test_candidates_change_only_the_keys_that_they_name(small):
 def test_keys_that_do_not_fit_a_method(name, wrong, message):
     with pytest.raises(InputError, match=re.escape(message)):
         load_config(name, [wrong])
+
+
+@pytest.mark.parametrize(
+    ("method", "override"),
+    [
+        ("q" * 5000, "seed=1"),
+        ("q" * 5000 + ".yaml", "seed=1"),
+        ("grmp", "q" * 5000),
+        ("grmp", "q" * 5000 + "=1"),
+        ("grmp", f"adapt.{'q' * 5000}=1"),
+        ("grmp", f"adapt.lr={'q' * 5000}"),
+        ("grmp", f"loss.{'q' * 5000}=1"),
+        ("grmp", f"model.quality={'q ' * 5000}"),
+    ],
+)
+def test_what_is_quoted_is_cut(method, override):
+    with pytest.raises(InputError, match=r"qqq\.\.\.|q q\.\.\.") as refused:
+        load_config(method, [override])
+    assert len(str(refused.value)) <= 2000
+
+
+def test_a_pattern_that_is_none_is_said_briefly():
+    with pytest.raises(InputError, match=r"group = '\(q+\.\.\.: not a pattern \(missing \), unterminated") as refused:
+        load_task("csv", [f"group='({'q' * 5000}'"])
+    assert len(str(refused.value)) < 400
 
 
 def test_a_configuration_builds_on_another(tmp_path):

@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from fewshot_iqa.config import (
@@ -23,37 +21,13 @@ from fewshot_iqa.config import (
 from fewshot_iqa.data.episodes import meta_tasks, sample_episodes
 from fewshot_iqa.data.loading import Loader, PictureCache
 from fewshot_iqa.data.readers import read_table
-from fewshot_iqa.data.splits import draw_shots, split_by_group
 from fewshot_iqa.data.synthetic import KADID_SCALE, kadid_mos, synthetic_records
 from fewshot_iqa.distortions import DISTORTIONS
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.recipes.sources import read_rated
 from fewshot_iqa.rng import generator
-from fewshot_iqa.types import Record, Scale, Shots
 
 DATA = os.environ.get("FSIQA_DATA")
-
-
-def records(n, groups):
-    return [Record(Path(f"{i}.png"), float(i), str(i % groups)) for i in range(n)]
-
-
-@given(st.integers(2, 60), st.integers(2, 20), st.floats(0.05, 0.95), st.integers(0, 5))
-@settings(deadline=None, max_examples=50)
-def test_a_split_shares_no_group_and_loses_no_record(n, groups, share, seed):
-    items = records(max(n, groups), groups)
-    pool, test = split_by_group(items, share, seed=seed)
-    assert pool
-    assert test
-    assert not {r.group for r in pool} & {r.group for r in test}
-    assert sorted(r.rating for r in pool + test) == [r.rating for r in items]
-
-
-def test_draws_are_nested_and_seeded():
-    pool = records(40, 40)
-    small, large = (draw_shots(pool, Shots.parse(text), seed=3) for text in ("10%", "20%"))
-    assert large[: len(small)] == small
-    assert draw_shots(pool, Shots.parse("10%"), seed=4) != small
 
 
 @pytest.fixture
@@ -206,13 +180,6 @@ def test_a_cache_of_pictures_is_bounded_and_keeps_those_used_last():
     cache.put("large", np.zeros((3, 9, 9), np.uint8))
     assert cache.get("large") is None
     assert cache.get(3) is not None
-
-
-def test_scale_is_its_own_inverse():
-    for scale in (Scale(1, 5), Scale(100, 0)):
-        assert scale.quality(scale.best) == 1
-        assert scale.quality(scale.worst) == 0
-        assert scale.rating(scale.quality(3.7)) == pytest.approx(3.7)
 
 
 def test_tables_with_other_names_and_optional_columns(table):

@@ -630,6 +630,13 @@ def test_kernels_sum_to_one_and_have_their_size() -> None:
         kernel = disk_kernel(radius)
         assert kernel.sum() == pytest.approx(1, abs=1e-5)
         assert kernel[len(kernel) // 2, len(kernel) // 2] == pytest.approx(1 / (np.pi * radius**2), rel=0.02)
+        assert len(kernel) == 2 * np.ceil(radius - 0.5) + 1
+        for turned in (kernel[::-1], kernel[:, ::-1], kernel.T):
+            assert np.array_equal(turned, kernel)
+    for angle in (0.3, 2.0):
+        line = line_kernel(6, angle)
+        assert np.allclose(line, line[::-1, ::-1], atol=1e-7)
+        assert np.allclose(line, line_kernel(6, np.pi - angle)[:, ::-1], atol=1e-7)
     assert np.array_equal(line_kernel(1, 0.7), [[1]])
     assert np.allclose(line_kernel(5, 0)[2], 0.2)
 

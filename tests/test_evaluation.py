@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fewshot_iqa import metrics
-from fewshot_iqa.evaluation import compare, over_trials
-from fewshot_iqa.types import Prediction
+from fewshot_iqa.evaluation import compare, evaluate_batches, over_trials
+from fewshot_iqa.types import Batch, Prediction
 
 
 def test_agreement_within_a_subset():
@@ -25,6 +25,26 @@ def test_predictions_are_compared_as_they_are_reported_inside_0_and_1():
 def test_coverage_is_the_share_within_the_predicted_intervals():
     prediction = Prediction(torch.tensor([0.5, 0.5, 0.5, 0.5]), torch.tensor([0.1, 0.1, 0.1, 0.0]))
     assert compare(prediction, [0.5, 0.66, 0.67, 0.5]).metrics["coverage"] == 0.75
+
+
+def test_a_phrase_is_right_where_it_is_one_of_the_classes_of_a_labelled_picture():
+    class OfBatch:
+        def encode_prompts(self):
+            return "state"
+
+        def __call__(self, inputs, state, branches, prompts):
+            assert (state, branches) == ("state", ["phrases"])
+            return Prediction(inputs[:, 0], logits={"phrases": inputs})
+
+    logits = torch.tensor([[0.2, 0.9, 0.1], [0.8, 0.1, 0.3], [0.1, 0.2, 0.7], [0.5, 0.4, 0.3], [0.6, 0.1, 0.2]])
+    wanted = torch.tensor([[0.0, 0.5, 0.5], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0.5, 0.5, 0]])  # the fourth has no label
+    batches = [
+        Batch(logits[rows], {"quality": logits[rows, 0], "scene": wanted[rows]}) for rows in (slice(3), slice(3, 5))
+    ]
+    found = evaluate_batches(OfBatch(), batches, labels={"scene": "phrases"})
+    assert found.metrics["scene_accuracy"] == 3 / 4
+    assert found.predicted == found.rated == logits[:, 0].tolist()
+    assert found.metrics["rmse"] == 0
 
 
 def test_medians_over_trials_leave_out_what_some_lack():

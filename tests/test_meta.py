@@ -83,15 +83,18 @@ def test_bilevel_and_reptile_go_the_mean_way_back(model, params, loss):
     start = values(params)
     for algorithm in ("bilevel", "reptile"):
         spec = a_spec(algorithm=algorithm, inner_steps=2, inner_optimizer="adam", outer_lr=1.0)
-        direction, _ = meta_gradient(model, params, EPISODES, loss, spec)
-        ends = []
+        direction, seen = meta_gradient(model, params, EPISODES, loss, spec)
+        ends, last = [], []
         for episode in EPISODES:
             both = Batch(
                 torch.cat([episode.support.inputs, episode.query.inputs]),
                 {"quality": torch.cat([episode.support.targets["quality"], episode.query.targets["quality"]])},
             )
             steps = [both] * 2 if algorithm == "reptile" else [episode.support] * 2 + [episode.query]
-            ends.append(adapt(Objective(model, loss), params, steps, spec)[0])
+            end, losses = adapt(Objective(model, loss), params, steps, spec)
+            ends.append(end)
+            last.append(losses[-1])
+        assert seen == pytest.approx(sum(last) / 2, abs=1e-12)
         mean = {name: (ends[0][name] + ends[1][name]).detach() / 2 for name in start}
         assert_close(direction, {name: start[name] - mean[name] for name in start}, 1e-12)
     outer_step(make_optimizer(params, spec), params, direction, spec)
@@ -111,10 +114,11 @@ def test_joint_training_is_the_plain_gradient(model, params, loss):
 
 def test_fomaml_is_the_gradient_where_the_inner_steps_end(model, params, loss):
     spec, (episode, _) = a_spec(algorithm="fomaml", inner_steps=3), EPISODES
-    direction, _ = meta_gradient(model, params, [episode], loss, spec)
+    direction, seen = meta_gradient(model, params, [episode], loss, spec)
     end, _ = adapt(Objective(model, loss), params, [episode.support] * 3, spec)
     end = {name: value.detach().requires_grad_() for name, value in end.items()}
     value = loss(functional_call(model, end, (episode.query.inputs,)), episode.query.targets)
+    assert seen == pytest.approx(value.item(), abs=1e-12)
     assert_close(direction, dict(zip(end, torch.autograd.grad(value, end.values()), strict=True)), 1e-12)
 
 

@@ -55,6 +55,18 @@ def test_pictures_are_read_a_few_ahead_and_in_order(scorer):
     assert taken < 150  # whoever stops earlier reads no more
 
 
+def test_threads_and_batches_change_no_score(scorer, monkeypatch):
+    """Also where pictures between the others cannot be read."""
+    pictures = [(f"{i}", grey(i) if i % 3 else np.zeros((2, 2, 2, 2))) for i in range(40)]
+    found = []
+    for readers, at_once in ((1, 1), (4, 3), (2, 16)):
+        monkeypatch.setattr("fewshot_iqa.score.READERS", readers)
+        monkeypatch.setattr(ViewSpec, "at_once", at_once)
+        found.append(list(scorer.stream(pictures)))
+    assert found[0] == found[1] == found[2]
+    assert [score.quality is not None for score in found[0]] == [bool(i % 3) for i in range(40)]
+
+
 def test_many_pictures_are_summarised(scorer, fsiqa, tmp_path):
     for i in range(LISTED + 5):
         Image.fromarray(grey(250 - i)).save(tmp_path / f"{i:02}.png")

@@ -5,6 +5,7 @@ import os
 import stat
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,6 +211,25 @@ def test_what_computers_leave_in_folders_is_passed_over_and_links_are_followed_o
         "in/a.png",
         "in/day/b.png",
     ]
+
+
+def test_files_come_by_name_whatever_the_order_of_the_disk(tmp_path, monkeypatch):
+    for name in ("b/2.png", "b/1.png", "a.png", "c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "z").symlink_to(tmp_path / "b")
+
+    def backwards(folder, **_):
+        each = sorted(Path(folder).iterdir(), reverse=True)
+        inner = [path.name for path in each if path.is_dir()]
+        yield str(folder), inner, [path.name for path in each if path.is_file()]
+        for name in inner:
+            yield from backwards(Path(folder, name))
+
+    found = find_images([tmp_path])
+    monkeypatch.setattr(files.os, "walk", backwards)
+    assert find_images([tmp_path]) == found
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.png", "b/1.png", "b/2.png", "c.png"]
 
 
 def test_of_several_frames_the_first_is_read_and_the_number_told(tmp_path, fsiqa):

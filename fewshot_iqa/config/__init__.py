@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from .. import resources
-from ..errors import InputError
+from ..errors import InputError, shortened
 from .experiment import AblationSpec, ConfoundedSpec, MetaVsNoneSpec
 from .heads import AntonymSpec, HeadSpec
 from .labels import CLASSES
@@ -150,13 +150,13 @@ def _validate(kind: Any, data: Any, overrides: Iterable[str], source: str) -> An
             absent.add(section)
         _override(data, override)
         if present := renamed(key):
-            raise InputError(f"--set {override}: {key} is now called {present}")
+            raise InputError(f"--set {shortened(override)}: {key} is now called {present}")
     try:
         return TypeAdapter(kind).validate_python(data)
     except ValidationError as error:
         key, message = explain(error, kind, absent=absent)
         guilty = [text for text in overrides if _concerns(text.partition("=")[0].strip(), key, message)]
-        raise InputError(f"--set {guilty[-1]}: {message}" if guilty else f"{source}: {message}") from None
+        raise InputError(f"--set {shortened(guilty[-1])}: {message}" if guilty else f"{source}: {message}") from None
 
 
 def _concerns(override: str, key: str, message: str) -> bool:
@@ -168,7 +168,7 @@ def _concerns(override: str, key: str, message: str) -> bool:
 def _override(data: dict[str, Any], override: str) -> None:
     dotted, equals, value = override.partition("=")
     if not equals or not dotted.strip() or dotted.count(".") > DEEPEST:
-        raise InputError(f"--set {override}: expected dotted.key=value")
+        raise InputError(f"--set {shortened(override)}: expected dotted.key=value")
     *parents, leaf = dotted.strip().split(".")
     node: Any = data
     for key in parents:
@@ -178,7 +178,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(node.get(key), dict | list):
             node[key] = {}
         node = node[key]
-    node[_entry(node, leaf, override)] = parse_yaml(value, f"--set {override}")
+    node[_entry(node, leaf, override)] = parse_yaml(value, f"--set {shortened(override)}")
 
 
 def _entry(node: Any, key: str, override: str) -> Any:
@@ -186,5 +186,6 @@ def _entry(node: Any, key: str, override: str) -> Any:
     if isinstance(node, dict):
         return key
     if not isinstance(node, list) or not key.isdecimal() or int(key) >= len(node):
-        raise InputError(f"--set {override}: no entry '{key}' is there; those of a list are numbered from 0 on")
+        where, key = shortened(override), shortened(key)
+        raise InputError(f"--set {where}: no entry '{key}' is there; those of a list are numbered from 0 on")
     return int(key)

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, shortened
 from .renamed import renamed
 from .spec import Spec
 
@@ -65,17 +65,18 @@ def explain(error: ValidationError, root: Any, *, absent: Iterable[str] = ()) ->
     fault = min(error.errors(), key=lambda each: each["type"] == "missing")
     parts, specs = _place(root, fault["loc"])
     key, kind, context = ".".join(parts), fault["type"], fault.get("ctx", {})
+    shown = shortened(key, 200)
     if kind in ("missing", "extra_forbidden") and parts[0] in absent and _is_optional(root, parts[0]):
         reason = f" ({ABSENT[parts[0]]})" if parts[0] in ABSENT else ""
         return parts[0], f"this method has no section {parts[0]}{reason}"
     if kind == "extra_forbidden":
         if present := renamed(key):
             return key, f"{key} is now called {present}"
-        return key, f"unknown key {key}.{_suggestion(parts, specs, root)}"
+        return key, f"unknown key {shown}.{_suggestion(parts, specs, root)}"
     if kind == "missing" and isinstance(fault["loc"][-1], int):
         return key, f"{'.'.join(parts[:-1])}: expected one value more"
     if kind == "missing":
-        return key, f"the key {key} is missing"
+        return key, f"the key {shown} is missing"
     if kind.startswith("union_tag"):
         name, known = (context.get(part, "").replace("'", "") for part in ("discriminator", "expected_tags"))
         key = ".".join([*parts, name])
@@ -85,7 +86,7 @@ def explain(error: ValidationError, root: Any, *, absent: Iterable[str] = ()) ->
     wanted = str(context.get("error") or f"expected {_accepted(kind, context)}")
     if kind == "literal_error":
         wanted = f"{wanted}.{nearest(str(fault['input']), _choices(context))}".removesuffix(".")
-    return key, f"{key or 'the file'}{_given(fault['input'])}: {wanted}"
+    return key, f"{shown or 'the file'}{_given(fault['input'])}: {wanted}"
 
 
 def _accepted(kind: str, context: Mapping[str, Any]) -> str:
@@ -107,8 +108,7 @@ def _is_optional(root: Any, section: str) -> bool:
 def _given(value: Any) -> str:
     """` = value` of a plain value, shortened; its type alone of any other."""
     if isinstance(value, str | int | float | list | tuple | dict | None):
-        text = repr(value)
-        return f" = {text if len(text) <= 60 else text[:57] + '...'}"
+        return f" = {shortened(repr(value))}"
     return f" (a {type(value).__name__})"
 
 

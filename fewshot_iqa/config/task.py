@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, field_validator
 
-from ..errors import InputError
+from ..errors import InputError, first_sentence
 from .spec import Spec, as_list
 
 LARGEST_RATING = 1e30  # on either side of zero: squares of ratings are finite
@@ -141,7 +141,7 @@ class TableTask(Spec):
             if pattern is not None and re.compile(pattern).groups != 1:
                 raise ValueError("a pattern with one group is needed, such as '^(ss\\d+)'")
         except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"not a pattern ({error})") from None
+            raise ValueError(f"not a pattern ({first_sentence(error)})") from None
         return pattern
 
 

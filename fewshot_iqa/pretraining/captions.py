@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config import PretrainSpec, SourceSpec
 from ..data.synthetic import IDENTITY, composed_quality
 from ..distortions import DISTORTIONS, SMALLEST_SIDE, compose, find
-from ..errors import InputError
+from ..errors import InputError, first_sentence
 from ..files import photographs_in
 from ..images import Picture, enlarge, random_view, read_image, shrink, to_float, to_uint8
 from ..rng import generator, integer, key_seed
@@ -163,7 +163,7 @@ def captioned_photographs(root: Path, source: SourceSpec) -> list[tuple[Path, li
             captions = {str(image): list(texts) for image, texts in table.groupby("image")["caption"]}
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                f"{root / source.captions}: not a table with the columns image and caption ({error})"
+                f"{root / source.captions}: not a table with the columns image and caption ({first_sentence(error)})"
             ) from None
     return [(path, captions.get(path.name) or _content_of_name(path, source.content)) for path in photographs]
 
@@ -183,7 +183,7 @@ def read_sentences(path: Path) -> list[str]:
     try:
         sentences = [text for line in path.read_text(encoding="utf-8").splitlines() if (text := normalize(line))]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a text file with a sentence a line ({error})") from None
+        raise InputError(f"{path}: not a text file with a sentence a line ({first_sentence(error)})") from None
     if not sentences:
         raise InputError(f"{path}: no sentences")
     return sentences

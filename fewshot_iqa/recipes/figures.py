@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, first_sentence
 from ..files import writing
 from ..images import own_mark
 from ..score import Attention
@@ -32,8 +32,9 @@ def save_figure(figure: Figure, path: str | Path | None) -> Figure:
             with writing(Path(path), "wb") as file:
                 figure.savefig(file, dpi=150, format=kind, **more)
         except ValueError as error:
-            known = isinstance(error, InputError)
-            raise error if known else InputError(f"{path}: the figure cannot be written ({error})") from None
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: the figure cannot be written ({first_sentence(error)})") from None
     return figure
 
 
