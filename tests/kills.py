@@ -21,8 +21,9 @@ def contents(folder):
 
 
 def written(folder):
-    """{name: when it was written, its file}, of files that are there."""
-    return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir() if path.is_file()}
+    """{name: when it was written, its file}, of files that are there; none where there is no such folder."""
+    found = [path for path in folder.glob("*") if path.is_file()]
+    return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in found}
 
 
 def in_child(command, folder, last, number=signal.SIGKILL if os.name == "posix" else None, *, reads=False):

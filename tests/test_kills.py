@@ -23,7 +23,8 @@ def survived(capsys, count, request):
     yield found
     if count > 2:
         with capsys.disabled():
-            print(f"\n{request.node.originalname}: {sum(found)} of {count} kills left work to go on with")
+            name = request.node.originalname.removeprefix("test_")
+            print(f"\n{name}: {len(found)} of {count} kills survived, {sum(found)} of them with finished work kept")
 
 
 def results(report):
