@@ -227,7 +227,11 @@ def test_twenty_thousand_pictures_of_which_some_are_bad(fsiqa, rated, quick, min
         bad = rows.index % 100 == 7
         assert rows["quality"][~bad].between(0, 1).all()
         assert rows["quality"][bad].isna().all()
-        assert rows["note"][bad].str.contains("image|cut|read").all()
+        assert set(rows["note"][bad].str.extract("(empty|not an image|truncated)")[0]) == {
+            "empty",
+            "not an image",
+            "truncated",
+        }
         with capsys.disabled():
             print(f"\n{count} pictures, {bad.sum()} bad: {seconds:.0f} s, at most {peaks[count]:.0f} MB")
     assert peaks[20000] < 1.1 * peaks[2000]
