@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from .errors import InputError, InputWarning
+from .files import remove_leftovers, replacing
 from .memory import release_memory
 from .types import Features
 
@@ -45,6 +46,8 @@ class FeatureCache:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"--cache {folder}: cannot be written ({error.strerror})") from None
+            for each in self.folder.glob("??"):
+                remove_leftovers(each)
             self._written = sum(size for _, size, _ in self._files())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -106,16 +109,14 @@ class FeatureCache:
 
     def _write(self, key: str, features: Features) -> None:
         path = self._path(key)
-        part = path.with_suffix(f".{os.getpid()}.part")
         about = {"dim": str(features.dim)} | ({} if features.layers is None else {"layers": str(features.layers)})
         tensors = {f"pooled.{name}": value.contiguous() for name, value in features.pooled.items()}
         tensors |= {f"tokens.{name}": value.contiguous() for name, value in features.tokens.items()}
         try:
             path.parent.mkdir(exist_ok=True)
-            part.write_bytes(to_bytes(tensors, about))
-            part.replace(path)
+            with replacing(path, "wb", forced=False) as file:  # one that is not whole counts as absent
+                file.write(to_bytes(tensors, about))
         except (OSError, SafetensorError) as error:
-            part.unlink(missing_ok=True)
             warnings.warn(f"{self.folder}: nothing more is kept there ({error})", InputWarning, stacklevel=2)
             self._limit = 0
             return

@@ -3,11 +3,14 @@
 import csv
 import json
 import os
+import platform
 import re
 import shutil
 import sys
+import threading
 import time
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from .errors import InputError, InputWarning
-from .resources import CHECKPOINT_FILES, inside, is_unused
+from .resources import CHECKPOINT_FILES, PART, inside, is_unused
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,27 +159,56 @@ def writing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
                 yield file
             return
         path.parent.mkdir(exist_ok=True)
-        target = path.resolve()
-        part = target.with_name(f".{target.name[:48]}.{os.getpid()}.part")  # a long name leaves room for no more
-        try:
-            with part.open(mode, **text_options(mode)) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            put_in_place(part, target)
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+        with replacing(path.resolve(), mode) as file:
+            yield file
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({reason(error)})") from None
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run left of `writing`: files of a temporary name that nobody has written to for a minute."""
-    for part in folder.glob("*.part"):
+@contextmanager
+def replacing(target: Path, mode: str, *, forced: bool = True) -> Iterator[IO[Any]]:
+    """As `writing`, of a regular file in a folder that is there; OSError where it cannot be written. One that is not
+    `forced` to the disk may be empty after a power cut."""
+    name = target.name[:48]  # a long name leaves room for no more
+    part = target.with_name(f".{name}.{_machine()}-{os.getpid()}-{threading.get_ident()}{PART}")
+    try:
+        with part.open(mode, **text_options(mode)) as file:
+            yield file
+            file.flush()
+            if forced:
+                os.fsync(file.fileno())
+        put_in_place(part, target)
+    finally:
         with suppress(OSError):
-            if re.fullmatch(r"\..*\.\d{1,10}\.part", part.name) and time.time() - part.stat().st_mtime > 60:
+            part.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left of `writing` in a folder: temporary files whose process has ended, or, where that
+    cannot be known, that nobody has written to for an hour."""
+    for part in folder.glob(f".*{PART}"):
+        with suppress(OSError):
+            found = re.fullmatch(rf".*\.([0-9a-f]+)-(\d+)-\d+{PART}", part.name, re.DOTALL)
+            if found and (
+                (found[1] == _machine() and _has_ended(int(found[2]))) or time.time() - part.stat().st_mtime > 3600
+            ):
                 part.unlink()
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode()):x}"
+
+
+def _has_ended(process: int) -> bool:
+    """Whether there is no such process; False on Windows, where the question would end it."""
+    try:
+        if os.name == "posix":
+            os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # of another user
+        pass
+    return False
 
 
 def put_in_place(part: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent
 ADAPTED = Path("runs/adapt")  # where adapt writes
 METATRAINED = Path("runs/metatrain")  # where metatrain writes, and methods look for prompts first
 CHECKPOINT_FILES = ("config.yaml", "weights.safetensors", "provenance.json")
+PART = ".fsiqa-part"  # the end of the names of files, and the name of a folder, while they are written
 NEXT = ".fsiqa-next"  # inside a checkpoint: files that are about to replace its own
 NEITHER_TASK_NOR_METHOD = {"kadid_levels", "pretrain"}  # files beside them that a command of their own reads
 
@@ -35,7 +36,7 @@ def inside(folder: Path, name: str) -> Path:
 
 def is_unused(folder: Path) -> bool:
     """Whether a folder holds nothing but what an interrupted command of this package has left there."""
-    return all(each.name.startswith(".fsiqa") for each in folder.iterdir())
+    return all(each.name.startswith(".fsiqa") or each.name.endswith(PART) for each in folder.iterdir())
 
 
 def _folder(kind: str) -> Path:

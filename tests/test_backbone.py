@@ -184,6 +184,20 @@ def test_a_pickle_that_is_no_state_dict(tmp_path):
         read_weights(tmp_path / "list.pt")
 
 
+@torch.no_grad()
+def test_features_of_a_picture_do_not_depend_on_the_others(miniature):
+    """To the last bit: a run that goes on encodes other pictures together than one that was not interrupted."""
+    clip = load_clip(miniature)
+
+    def pooled(images):
+        tokens, stem = clip.embed(images)
+        return clip.pool(clip.run_layers(tokens), stem)
+
+    images = seeded(8, 3, 32, 32)
+    for count in range(1, 8):
+        assert torch.equal(pooled(images[:count]), pooled(images)[:count]), count
+
+
 def test_only_vit_towers(tmp_path):
     resnet = tmp_path / "resnet.json"
     tower = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}

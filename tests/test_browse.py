@@ -332,3 +332,22 @@ def test_the_gallery_fills_while_a_model_scores_and_fits_a_phone(browser, folder
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert serious(page) == []
     assert ",62,bob,0-100," in (tmp_path / "votes.csv").read_text()
+
+
+def test_the_end_does_not_wait_for_a_model(fsiqa, folder, monkeypatch):
+    """What it has begun takes seconds, and to exit meanwhile would be an abort."""
+    scoring = threading.Thread(target=time.sleep, args=(1,))
+    catalogue = Catalogue([], 3, scoring=scoring)
+    scoring.start()
+    assert catalogue.end(0.01) is False
+    assert catalogue.stop.is_set()
+    monkeypatch.setattr("fewshot_iqa.app.browse.score_folder", lambda *_: catalogue)
+    monkeypatch.setattr("fewshot_iqa.app.browse.serve", lambda *_, **__: None)
+    monkeypatch.setattr("fewshot_iqa.app.browse.PATIENCE", 0.01)
+    monkeypatch.setattr(os, "_exit", lambda code: (_ for _ in ()).throw(SystemExit(70 + code)))
+    assert fsiqa("browse", folder / "model.onnx", folder).code == 2  # there is no such model
+    (folder / "model.onnx").touch()
+    assert fsiqa("browse", folder / "model.onnx", folder).code == 70
+    (folder / "model.onnx").unlink()
+    assert catalogue.end() is True
+    assert Catalogue([], 0).end() is True

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "files": {"errors", "resources"},
     "lock": {"errors"},
     "images": SPECS | {"files"},
-    "features": {"errors", "types", "memory"},
+    "features": {"errors", "types", "memory", "files"},
     "printing": set(),
     "progress": {"printing"},
     "distortions": {"errors"},

@@ -131,8 +131,8 @@ def test_an_interrupted_run_goes_on(fsiqa, photos, tmp_path):
     fsiqa("synthesize", photos, "-o", whole, "--types", "darken,jitter")
     fsiqa("synthesize", photos, "-o", out, "--types", "jitter", "--levels", "2,3")
     (out / "cup_19_03.png").unlink()
-    (out / ".cup_19_03.png.123.part").write_bytes(b"half")
-    os.utime(out / ".cup_19_03.png.123.part", (0, 0))
+    (out / ".cup_19_03.png.0-1-1.fsiqa-part").write_bytes(b"half")  # of another machine
+    os.utime(out / ".cup_19_03.png.0-1-1.fsiqa-part", (0, 0))
     kept = (out / "rocket_19_02.png").stat().st_mtime_ns
     fsiqa("synthesize", photos, "-o", out, "--types", "darken,jitter")
     assert contents(out) == contents(whole)

@@ -254,7 +254,7 @@ def test_weights_that_do_not_fit_are_named(fsiqa, photographs, spec, miniature, 
     assert f"{weights}: not weights of miniature: it lacks visual.conv1" in result.error
     assert fsiqa(*command, *sets(spec)).code == 0
     result = fsiqa(*command, *sets([*spec, "stem=true"]), "--resume")
-    assert "state.safetensors: not weights of miniature: it lacks" in result.error
+    assert "--resume: the interrupted run had another 'stem': repeat its options, or start anew" in result.error
 
 
 def test_too_few_photographs_are_named(fsiqa, photographs, spec, tmp_path):

@@ -1,6 +1,9 @@
 """`fsiqa score --csv` that is interrupted goes on, and ends with the same file."""
 
 import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -10,6 +13,7 @@ from PIL import Image
 from fewshot_iqa.cli.score_table import ScoreTable
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.types import Prediction
+from tests.conftest import photograph
 from tests.test_scoring import Brightness, grey, scorer  # noqa: F401  # a fixture
 
 COUNT = 40
@@ -178,3 +182,56 @@ def test_twenty_thousand_pictures_take_no_memory(fsiqa, scorer, monkeypatch, tmp
         assert (table["note"] == "not an image").sum() == count // 100 == table["quality"].isna().sum()
         assert f"{count // 100} of {count} images could not be scored" in result.error
     assert peaks[20000] - peaks[2000] < 18000 * 500  # bytes: the names of pictures alone
+
+
+MEASURED = """
+import re, sys
+from pathlib import Path
+from fewshot_iqa.cli import main
+try:
+    main()
+finally:
+    print("peak", re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+BAD = [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory from /proc")
+def test_twenty_thousand_pictures_of_which_some_are_bad(fsiqa, rated, quick, miniature, tmp_path, capsys):
+    assert fsiqa("adapt", "--config", "ridge", "--labels", rated, *quick, "--out", tmp_path / "model").code == 0
+    some, peaks = [], {}
+    for seed in range(8):
+        photograph(seed, 32, 32).save(tmp_path / "one.png")
+        some.append((tmp_path / "one.png").read_bytes())
+    folders = {count: tmp_path / f"{count}" for count in (2000, 20000)}
+    for folder in folders.values():
+        folder.mkdir()
+    for i in range(20000):
+        file = folders[20000] / f"{i:05}.png"
+        good = some[i % len(some)] + str(i).encode()  # files that differ
+        bad = [*BAD, good[:500]][i // 100 % 4]
+        file.write_bytes(bad if i % 100 == 7 else good)
+        if i < 2000:
+            os.link(file, folders[2000] / file.name)
+    for count, folder in folders.items():
+        table, started = tmp_path / f"{count}.csv", time.monotonic()
+        options = ["--clip", miniature, "--csv", table]
+        command = [sys.executable, "-c", MEASURED, "score", tmp_path / "model", folder, *options]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds = time.monotonic() - started
+        peaks[count] = int(result.stdout.split()[-1]) / 1024
+        assert f"{count // 100} of {count} images could not be scored" in result.stderr
+        rows = pd.read_csv(table)
+        assert list(rows["image"]) == [str(folder / f"{i:05}.png") for i in range(count)]
+        bad = rows.index % 100 == 7
+        assert rows["quality"][~bad].between(0, 1).all()
+        assert rows["quality"][bad].isna().all()
+        assert set(rows["note"][bad].str.extract("(empty|not an image|truncated)")[0]) == {
+            "empty",
+            "not an image",
+            "truncated",
+        }
+        with capsys.disabled():
+            print(f"\n{count} pictures, {bad.sum()} bad: {seconds:.0f} s, at most {peaks[count]:.0f} MB")
+    assert peaks[20000] < 1.1 * peaks[2000]

@@ -3,33 +3,24 @@
 import errno
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 import fewshot_iqa
-from fewshot_iqa.cli import main
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.files import require_room, writing
 from fewshot_iqa.lock import require_no_writer, writing_alone
-from fewshot_iqa.model.storage import PART, read_file, replace_files
-from fewshot_iqa.resources import NEXT, is_checkpoint
-from fewshot_iqa.rng import key_seed
+from fewshot_iqa.model.storage import read_file, replace_files
+from fewshot_iqa.resources import NEXT, PART, is_checkpoint
 from tests.conftest import sets
+from tests.kills import contents, counts, forks, in_child, kill_points
 
-CHANGES = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove"}  # what is audited of a writer
 EPISODES = ["task.distortions=[jpeg, darken]", "task.hold_out=[darken]", "task.levels=[1, 5]"]
 EPISODES += ["task.episodes={tasks_per_step: 1, support: 2, query: 1}", "views.count=1"]
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork of this process")
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @pytest.fixture
@@ -41,59 +32,8 @@ def adapting(rated, quick):
     return command
 
 
-def in_child(command, folder, last):
-    """Run a command in a process of its own, which is killed at its `last`-th change of files in `folder` or of folders
-    beside it of such a name; returns the number of changes, None where it was killed."""
-    receiving, sending = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if not child:
-        seen = 0
-
-        def count(event, arguments):
-            nonlocal seen
-            if event not in CHANGES or not str(arguments[0]).startswith(str(folder)):
-                return
-            if event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                return
-            seen += 1
-            if seen == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        code = 1
-        try:
-            silent = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silent, 1)
-            os.dup2(silent, 2)
-            sys.argv = ["fsiqa", *map(str, command)]
-            sys.addaudithook(count)
-            try:
-                main()
-            except SystemExit as stop:
-                code = stop.code or 0
-            os.write(sending, str(seen).encode())
-        finally:
-            os._exit(code)
-    os.close(sending)
-    _, status = os.waitpid(child, 0)
-    with os.fdopen(receiving) as answer:
-        told = answer.read()
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return None
-    assert status == 0
-    return int(told)
-
-
-def kill_points(count, changes):
-    """So many of the changes, drawn from a seed; the first half from the last dozen, in which a checkpoint appears."""
-    late = [changes - key_seed(0, "late", i) % min(12, changes) for i in range(-(-count // 2))]
-    return late + [1 + key_seed(0, "any", i) % changes for i in range(count // 2)]
-
-
 @forks
-@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
+@counts
 def test_adapt_that_is_killed_leaves_a_checkpoint(fsiqa, adapting, rated, tmp_path, count):
     before, after, out = tmp_path / "before", tmp_path / "after", tmp_path / "out"
     assert fsiqa(*adapting(before, 0)).code == 0
@@ -116,7 +56,7 @@ def test_adapt_that_is_killed_leaves_a_checkpoint(fsiqa, adapting, rated, tmp_pa
 
 
 @forks
-@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
+@counts
 def test_metatrain_that_is_killed_goes_on(fsiqa, small, photographs, tmp_path, count):
     earlier, whole, out = tmp_path / "earlier", tmp_path / "whole", tmp_path / "out"
     command = ["metatrain", "--config", "grmp", "--images", photographs, *sets([*small, *EPISODES])]

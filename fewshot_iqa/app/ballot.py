@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from ..errors import InputError, InputWarning
-from ..files import as_cell, from_cell, require_writable
+from ..files import as_cell, from_cell, remove_leftovers, replacing, require_writable
 
 RATING = ("image", "rating", "rater", "rating_scale", "seconds", "time")
 COMPARISON = ("image_a", "image_b", "preferred", "rater", "seconds", "time")
@@ -27,6 +27,7 @@ class Ballot:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         require_writable(path)
         self.path, self.columns = path.resolve(), tuple(columns)
+        remove_leftovers(self.path.parent)
         self.rows: list[dict[str, str]] = []
         self._count: Counter[tuple[str, ...]] = Counter()
         self._seen: tuple[int, int] | None = None
@@ -129,19 +130,10 @@ class Ballot:
         return text.getvalue().encode()
 
     def _replace(self, rows: list[dict[str, str]]) -> None:
-        """Write the whole file under a temporary name, and rename it; on an error all stays as it was."""
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        """Write the whole file; on an error all stays as it was."""
         header = self._line({name: name for name in self.columns})
-        content = header + b"".join(map(self._line, rows))
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        with replacing(self.path, "wb") as file:
+            file.write(header + b"".join(map(self._line, rows)))
         self._keep(rows)
 
 

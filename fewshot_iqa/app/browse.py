@@ -18,6 +18,8 @@ from .server import FRESH, KEPT, image_response, posted, serve
 from .session import ACR, Scale, Session
 from .thumbnails import Thumbnails
 
+PATIENCE = 0.5  # seconds, in which the pictures that are at the model may be scored
+
 
 def browse(
     source: Path,
@@ -31,8 +33,9 @@ def browse(
     port: int | None = None,
     browser: bool = True,
     say: Callable[[str], None] = print,
-) -> None:
-    """Serve the gallery until Ctrl-C: of the table of scores `source`, or of what a model scores in `folder`."""
+) -> bool:
+    """Serve the gallery until Ctrl-C: of the table of scores `source`, or of what a model scores in `folder`. Whether
+    nothing is left to wait for: a model ends with the pictures that it has begun."""
     if scale not in ("acr", "continuous"):
         raise InputError(f"--scale {scale}: expected acr or continuous")
     if ratings.exists():
@@ -51,9 +54,12 @@ def browse(
     say(f"{catalogue.total} images; look at them on this page, and end with Ctrl-C:")
     try:
         serve(browse_routes(catalogue, thumbnails, folder, ratings, scale, rater), port=port, browser=browser, say=say)
+    except InputError:  # of the port
+        catalogue.end()
+        raise
     finally:
         stop.set()
-        catalogue.end()
+    return catalogue.end(PATIENCE)
 
 
 def browse_routes(

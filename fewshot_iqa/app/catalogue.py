@@ -41,11 +41,12 @@ class Catalogue:
     stop: threading.Event = field(default_factory=threading.Event)
     scoring: threading.Thread | None = None
 
-    def end(self) -> None:
-        """Stop scoring; returns when it has stopped."""
+    def end(self, seconds: float | None = None) -> bool:
+        """Stop scoring, and wait for that, at most so many seconds; whether it has stopped."""
         self.stop.set()
         if self.scoring is not None:
-            self.scoring.join()
+            self.scoring.join(seconds)
+        return self.scoring is None or not self.scoring.is_alive()
 
 
 def read_scores(table: Path, folder: Path | None) -> Catalogue:

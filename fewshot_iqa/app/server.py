@@ -1,6 +1,7 @@
 """A page on this machine alone: on loopback, behind a random token, for no other site."""
 
 import io
+import logging
 import mimetypes
 import secrets
 import socket
@@ -27,6 +28,7 @@ from ..images import read_image
 HOST = "127.0.0.1"
 SHOWN = {".jpg", ".jpeg", ".png", ".bmp"}  # by the browser as the model sees them; others are converted
 KEPT, FRESH = {"cache-control": "private, max-age=3600"}, {"cache-control": "no-store"}
+GRACE = 1  # seconds in which answers may end when the server does
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -60,6 +62,14 @@ class OwnOrigin:
 
         app = PlainTextResponse("another origin", 403) if foreign else self.app
         await app(scope, receive, guarded)
+
+
+class Server(uvicorn.Server):
+    """One that says nothing of answers that it cuts short when it ends."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
 
 
 def create_app(routes: Sequence[BaseRoute], token: str) -> Starlette:
@@ -105,8 +115,8 @@ def _has_alpha(path: Path) -> bool:
 def serve(
     routes: Sequence[BaseRoute], *, port: int | None = None, browser: bool = True, say: Callable[[str], None] = print
 ) -> None:
-    """Serve a page until Ctrl-C; its address is given to `say`, and opened in a `browser`. InputError where the port is
-    taken."""
+    """Serve a page until Ctrl-C or SIGTERM; its address is given to `say`, and opened in a `browser`. InputError where
+    the port is taken."""
     token = secrets.token_urlsafe(16)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,6 +129,9 @@ def serve(
     say(address)
     if browser:
         webbrowser.open(address)
-    settings = uvicorn.Config(create_app(routes, token), log_level="warning", access_log=False, lifespan="off")
+    app = create_app(routes, token)
+    settings = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE
+    )
     with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has closed
-        uvicorn.Server(settings).run(sockets=[listener])
+        Server(settings).run(sockets=[listener])

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import io
-import os
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from ..errors import InputError
+from ..files import remove_leftovers, replacing
 from ..images import thumbnail
 
 SIDE = 240  # pixels of the longer side
@@ -29,6 +29,7 @@ class Thumbnails:
             (self.folder / ".writable").touch()
         except OSError:
             self.folder = Path(tempfile.mkdtemp(prefix="fsiqa-thumbnails-"))
+        remove_leftovers(self.folder)
         kept = sorted(self.folder.glob("*.jpg"), key=lambda path: path.stat().st_mtime)
         for path in kept[: max(0, len(kept) - MOST)]:
             path.unlink(missing_ok=True)
@@ -42,9 +43,8 @@ class Thumbnails:
         key = f"{picture.resolve()} {state.st_size} {state.st_mtime_ns} {SIDE}"
         path = self.folder / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:32]}.jpg"
         if not path.is_file():
-            part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-            part.write_bytes(jpeg_thumbnail(picture))
-            part.replace(path)
+            with replacing(path, "wb") as file:
+                file.write(jpeg_thumbnail(picture))
         return path
 
     def make_in_background(self, pictures: Sequence[Path]) -> threading.Event:

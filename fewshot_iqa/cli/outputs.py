@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from ..errors import InputError
-from ..files import SUFFIXES, is_stream, reason, require_writable
+from ..files import SUFFIXES, is_stream, reason, remove_leftovers, require_writable
 from ..resources import CHECKPOINT_FILES, is_checkpoint
 
 OUTPUT = "Output"  # the group of these options in the help
@@ -67,6 +67,7 @@ class Command(TyperCommand):
         require_apart({option: path for option, (path, _) in outputs.items()}, read, searched, ctx.params.get("out"))
         for option, (path, earlier) in outputs.items():
             require_replaceable(option, path, earlier)
+            remove_leftovers(path.parent)
         return super().invoke(ctx)
 
 

@@ -1,5 +1,7 @@
 """The commands that show what a model makes of pictures: browse and report."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -44,10 +46,13 @@ def browse(
     with from_extra("app", "fsiqa browse"):
         from ..app.browse import browse as run
 
-    run(
+    ended = run(
         source, folder, ratings=ratings, scale=scale, rater=rater, device=device, cache=cache,
         port=port, browser=browser, say=echo,
     )  # fmt: skip
+    if not ended:  # a thread inside a model would abort an orderly exit
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def report(

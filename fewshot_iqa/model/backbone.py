@@ -15,6 +15,7 @@ from .stem import ConvStem
 from .tower import run_layer, run_layers, run_layers_plainly
 
 DEEP = 16  # pixels, the stride of a level
+FEWEST = 4  # rows of a product: libraries add up fewer in another order, which changes the last bits
 PLACEHOLDER = "X"  # its token is replaced by a learned context vector
 
 
@@ -125,7 +126,7 @@ class Backbone(nn.Module):
     def pool(self, tokens: Tensor, stem: Tensor | None = None) -> Tensor:
         """Pooled features (B, S) of the `tokens` behind the last layer: the L2-normalised embedding (D), the mean of
         the patch features, layer-normalised (Wv), and `stem`; of CLS alone, the embedding alone."""
-        embedding = F.normalize(self.visual._pool(tokens)[0] @ self.visual.proj, dim=-1)
+        embedding = F.normalize(_project(self.visual._pool(tokens)[0], self.visual.proj), dim=-1)
         if tokens.shape[1] == 1:
             return embedding
         mean = tokens[:, 1:].mean(dim=1)
@@ -207,6 +208,12 @@ def _shared_copy(value: Any, known: dict[int, Any]) -> Any:
 
 def _own(given: dict[str, Any]) -> dict[str, Any]:
     return given.copy() if given else type(given)()  # most hold no hooks, and to copy an OrderedDict takes long
+
+
+def _project(rows: Tensor, weight: Tensor) -> Tensor:
+    """`rows` (B, Wv) @ `weight` (Wv, D), the same of a picture whatever others are with it."""
+    count = len(rows)
+    return (F.pad(rows, (0, 0, 0, max(0, FEWEST - count))) @ weight)[:count]
 
 
 def _replaced(x: Tensor, tokens: Tensor) -> Tensor:

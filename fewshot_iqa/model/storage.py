@@ -13,9 +13,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import reason
-from ..resources import NEXT, inside
-
-PART = ".fsiqa-part"
+from ..resources import NEXT, PART, inside
 
 
 def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -1,7 +1,6 @@
 """Read CLIP weights from a file without running any code that it holds."""
 
 import hashlib
-import os
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import InputError, first_sentence
-from ..files import require_regular
+from ..files import replacing, require_regular
 from .archives import OPENAI_MARKS, flattened, is_torchscript, read_zip
 
 
@@ -105,7 +104,6 @@ def _read_archive(path: Path) -> tuple[dict[str, Tensor], bool | None]:
     weights, quick_gelu = _clean(flattened(read_zip(path)))
     with suppress(OSError, SafetensorError):  # without a writable cache it is converted again next time
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(f".{os.getpid()}.part")
-        save_file(weights, part, {"quick_gelu": "true"} if quick_gelu else None)
-        part.replace(target)
+        with replacing(target, "wb") as file:
+            save_file(weights, file.name, {"quick_gelu": "true"} if quick_gelu else None)
     return weights, quick_gelu

@@ -1,17 +1,19 @@
 """The recipe of `fsiqa pretrain`, the command that trains the embedded CLIP."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from .. import resources, rng
 from ..config import PretrainSpec, load_pretrain
 from ..errors import InputError
-from ..files import writing
+from ..files import remove_leftovers, writing
 from ..lock import one_writer
 from ..model.checkpoint import to_tensors
 from ..model.clip import create_clip
@@ -21,6 +23,8 @@ from ..recipes.common import choose_device
 from . import loop
 from .captions import CaptionedPhotographs
 from .pretrainer import CLIPPretrainer, SentenceEmbeddings
+
+INDIFFERENT = {"workers", "save_every"}  # keys that change no number
 
 
 @one_writer()
@@ -52,8 +56,9 @@ def pretrain(
         pretrainer = CLIPPretrainer(clip, stages[0].kinds, sentences).to(device)
     optimizer = loop.make_optimizer(pretrainer, spec)
     state_file, done = out / "state.safetensors", 0
+    remove_leftovers(out)
     if resume:
-        done = _resume(pretrainer, optimizer, state_file, architecture.stem)
+        done = _resume(pretrainer, optimizer, state_file, architecture.stem, spec)
     else:
         _initialize(pretrainer, spec, stages[0], architecture.stem)
     with track("pre-training", sum(len(stage) for stage in stages), done) as log:
@@ -64,7 +69,7 @@ def pretrain(
                 loop.train(pretrainer, optimizer, batches, spec, first=done, log=log)
                 done += len(piece)
                 state = loop.training_state(pretrainer, optimizer) | {"done": torch.tensor(done)}
-                _write(state_file, state)
+                _write(state_file, state, spec=spec.model_dump_json())
     weights = clip.state_dict()
     if spec.start and spec.keep:
         kept, _ = read_weights(spec.start)
@@ -76,9 +81,9 @@ def pretrain(
     return file
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def _write(path: Path, tensors: Mapping[str, Tensor], **about: str) -> None:
     with writing(path, "wb") as file:
-        file.write(save(dict(tensors)))
+        file.write(save(dict(tensors), about))
 
 
 def _initialize(pretrainer: CLIPPretrainer, spec: PretrainSpec, stage: CaptionedPhotographs, name: str) -> None:
@@ -95,14 +100,22 @@ def _initialize(pretrainer: CLIPPretrainer, spec: PretrainSpec, stage: Captioned
     loop.whiten_patches(clip, pixels, rng.generator(spec.seed, "whiten"))
 
 
-def _resume(pretrainer: CLIPPretrainer, optimizer: torch.optim.Optimizer, file: Path, name: str) -> int:
-    """Restore the training state; returns the number of steps done."""
+def _resume(
+    pretrainer: CLIPPretrainer, optimizer: torch.optim.Optimizer, file: Path, name: str, spec: PretrainSpec
+) -> int:
+    """Restore the training state; returns the number of steps done. InputError where it is that of another `spec`."""
     if not file.is_file():
         raise InputError(f"--resume: {file} does not exist")
     state = to_tensors(file.read_bytes(), file)
     if "done" not in state or state["done"].numel() != 1:
         raise InputError(f"--resume: {file} is not the state of a training")
     done = int(state.pop("done"))
+    with safe_open(file, framework="pt") as opened:
+        earlier = json.loads((opened.metadata() or {}).get("spec", "{}"))  # earlier versions kept none
+    now = json.loads(spec.model_dump_json())
+    for key in earlier.keys() - INDIFFERENT:
+        if earlier[key] != now.get(key):
+            raise InputError(f"--resume: the interrupted run had another '{key}': repeat its options, or start anew")
     require_names(pretrainer.state_dict(), loop.weights_in(state), file, name)
     loop.restore(pretrainer, optimizer, state)
     return done

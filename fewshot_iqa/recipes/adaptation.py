@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ from ..progress import say
 from ..resources import METATRAINED
 from ..score import Scorer
 from ..types import Shots
-from . import plots
+from . import cells, plots
 from .common import Result, choose_device, count_labels, ratings_hash, run_of
 from .draws import Draw, draw_all, draw_trials
 from .loading import load
@@ -33,6 +35,8 @@ from .trial import Memory, Method, read_pictures, run_trial, warn_reversed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
+
+TESTED = ".fsiqa-tested"  # inside a checkpoint that is made: the draws that are tested
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ def adapt(
     Without `shots`, from all of them; the agreement is that of out-of-fold predictions, over five folds of whole groups
     (each group in turn, below 25 pictures), or on the task's own test rows. With `shots`, a number or a share such as
     "20%", by the protocol of the studies: so many are drawn from the training pool, and the test is on pictures of
-    other groups, once, for each of `seeds`; `out` keeps the model of the first.
+    other groups, once, for each of `seeds`; `out` keeps the model of the first. A run that was interrupted goes on
+    with the draws that it has not tested.
 
     `config` is a method from `fsiqa configs` or a .yaml file. `start` is the checkpoint that its prompts come from,
     "shipped", or "none" for fresh ones; by default the first of `runs/metatrain` and the shipped prompts that fits.
@@ -134,7 +139,14 @@ def adapt(
         warn_guessed_scale(kept.scale, len(kept.shots))
     warn_few(len(kept.shots), [len(draw.test) for draw in drawn] if wanted else [])
     memory = Memory(FeatureCache(cache))
-    read_pictures(method, drawn, memory)
+    with_shots = wanted is not None or rated.test is not None
+    about = (cells.identity(method), method.device, checkpoint.versions(), with_shots)
+    files = [_cell(folder, draw, about) if run and draw is not kept else None for draw in drawn]
+    found = [cells.read(file) if file else {} for file in files]
+    missing = sorted((i for i, each in enumerate(found) if not each), key=lambda i: drawn[i] is kept)
+    if len(missing) < len(drawn):
+        say(f"goes on: {len(drawn) - len(missing)} of {len(drawn)} draws were tested before")
+    read_pictures(method, [drawn[i] for i in missing], memory)
     warn_reversed(method, drawn, memory)
     provenance = {
         "stage": "adapt",
@@ -153,14 +165,14 @@ def adapt(
         "loss": getattr(loss, "__name__", None) if loss else None,
     }
 
-    entries, rows = [], []
-    for draw in drawn:
-        trial = run_trial(method, draw, memory)
-        if draw is kept:
-            learned = trial
-        if draw.test:
-            entries.append(trial.entry)
-            rows += by_picture(draw, trial.report, shots=wanted is not None or rated.test is not None)
+    for i in missing:  # the kept draw is the last, so that its model is saved at once
+        learned = run_trial(method, drawn[i], memory)
+        rows = by_picture(drawn[i], learned.report, shots=with_shots)
+        found[i] = {"entry": learned.entry, "pictures": rows}
+        if file := files[i]:
+            cells.write(file, found[i])
+    tested = [each for each, draw in zip(found, drawn, strict=True) if draw.test]
+    entries, rows = [each["entry"] for each in tested], [row for each in tested for row in each["pictures"]]
     warn_constant(learned.settings, learned.predicted)
     pictures = pd.DataFrame(rows).dropna(axis="columns", how="all")
     apart = kept.scale.per_subset
@@ -169,7 +181,8 @@ def adapt(
     provenance["learning_curve"] = None if agreed is None or apart else learning_curve(method, kept, memory)
     listed = {PICTURES: to_csv(pictures).encode(errors="backslashreplace")}
     checkpoint.save(folder, learned.model, learned.settings, provenance, files=listed)
-    found = {
+    shutil.rmtree(folder / TESTED, ignore_errors=True)
+    metrics = {
         "task": task,
         "method": label,
         "shots": wanted.text if wanted else "all",
@@ -182,7 +195,15 @@ def adapt(
         "config": settings.model_dump(mode="json"),
         "versions": checkpoint.versions(),
     }
-    return Adapted(folder, checkpoint.provenance(folder), load(folder, device=device, head=head), found, pictures)
+    return Adapted(folder, checkpoint.provenance(folder), load(folder, device=device, head=head), metrics, pictures)
+
+
+def _cell(folder: Path, draw: Draw, about: tuple[Any, ...]) -> Path:
+    """Where the test of a draw is kept until all are done; the name is a hash of what it depends on."""
+    paths = [str(record.path.resolve()) for record in draw.pictures]
+    rated = ratings_hash(draw.shots), ratings_hash(draw.test)
+    parts = repr((about, draw.seed, draw.fold, draw.scale, draw.pool, paths, rated))
+    return folder / TESTED / f"{hashlib.sha256(parts.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
 
 
 def _labels_learned(settings: Config, draw: Draw, parent: Path | None) -> dict[str, int]:

@@ -1,12 +1,15 @@
-"""A folder of results, one file a cell, so that a long study goes on where it was stopped."""
+"""Results that are kept one file a cell, so that a long run goes on where it was stopped."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import reason, writing
+from ..files import reason, remove_leftovers, writing
+from ..model.clip import shared_clip
+from ..model.formats import weights_fingerprint
 from ..resources import is_unused
+from .trial import Method
 
 ABOUT = "study.json"
 
@@ -14,7 +17,8 @@ ABOUT = "study.json"
 def claim(folder: Path, plan: dict[str, Any], parts: dict[str, Any]) -> None:
     """Write what the folder is about, the plan and the named parts (arms, methods) so far.
 
-    InputError where it holds something else, another plan, or another part of the same name.
+    What a killed run left half-written is removed. InputError where it holds something else, another plan, or another
+    part of the same name.
     """
     described = folder / ABOUT
     if not described.is_file() and folder.is_dir() and not is_unused(folder):
@@ -26,6 +30,7 @@ def claim(folder: Path, plan: dict[str, Any], parts: dict[str, Any]) -> None:
     for name, part in parts.items():
         if earlier["parts"].get(name, part) != part:
             raise InputError(f"--out {folder}: holds results of another '{name}'; name a folder of its own")
+    remove_leftovers(folder)
     write(described, {"plan": plan, "parts": earlier["parts"] | parts})
 
 
@@ -46,3 +51,12 @@ def write(file: Path, content: Any) -> None:
         raise InputError(f"{file}: cannot be written ({reason(error)})") from None
     with writing(file) as whole:
         whole.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def identity(method: Method) -> dict[str, Any]:
+    """What a method's results depend on beside its pictures and their draws."""
+    return {
+        "config": method.settings.model_dump(mode="json"),
+        "clip": shared_clip(method.settings.clip, method.device).fingerprint,
+        "start": weights_fingerprint(method.start) if method.start else None,
+    } | ({"looks": method.looks} if method.looks else {})

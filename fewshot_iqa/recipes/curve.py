@@ -20,8 +20,6 @@ from ..errors import InputError
 from ..features import FeatureCache
 from ..lock import one_writer
 from ..model import checkpoint
-from ..model.clip import shared_clip
-from ..model.formats import weights_fingerprint
 from ..types import Shots
 from . import cells
 from .common import choose_device, count_labels, ratings_hash
@@ -158,7 +156,7 @@ def curve(
         "folds": folds,
         "ratings": ratings_hash(rated.every),
     }
-    about = {label: identity(method) for label, method in arms.items()}
+    about = {label: cells.identity(method) for label, method in arms.items()}
     cells.claim(folder, plan, about)
 
     missing = {
@@ -266,15 +264,6 @@ def _cell(file: Path, method: Method, drawn: Sequence[Draw], memory: Memory) -> 
 
 def _file(folder: Path, label: str, count: str, seed: int) -> Path:
     return folder / f"{label}-{count}-seed{seed}.json"
-
-
-def identity(method: Method) -> dict[str, Any]:
-    """What a method's results depend on beside the plan of a study."""
-    return {
-        "config": method.settings.model_dump(mode="json"),
-        "clip": shared_clip(method.settings.clip, method.device).fingerprint,
-        "start": weights_fingerprint(method.start) if method.start else None,
-    } | ({"looks": method.looks} if method.looks else {})
 
 
 def _found(folder: Path, label: str, count: str, order: Iterable[int]) -> dict[str, Any]:

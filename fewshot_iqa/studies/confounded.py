@@ -20,7 +20,7 @@ from ..model.quality import zero_shot_teacher
 from ..progress import quiet, track
 from ..recipes import cells
 from ..recipes.common import choose_device, ratings_hash
-from ..recipes.curve import identity, read_methods
+from ..recipes.curve import read_methods
 from ..recipes.draws import Draw, draw_trials
 from ..recipes.results import srcc_of
 from ..recipes.sources import read_source, source_name
@@ -75,7 +75,7 @@ def confounded(
     drawn = draw_trials(rated, Shots.parse("100%"), range(seeds))
     contents = _contents(by, drawn, next(iter(arms.values())), memory)
     every = [confound(draw, contents, shots) for draw in drawn]
-    about = {label: identity(method) for label, method in arms.items()}
+    about = {label: cells.identity(method) for label, method in arms.items()}
     described = {"task": task, "by": by, "shots": shots, "ratings": ratings_hash(rated.every)}
     cells.claim(folder, described, about)
     missing = {
