@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import InputError
-from ..images import read_image
+from ..images import opened, read_image
 
 HOST = "127.0.0.1"
 SHOWN = {".jpg", ".jpeg", ".png", ".bmp"}  # by the browser as the model sees them; others are converted
@@ -108,7 +108,7 @@ def image_response(path: Path, *, as_png: bool = False) -> Response:
 
 
 def _has_alpha(path: Path) -> bool:
-    with Image.open(path) as file:
+    with opened(path) as file:
         return file.has_transparency_data
 
 

@@ -13,7 +13,7 @@ from .decode import (
     to_picture,
     to_uint8,
 )
-from .opening import image_size, read_header
+from .opening import image_size, opened, read_header
 from .png import own_mark, read_notes, write_drawing, write_png
 from .views import assemble, enlarge, fixed_views, prepare, prepared_size, random_view, shrink, shrunk_size, thumbnail
 
@@ -29,6 +29,7 @@ __all__ = [
     "fixed_views",
     "image_size",
     "list_pictures",
+    "opened",
     "own_mark",
     "photographs_in",
     "prepare",

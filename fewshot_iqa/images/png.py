@@ -8,6 +8,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..errors import InputError
 from ..files import writing
+from .opening import opened
 from .decode import Picture
 
 SOFTWARE = 0x0131  # of EXIF: what wrote the file
@@ -26,9 +27,9 @@ def write_png(path: Path, image: Picture, notes: Mapping[str, str]) -> None:
 def read_notes(path: Path) -> dict[str, str]:
     """The text entries of a PNG file; none where it is something else."""
     try:
-        with Image.open(path) as file:
+        with opened(path) as file:
             return dict(getattr(file, "text", {}))
-    except OSError:
+    except InputError:
         return {}
 
 
