@@ -8,8 +8,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..errors import InputError
 from ..files import writing
-from .opening import opened
 from .decode import Picture
+from .opening import opened
 
 SOFTWARE = 0x0131  # of EXIF: what wrote the file
 
