@@ -216,6 +216,7 @@ def test_a_step_without_a_finite_direction_names_its_tensor(params):
     name, spec = next(iter(params)), a_spec(outer_lr=1e9)
     direction = {each: torch.ones_like(value) for each, value in params.items()}
     require_finite(7, 0.5, direction, spec)
+    require_finite(7, 0.5, direction | {name: torch.full_like(params[name], 1.5e308)}, a_spec(outer_lr=0.5))
     for loss, wrong, message in [
         (0.5, math.nan, f"step 7 of meta-training: the loss is 0.5, the direction of {name} is not finite"),
         (0.5, 1e308, f"the direction of {name} is not finite: lower meta.inner_lr"),  # times the rate
