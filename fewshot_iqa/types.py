@@ -56,7 +56,7 @@ class Record:
     @property
     def place(self) -> tuple[str, str, float]:
         """What records are ordered by where the order of their rows means nothing."""
-        return self.path.as_posix(), self.prompt or "", self.rating
+        return self.path.resolve().as_posix(), self.prompt or "", self.rating
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,6 @@ def test_equal_pictures_and_groups_are_never_on_two_sides(copies, contents, seed
         assert not {of(row) for row in rows if row[0] in sides[0]} & {of(row) for row in rows if row[0] in sides[1]}
 
 
-@pytest.mark.xfail(strict=False, reason="draws depend on the order of rows until main's 1c1ef8a is here")
 @PROPERTIES
 @given(CONTENTS, SEEDS, SEEDS)
 def test_the_order_of_rows_draws_no_other_shots(copies, contents, seed, order):
