@@ -23,6 +23,7 @@ from .types import Features
 
 T = TypeVar("T")
 MEMORY, DISK = 2 << 30, 10 << 30  # bytes
+OVERHEAD = 1280  # bytes that one picture's objects take beside the numbers
 _JSON = json.JSONEncoder(default=str)
 DECODING = 3  # raised where equal files are decoded or reduced to other pixels
 
@@ -80,11 +81,11 @@ class FeatureCache:
     def _keep(self, key: str, features: Features) -> None:
         with self._lock:
             if key in self._kept:
-                self._room += self._kept.pop(key).nbytes
+                self._room += self._kept.pop(key).nbytes + OVERHEAD
             self._kept[key] = features
-            self._room -= features.nbytes
+            self._room -= features.nbytes + OVERHEAD
             while self._room < 0 and len(self._kept) > 1:
-                self._room += self._kept.popitem(last=False)[1].nbytes
+                self._room += self._kept.popitem(last=False)[1].nbytes + OVERHEAD
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None

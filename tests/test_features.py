@@ -14,7 +14,7 @@ from fewshot_iqa import rng
 from fewshot_iqa.config import ViewSpec, load_config
 from fewshot_iqa.data.loading import Loader
 from fewshot_iqa.errors import InputError
-from fewshot_iqa.features import FeatureCache
+from fewshot_iqa.features import OVERHEAD, FeatureCache
 from fewshot_iqa.model import checkpoint
 from fewshot_iqa.types import Features, Record, Scale
 from tests.conftest import photograph, sets
@@ -37,7 +37,7 @@ def assert_same(one, two):
 
 
 def test_memory_is_bounded_and_keeps_what_was_used_last():
-    cache = FeatureCache(memory=3 * SIZE)
+    cache = FeatureCache(memory=3 * (SIZE + OVERHEAD))
     for i in range(3):
         cache.put(f"key{i}", features(i))
     assert_same(cache.get("key0"), features(0))
@@ -46,7 +46,7 @@ def test_memory_is_bounded_and_keeps_what_was_used_last():
 
 
 def test_a_key_that_is_written_again_counts_once():
-    cache = FeatureCache(memory=3 * SIZE)
+    cache = FeatureCache(memory=3 * (SIZE + OVERHEAD))
     for _ in range(5):
         cache.put("key0", features(0))
     for i in range(3):
