@@ -31,7 +31,8 @@ def leaderboard(folder: Path) -> str:
         found = json.loads(file.read_text(encoding="utf-8"))
         sides = ["", *(["best_look"] if found["released"] else []), "paper"]
         heads = [f"{side.replace('_', ' ')} {metric}".strip() for side in sides for metric in ("srcc", "plcc")]
-        lines += ["", f"## {found['table']}", "", f"The {found['statistic']} of {found['seeds']} splits, by", ""]
+        splits = "One split" if found["seeds"] == 1 else f"The {found['statistic']} of {found['seeds']} splits"
+        lines += ["", f"## {found['table']}", "", f"{splits}, by", ""]
         lines += ["```console", f"$ {_command(file.stem.partition('-')[0], found)}", "```", ""]
         lines += [_row(["data", "labels", "tested", "method", *heads]), _row(["---"] * (4 + len(heads)))]
         for row in found["rows"]:
