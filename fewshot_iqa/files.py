@@ -57,7 +57,8 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         if not inside:
             raise InputError(f"{path}: no images in this folder" + (f" but {listed}{advice}" if listed else ""))
         if listed:
-            warnings.warn(f"{path}: {skipped.total()} files are skipped: {listed}{advice}", InputWarning, stacklevel=2)
+            counted = f"{count} files are" if (count := skipped.total()) > 1 else "a file is"
+            warnings.warn(f"{path}: {counted} skipped: {listed}{advice}", InputWarning, stacklevel=2)
         found += inside
     return found
 

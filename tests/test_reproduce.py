@@ -77,6 +77,9 @@ def test_rows_whose_data_are_there_are_computed_beside_the_papers_numbers(fsiqa,
     again = fsiqa("reproduce", paper, "--data", data, *quick, *files)
     assert again.output == result.output
     assert first_cell.stat().st_mtime_ns == written
+    paper.write_text(paper.read_text().replace("head.linear=[1.0]", "head.linear=[0.5]"))
+    other = fsiqa("reproduce", paper, "--data", data, *quick, *files)
+    assert (other.code, "holds results of another" in other.error) == (2, True), other.error
 
 
 def test_the_plan_tells_labels_and_what_is_missing(fsiqa, data, paper):

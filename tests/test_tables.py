@@ -134,6 +134,8 @@ def test_a_name_of_another_case_and_how_many_are_missing(photographs, tmp_path):
         read_source(None, labels=frame().replace("photo3.png", "PHOTO3.png"), root=photographs)
     with pytest.raises(InputError, match=r"\(6 of 6 pictures are missing\)\. Name the folder .* with --root FOLDER"):
         read_source(None, labels=frame(), root=tmp_path)
+    with pytest.raises(InputError, match=r"a{400}.*does not exist \(1 of 6 pictures are missing\)"):
+        read_source(None, labels=frame().replace("photo3.png", "a" * 400), root=photographs)
     (tmp_path / "labels.csv").touch()
     with pytest.raises(InputError, match=r"lables\.csv: no such table\. Did you mean 'labels\.csv'\?"):
         read_source(None, labels=tmp_path / "lables.csv")

@@ -1,5 +1,6 @@
 """The files of a folder, found by their names as tables write them."""
 
+import os
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
@@ -22,7 +23,7 @@ class Folder:
 
     def find(self, name: str) -> Path | None:
         """The file that a table means, None where there is none; InputError where there are several."""
-        if (path := self.root / name).is_file():
+        if os.path.isfile(path := self.root / name):  # which a name that is too long is not
             return path
         if self._files is None:
             self._files = self._index()

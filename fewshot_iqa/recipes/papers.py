@@ -160,16 +160,19 @@ def _across(
     """Trials of methods that learn from all of one data set, and are tested on all of another."""
     assert row.tested_on is not None
     _, for_task = split_overrides(overrides)
+    own_of = {name: [text for text in overrides if applies(load_config(arm[0]), text)] for name, arm in arms.items()}
+    about = {name: [str(config), *changes, *own_of[name]] for name, (config, changes) in arms.items()}
+    given = {name: str(options[name]) for name in ("clip", "start")}
+    cells.claim(folder, {"row": row.model_dump(mode="json"), "task": list(for_task), **given}, about)
     found: dict[str, list[dict[str, Any]]] = {}
     for name, (config, changes) in arms.items():
-        own = [text for text in overrides if applies(load_config(config), text)]
         for seed in range(seeds):
             file = folder / f"{name}-seed{seed}.json"
             if not file.is_file():
                 model = folder / f"{name}-seed{seed}"
                 adapt(
                     config, task=row.task, root=data / row.task, splits=RANDOM, seed=seed, out=model,
-                    overrides=[*changes, *own], **options,
+                    overrides=[*changes, *own_of[name]], **options,
                 )  # fmt: skip
                 other = data / row.tested_on
                 tested = evaluate(model, task=row.tested_on, root=other, splits=RANDOM, overrides=for_task)
