@@ -119,7 +119,8 @@ def _suggestion(parts: Sequence[str], specs: Sequence[type[Spec]], root: Any) ->
     wanted = SYNONYMS.get(leaf, leaf)
     if wanted in here:
         return nearest(".".join([*above, wanted]), [".".join([*above, wanted])])
-    elsewhere = list(dict.fromkeys(".".join(each) for each in _keys(root) if each[-1] == wanted))
+    same = [each for each in _keys(root) if each[-1] == wanted and each != tuple(parts)]  # itself: of another kind
+    elsewhere = list(dict.fromkeys(".".join(each) for each in same))
     if elsewhere:
         return f" Did you mean {' or '.join(repr(each) for each in elsewhere[:3])}?"
     close = nearest(leaf, here)
