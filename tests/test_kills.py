@@ -56,7 +56,7 @@ def adapting(eight, quick, tmp_path):
     return command
 
 
-def tested(out):
+def kept_draws(out):
     """How many draws an interrupted `adapt` has kept."""
     return len(list(out.glob(".fsiqa-tested/*.json")))
 
@@ -71,7 +71,7 @@ def test_adapt(fsiqa, adapting, tmp_path, survived, count):
         for kind in ("csv", "json"):
             (tmp_path / f"out.{kind}").unlink(missing_ok=True)
         assert in_child(adapting("out"), out, point, number) is None
-        done = tested(out)
+        done = kept_draws(out)
         again = fsiqa(*adapting("out"))
         assert again.code == 0, again.error
         assert (f"goes on: {done} of 4 draws were tested before" in again.error) == (done > 0)
@@ -96,7 +96,7 @@ def test_adapt_goes_on_with_what_is_the_same(fsiqa, adapting, eight, monkeypatch
     monkeypatch.setattr("fewshot_iqa.recipes.adaptation.run_trial", trial)
     last[:] = [1, 2, 3]
     assert fsiqa(*adapting("out")).code == 130
-    assert tested(tmp_path / "out") == 2
+    assert kept_draws(tmp_path / "out") == 2
     shutil.copytree(tmp_path / "out", tmp_path / "kept")
 
     def redone(*more):

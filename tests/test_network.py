@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -104,8 +105,9 @@ def test_no_command_opens_a_connection(attempts, fsiqa, eight, small, quick, spe
     run("configs")
     run("configs", "grmp")
     monkeypatch.setattr(uvicorn.Server, "main_loop", nothing)  # the page's server begins and ends
-    run("rate", photographs, "-o", "rated.csv", "--no-browser")
-    run("browse", "scores.csv", "-o", "corrected.csv", "--no-browser")
+    with ThreadPoolExecutor(1) as thread:  # in this one, the browser of other tests may have its loop
+        thread.submit(run, "rate", photographs, "-o", "rated.csv", "--no-browser").result()
+        thread.submit(run, "browse", "scores.csv", "-o", "corrected.csv", "--no-browser").result()
     for command in sorted(commands() - ran):  # of the project's own studies, which take minutes
         assert command.split()[0] in ("bench", "experiment"), command
         run(command, "--help")

@@ -42,8 +42,8 @@ class Thumbnails:
             raise InputError(f"{picture}: {error.strerror}") from None
         key = f"{picture.resolve()} {state.st_size} {state.st_mtime_ns} {SIDE}"
         path = self.folder / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:32]}.jpg"
-        if not path.is_file():
-            with replacing(path, "wb") as file:
+        if not path.is_file() or not path.stat().st_size:  # of which a power cut left the name
+            with replacing(path, "wb", forced=False) as file:
                 file.write(jpeg_thumbnail(picture))
         return path
 
