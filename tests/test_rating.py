@@ -216,7 +216,7 @@ def test_a_vote_that_cannot_be_written_is_not_acknowledged(photographs, tmp_path
         assert "cannot be written" in json.loads(answer)["error"]
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
 def test_no_vote_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path, capsys, kills):
     """A rater votes without rest and repeats what was not acknowledged; the server is killed in between."""
     folder, out, noise = tmp_path / "images", tmp_path / "votes.csv", random.Random(0)
@@ -244,7 +244,7 @@ def test_no_vote_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path, ca
             assert ask(server.address + "vote", pending)[0] == 200
             acknowledged.append((pending["images"][0], str(pending["value"])))
     assert [(row["image"], row["rating"]) for row in rows_of(out)] == acknowledged
-    assert len(acknowledged) >= 5 * kills
+    assert len(acknowledged) > 5 * kills
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "votes.csv"]
     if kills > 2:
         with capsys.disabled():

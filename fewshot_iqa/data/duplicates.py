@@ -27,6 +27,8 @@ def same_content(files: Iterable[Path]) -> list[list[Path]]:
 def same_content_joined(where: str, records: list[Record]) -> list[Record]:
     """The records, groups with pictures of the same content made one; an InputWarning counts such pictures."""
     first = {file: same[0] for same in same_content(record.path for record in records) for file in same}
+    if not first:
+        return records
     joined = groups_joined(records, [first.get(record.path, record.path) for record in records])
     again = [record for record, other in zip(records, joined, strict=True) if record.group != other.group]
     if again:

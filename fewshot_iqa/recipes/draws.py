@@ -42,20 +42,21 @@ def draw_trials(rated: Rated, shots: Shots, seeds: Iterable[int], folds: int | N
     Else the test is the release's own rows, or a share `source.test` of the groups. The order of the rows of a table of
     one's own changes no draw. InputError where nothing can be learned from one of the draws.
     """
-    drawn = []
+    drawn, records = [], _ordered(rated.source, rated.records)
+    own_test = None if rated.test is None else _ordered(rated.source, rated.test)
     for seed in seeds:
-        if rated.test is not None:
-            splits = [(rated.records, rated.test)]
+        if own_test is not None:
+            splits = [(records, own_test)]
         elif rated.splits:
             if seed >= len(rated.splits):
                 raise InputError(f"--splits: there are {len(rated.splits)} splits, none for the seed {seed}")
-            splits = [rated.splits[seed]]
+            pool, test = rated.splits[seed]
+            splits = [(_ordered(rated.source, pool), _ordered(rated.source, test))]
         elif folds:
-            splits = folds_by_group(rated.records, folds, seed=seed)
+            splits = folds_by_group(records, folds, seed=seed)
         else:
-            splits = [split_by_group(rated.records, rated.source.test, seed=seed)]
+            splits = [split_by_group(records, rated.source.test, seed=seed)]
         for fold, (pool, test) in enumerate(splits):
-            pool, test = _ordered(rated.source, pool), _ordered(rated.source, test)
             chosen = draw_shots(pool, shots, seed=seed)
             drawn.append(draw_of(rated.source, seed, chosen, test, pool=len(pool), fold=fold if folds else None))
     return drawn
