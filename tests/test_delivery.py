@@ -96,7 +96,8 @@ def test_with_any_views(gallery, miniature, tmp_path, changes):
 
 @pytest.mark.parametrize("name", ["gp_prompts", "clip_agiqa", "mp_iqe"])
 def test_the_command_line_and_evaluate_find_the_metrics_of_the_test(fsiqa, name, gallery, miniature, tmp_path):
-    result = adapt(name, gallery, miniature, tmp_path / "out")
+    # with seed 0 the six predictions of clip_agiqa lie so near each other that rounding moves PLCC
+    result = adapt(name, gallery, miniature, tmp_path / "out", "seed=1")
     rows, report = rows_of(result), tmp_path / "scores.json"
     prompts = ("--prompts", gallery) if result.model.predictor.reads_prompts else ()
     assert fsiqa("score", tmp_path / "out", *rows.image, *prompts, "--json", report).code == 0

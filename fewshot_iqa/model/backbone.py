@@ -212,8 +212,7 @@ def _own(given: dict[str, Any]) -> dict[str, Any]:
 
 def _project(rows: Tensor, weight: Tensor) -> Tensor:
     """`rows` (B, Wv) @ `weight` (Wv, D), the same of a picture whatever others are with it."""
-    count = len(rows)
-    return (F.pad(rows, (0, 0, 0, max(0, FEWEST - count))) @ weight)[:count]
+    return (F.pad(rows, (0, 0, 0, FEWEST - 1)) @ weight)[: 1 - FEWEST]
 
 
 def _replaced(x: Tensor, tokens: Tensor) -> Tensor:
