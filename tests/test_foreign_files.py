@@ -323,6 +323,12 @@ def test_formulas_without_a_value_are_said(book, tmp_path):
         assert list(read_rows(tmp_path / "t.xlsx").rows["score"]) == ["1.5", "2"]
 
 
+def test_hidden_rows_are_said(book, tmp_path):
+    (tmp_path / "t.xlsx").write_bytes(in_sheet(book, b'<row r="2"', b'<row r="2" hidden="1"'))
+    with pytest.warns(InputWarning, match="hidden rows, which are read as the others: 1"):
+        assert list(read_rows(tmp_path / "t.xlsx").rows["score"]) == ["1.5", "2"]
+
+
 def test_the_process_beside_reads_no_module_of_the_working_folder(book, tmp_path, monkeypatch):
     (tmp_path / "json.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)

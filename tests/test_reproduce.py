@@ -116,6 +116,12 @@ def test_released_protocols_take_their_splits_and_the_best_look_at_the_test(fsiq
     spec["rows"] = [{"task": "agiqa3k", "shots": "50%"}]
     paper.write_text(yaml.safe_dump(spec))
     out = ("--out", tmp_path / "out", "--json", tmp_path / "out.json")
+    tests = {
+        released: fsiqa(*asked, *(["--released"] if released else []), "--dry-run").output.partition(" test images")[0]
+        for released in (False, True)
+    }
+    fair, all_looks = (int(text.rpartition(" ")[2]) for text in tests.values())
+    assert all_looks == 2 * fair  # two methods test once, one of them looks twice
     result = fsiqa(*asked, "--released", *out)
     assert result.code == 0, result.error
     assert "2 sequential splits" in result.output

@@ -215,6 +215,7 @@ def test_tables_as_other_programs_write_them(photographs, tmp_path, content, rat
         ("<html><table>\n", "it is a page of the web or XML"),
         ("image,score\nphoto0.png,4,4\n", "row 2 has 3 values, the header 2 columns"),
         ("image,score\nphoto0.png,NA\nphoto1.png,2\n", r"row 2: the score is 'NA', .* with --skip-incomplete"),
+        ("image,score\nphoto0.png,good\nphoto1.png,bad\n", r"is 'good', .* name another column with --score-column"),
         ("image,score\nphoto0.png,1\nphoto99.png,2\n", r"photo99\.png does not exist \(1 of 2 pictures are missing\)"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from fewshot_iqa import files
 from fewshot_iqa.errors import InputError, InputWarning
@@ -82,14 +83,70 @@ def test_grey_and_transparent_pixels_have_profiles_too(tmp_path):
 
 
 def test_a_gamma_without_a_profile_is_that_of_a_png_file(tmp_path):
-    from PIL.PngImagePlugin import PngInfo
-
-    notes = PngInfo()
-    notes.add(b"gAMA", struct.pack(">I", 100000))
-    encoded(photograph(2), SRGB, 1.0).save(tmp_path / "linear.png", pnginfo=notes)
+    encoded(photograph(2), SRGB, 1.0).save(
+        tmp_path / "linear.png", pnginfo=with_chunk(b"gAMA", struct.pack(">I", 100000))
+    )
     with Image.open(tmp_path / "linear.png") as file:
         assert file.info["gamma"] == 1
     assert np.abs(read_image(tmp_path / "linear.png") - to_picture(photograph(2)).astype(float)).mean() < 4
+
+
+P3_XY = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+
+
+def with_chunk(name: bytes, content: bytes, **more: bytes) -> PngInfo:
+    notes = PngInfo()
+    for key, value in {name.decode(): content, **more}.items():
+        notes.add(key.encode(), value)
+    return notes
+
+
+# a gamma of 2.2 is read as sRGB's curve, which differs from it in the shadows
+@pytest.mark.parametrize(("gamma", "kept", "within"), [(1.8, 55556, 1.5), (2.2, 45455, 2.5)])
+def test_chromaticities_of_a_png_file_are_those_of_its_colours(tmp_path, gamma, kept, within):
+    image = photograph(0)
+    notes = with_chunk(b"cHRM", struct.pack(">8I", *P3_XY), gAMA=struct.pack(">I", kept))
+    encoded(image, P3, gamma).save(tmp_path / "a.png", pnginfo=notes)
+    assert np.abs(read_image(tmp_path / "a.png") - to_picture(image).astype(float)).mean() < within
+
+
+@pytest.mark.parametrize("kept", [(0,) * 8, (33333,) * 8, (2**32 - 1,) * 8, (31270, 0, 1, 0, 2, 0, 3, 0)])
+def test_impossible_chromaticities_count_as_none(tmp_path, kept):
+    photograph(0).save(tmp_path / "a.png", pnginfo=with_chunk(b"cHRM", struct.pack(">8I", *kept)))
+    assert np.array_equal(read_image(tmp_path / "a.png"), to_picture(photograph(0)))
+
+
+def test_a_png_file_that_says_srgb_is_so(tmp_path):
+    notes = with_chunk(b"sRGB", b"\0", cHRM=struct.pack(">8I", *P3_XY))
+    photograph(0).save(tmp_path / "a.png", pnginfo=notes)
+    assert np.array_equal(read_image(tmp_path / "a.png"), to_picture(photograph(0)))
+
+
+def save_with_code_points(image: Image.Image, path: Path, primaries: int, transfer: int) -> None:
+    """A PNG, AVIF or HEIC file that says by code points (CICP) what its colours are."""
+    if path.suffix == ".png":
+        image.save(path, pnginfo=with_chunk(b"cICP", bytes((primaries, transfer, 0, 1))))
+        return
+    file = io.BytesIO()
+    if path.suffix == ".heic":
+        pytest.importorskip("pillow_heif").from_pillow(image).save(file, quality=100, chroma=444)
+    else:
+        image.save(file, "AVIF", quality=100, subsampling="4:4:4")
+    head, mark, rest = file.getvalue().partition(b"colrnclx")
+    assert mark
+    path.write_bytes(head + mark + struct.pack(">HH", primaries, transfer) + rest[4:])
+
+
+@pytest.mark.parametrize("suffix", ["png", "avif", "heic"])
+def test_code_points_tell_the_colours(tmp_path, suffix):
+    image, path = photograph(0), tmp_path / f"a.{suffix}"
+    save_with_code_points(encoded(image, P3, 2.2), path, 12, 4)
+    assert np.abs(read_image(path) - to_picture(image).astype(float)).mean() < 2.5
+    save_with_code_points(image, path, 1, 13)
+    assert np.abs(read_image(path) - to_picture(image).astype(float)).mean() < 2
+    save_with_code_points(image, path, 9, 16)
+    with pytest.raises(InputError, match=rf"a\.{suffix}: .*high dynamic range \(PQ\): convert it to sRGB"):
+        read_image(path)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +173,14 @@ def test_a_broken_exif_block_costs_no_picture(tmp_path, suffix):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Pillow's
         assert np.array_equal(read_image(tmp_path / f"a.{suffix}"), read_image(tmp_path / f"b.{suffix}"))
+
+
+def test_paths_that_the_system_refuses_are_one_line(tmp_path):
+    (tmp_path / "a.png").symlink_to("a.png")
+    with pytest.raises(InputError, match=r"a\.png: cannot be read \(Too many levels of symbolic links\)"):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"cannot be read \(File name too long\)"):
+        read_image(tmp_path / ("a" * 300))
 
 
 def test_the_limit_is_our_own(tmp_path, monkeypatch):

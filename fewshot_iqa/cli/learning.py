@@ -113,10 +113,10 @@ def adapt(
     """Learn from rated images: from all of them, or with --shots from a draw, tested once on others."""
     from ..recipes.starts import find_method
 
-    check_folder(out)
     method = find_method(config, start)[1]
     counts = [] if shots is None else [shots]
     check_run([method], overrides or (), shots=counts, start=start, task=task, table=table, clip=clip)
+    check_folder(out)
     from ..recipes.adaptation import adapt as run
 
     result = run(

@@ -55,7 +55,7 @@ def reproduce(
         return
     spec = papers.load_table(table)
     if dry_run:
-        _print_plan(spec, papers.plan(spec, data), seeds or spec.seeds)
+        _print_plan(spec, papers.plan(spec, data), seeds or spec.seeds, released)
         return
     result = papers.reproduce(
         spec, data, methods=None if methods is None else words(methods), seeds=seeds, clip=clip, start=start,
@@ -90,7 +90,7 @@ def _print_tables(found: "dict[str, PaperSpec]") -> None:
     print_table(None, ("table", "what it is", "data sets"), rows)
 
 
-def _print_plan(spec: "PaperSpec", rows: "Sequence[Row]", seeds: int) -> None:
+def _print_plan(spec: "PaperSpec", rows: "Sequence[Row]", seeds: int, released: bool) -> None:
     shown = [
         [row.name, row.spec.shots, row.labels or "-", row.tested or "-", row.crops or "-", row.missing or "there"]
         for row in rows
@@ -99,10 +99,9 @@ def _print_plan(spec: "PaperSpec", rows: "Sequence[Row]", seeds: int) -> None:
     there = sum(row.missing is None for row in rows)
     names = ", ".join(spec.methods)
     echo(f"{there} of {len(rows)} rows, each with {len(spec.methods)} methods ({names}) on {seeds} splits")
-    crops, tests = (
-        seeds * sum(row.crops for row in rows),
-        seeds * len(spec.methods) * sum(row.tested or 0 for row in rows),
-    )
+    looks = spec.released.looks if released and spec.released else 0
+    crops = seeds * sum(row.crops for row in rows)
+    tests = seeds * sum((row.tested or 0) * (len(spec.methods) + looks * row.by_gradients) for row in rows)
     echo(f"cost: {crops} training crops, {tests} test images; `fsiqa bench` measures the speed of this machine")
     _print_notes(spec)
 

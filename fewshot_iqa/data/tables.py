@@ -215,7 +215,10 @@ def parse_ratings(where: str, column: "pd.Series[str]", span: tuple[float, float
     for row, number in numbers.items():
         if not math.isfinite(number):
             text = column[row]
-            hint = "write numbers as 1200 or 1.5" if "," in text else "leave out such rows with --skip-incomplete"
+            if not any(map(math.isfinite, numbers.values())):
+                hint = "no row has one there; name another column with --score-column"
+            else:
+                hint = "write numbers as 1200 or 1.5" if "," in text else "leave out such rows with --skip-incomplete"
             shown = f"'{shortened(text)}'" if text else "empty"
             raise InputError(f"{where}, row {row}: the score is {shown}, not a number; {hint}")
         if not low <= number <= high:

@@ -66,7 +66,7 @@ def _unpacked(path: Path) -> tuple[BytesIO, int]:
     """The workbook's parts of XML, stored as they are: what is read next cannot unpack to more; and their cells.
     ValueError where they are too large, or where a cell lies so far from the others, or texts are so long and so often
     used, that they do not fit the memory."""
-    unpacked, all_cells, empty = BytesIO(), 0, 0
+    unpacked, all_cells, empty, hidden = BytesIO(), 0, 0, 0
     texts: list[int] = []  # the characters of each shared text, and how many cells hold it
     uses: Counter[int] = Counter()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(unpacked, "w") as target:
@@ -81,6 +81,7 @@ def _unpacked(path: Path) -> tuple[BytesIO, int]:
             target.writestr(part.filename, content := archive.read(part))
             cells = _Cells(content)
             empty += cells.empty_formulas
+            hidden += cells.hidden_rows
             texts = [max(sizes) for sizes in zip_longest(texts, cells.texts, fillvalue=0)]
             uses += cells.uses
             all_cells += cells.rows * cells.columns
@@ -92,16 +93,18 @@ def _unpacked(path: Path) -> tuple[BytesIO, int]:
     if empty:
         message = f"{path}: formulas without a value: {empty}; a spreadsheet program that saves it computes them"
         warnings.warn(message, InputWarning, stacklevel=5)
+    if hidden:
+        warnings.warn(f"{path}: hidden rows, which are read as the others: {hidden}", InputWarning, stacklevel=5)
     unpacked.seek(0)
     return unpacked, all_cells
 
 
 class _Cells:
-    """The last cell of a part that holds something, how many formulas have no value, how long its shared `texts` are
-    and how often each of these is used."""
+    """The last cell of a part that holds something, how many formulas have no value and how many rows are hidden, how
+    long its shared `texts` are and how often each of these is used."""
 
     def __init__(self, part: bytes) -> None:
-        self.rows = self.columns = self.empty_formulas = 0
+        self.rows = self.columns = self.empty_formulas = self.hidden_rows = 0
         self.texts: list[int] = []
         self.uses: Counter[int] = Counter()
         self._size, self._is_shared, self._value = len(part), False, ""
@@ -121,6 +124,7 @@ class _Cells:
         place = attributes.get("r", "")
         if kind == "row":
             self._row, self._column = int(place or self._row + 1), 0
+            self.hidden_rows += attributes.get("hidden") in ("1", "true")
         elif kind == "c":
             letters, digits = place.rstrip("0123456789"), place.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
             self._column = _number(letters) if letters else self._column + 1

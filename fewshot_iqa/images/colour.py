@@ -6,13 +6,15 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageCms
 
+from .primaries import described
+
 GRID, SAME = 17, 2  # values of each channel that tell whether a profile is sRGB's, and how far these may be off, of 255
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """An 8-bit image in RGB, or RGBA where it has transparency, through its ICC profile; by its gamma where a PNG file
-    has that alone. A profile that is broken, or of other channels, counts as none."""
-    profile, gamma, is_srgb = (image.info.get(key) for key in ("icc_profile", "gamma", "srgb"))
+    """An 8-bit image in RGB, or RGBA where it has transparency, through its ICC profile, or what else the file says of
+    its colours. A profile that is broken, or of other channels, counts as none."""
+    profile = image.info.get("icc_profile")
     clear = None
     if image.has_transparency_data:
         clear = image.convert("RGBA").getchannel("A")
@@ -23,8 +25,8 @@ def to_srgb(image: Image.Image) -> Image.Image:
         image = _through(image, None)
     elif profile:
         image = _through(image, profile)
-    elif gamma and is_srgb is None and abs(gamma * 2.2 - 1) > 0.05:
-        image = image.convert("RGB").point([round(255 * (v / 255) ** (1 / (2.2 * gamma))) for v in range(256)] * 3)
+    elif without := described(image.info):
+        image = _through(image.convert("RGB"), without)
     image = image if image.mode == "RGB" else image.convert("RGB")
     return image if clear is None else Image.merge("RGBA", (*image.split(), clear))
 

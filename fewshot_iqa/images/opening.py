@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import InputError, first_sentence
-from ..files import HEIC, KIND_OF
+from ..files import HEIC, KIND_OF, reason
+from .primaries import note_code_points
 
 # Pillow reads 40 formats, one of them by starting another program
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
@@ -44,6 +45,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         empty = os.path.isfile(path) and os.path.getsize(path) == 0
         raise InputError(f"{shown}: {'the file is empty' if empty else _reason(Path(path))}") from None
+    except OSError as error:
+        if error.errno is None:  # of a decoder
+            raise InputError(f"{shown}: cannot be decoded ({first_sentence(error)})") from error
+        raise InputError(f"{shown}: cannot be read ({reason(error)})") from None
     except Exception as error:  # decoders meet broken files with errors of every kind
         raise InputError(f"{shown}: cannot be decoded ({first_sentence(error)})") from error
 
@@ -61,6 +66,7 @@ def open_image(source: Any, name: str) -> Image.Image:
         image.close()
         size = f"{image.width}x{image.height} pixels"
         raise InputError(f"{name}: {size} are more than {most:g} megapixels; {LIMIT}=NUMBER allows more")
+    note_code_points(image, getattr(image, "fp", None))
     return image
 
 

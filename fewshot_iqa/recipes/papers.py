@@ -28,14 +28,15 @@ METRICS = ("srcc", "plcc")
 @dataclass(frozen=True)
 class Row:
     """A row of the table, and what its data come to: the number of `labels` to learn from and of pictures that are
-    `tested`, or what is `missing`. `crops` is what it costs: the crops that all methods learn from by gradients, on one
+    `tested`, or what is `missing`. What it costs: so many methods learn `by_gradients`, from so many `crops` on one
     split."""
 
     spec: PaperRow
     labels: int | None = None
     tested: int | None = None
-    missing: str | None = None
+    by_gradients: int = 0
     crops: int = 0
+    missing: str | None = None
 
     @property
     def name(self) -> str:
@@ -134,18 +135,19 @@ def _row(spec: PaperRow, table: PaperSpec, data: Path) -> Row:
         learned = len(read_source(spec.task, root=data / spec.task, splits=RANDOM).records)
         if spec.tested_on:
             other = read_source(spec.tested_on, root=data / spec.tested_on, splits=RANDOM)
-            return Row(spec, learned, len(other.records), crops=_crops(spec, table, learned))
+            return Row(spec, learned, len(other.records), *_cost(spec, table, learned))
     except InputError as error:
         return Row(spec, missing=str(error))
     tested = round(table.test * learned)
     labels = Shots.parse(spec.shots).of(learned - tested)
-    return Row(spec, labels, tested, crops=_crops(spec, table, labels))
+    return Row(spec, labels, tested, *_cost(spec, table, labels))
 
 
-def _crops(row: PaperRow, table: PaperSpec, labels: int) -> int:
-    """The crops that all methods of a row learn from by gradients, on one split."""
+def _cost(row: PaperRow, table: PaperSpec, labels: int) -> tuple[int, int]:
+    """How many methods of a row learn by gradients, and from how many crops on one split."""
     every = (load_config(arm.config, [*arm.set, *row.set.get(name, ())]) for name, arm in table.methods.items())
-    return sum(each.adapt.steps_for(labels) * min(each.adapt.batch, labels) for each in every if each.adapt)
+    crops = [each.adapt.steps_for(labels) * min(each.adapt.batch, labels) for each in every if each.adapt]
+    return len(crops), sum(crops)
 
 
 def _across(
