@@ -22,6 +22,15 @@ from .xls import Rows
 FIRST_ROW = 2  # the number of the first row below the header, as an editor shows it
 SEARCHED = 30  # rows in which a header is looked for, below a title
 MOST_CHARACTERS = 1_000_000  # of a line
+# what other files of text begin with
+OTHER_TEXT = {
+    "<": "a page of the web or XML",
+    "{\\rtf": "RTF",
+    "{": "JSON",
+    "[": "JSON",
+    "%PDF": "PDF",
+    "|": "a table in Markdown",
+}
 DECIMAL_COMMA = r"^\s*([-+]?\d+),(\d+)(\s*%?\s*)$"
 
 IsHeader = Callable[[Sequence[str]], bool]
@@ -135,6 +144,8 @@ def _read_text(path: Path, is_header: IsHeader) -> tuple[pd.DataFrame, int]:
         if any(cell.strip() for cell in cells[width:]):
             hint = " (for decimal commas, separate columns by semicolons)" if separator == "," else ""
             raise ValueError(f"row {number} has {len(cells)} values, the header {width} columns{hint}")
+    if width == 1 and " " in rows[0][0].strip() and any(_is_data(row[0].split()) for row in rows[1:] if row):
+        raise ValueError("blanks stand between its columns: put commas, semicolons or tabs there")
     _tell_unnamed(str(path), rows, above)
     table = workbooks.frame(rows, 0)
     if separator != ",":
@@ -150,8 +161,9 @@ def _decoded(content: bytes) -> str:
         text = content.decode("cp1252", errors="replace")  # as spreadsheets on Windows write it
     if "\0" in text:
         raise ValueError("it is not text: save it as .csv or .xlsx")
-    if text.lstrip()[:1] == "<":
-        raise ValueError("it is a page of the web or XML: save the table itself as .csv or .xlsx")
+    for start, kind in OTHER_TEXT.items():
+        if text.lstrip().startswith(start):
+            raise ValueError(f"it is {kind}: save the table itself as .csv or .xlsx")
     return text if "\n" in text else text.replace("\r", "\n")  # as Excel for Macintosh ends lines
 
 
