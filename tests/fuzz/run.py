@@ -20,7 +20,8 @@ from hashlib import sha256
 from pathlib import Path
 
 MEMORY = 2_000_000_000  # bytes that an input may take
-LONGEST = {"image": 4096, "csv": 1024, "xlsx": 8192, "yaml": 3072, "checkpoint": 8192}  # bytes of an input
+# bytes of an input
+LONGEST = {"image": 4096, "csv": 1024, "votes": 1024, "mat": 4096, "xlsx": 8192, "yaml": 3072, "checkpoint": 8192}
 
 
 def main() -> None:

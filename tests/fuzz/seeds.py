@@ -11,6 +11,7 @@ import openpyxl
 import torch
 from PIL import Image, features
 from safetensors.torch import save
+from scipy.io import savemat
 
 from fewshot_iqa import resources, rng
 from fewshot_iqa.config import dump, load_config
@@ -56,6 +57,22 @@ def _texts() -> Iterator[bytes]:
     yield b"name\tmos\tsplit\tgroup\n./p0.png\t1e1\ttrain\ta\np1.png\t2,5\ttest\tb\n"
     yield "image,score,note\np0.png,10%,a\np1,25%,\n\n".encode("utf-16")
     yield 'Ratings of 2024\nimage,score\n"p0.png",\'4\np1.png,\n'.encode("utf-8-sig")
+
+
+def _votes() -> Iterator[bytes]:
+    rows = [(image, rater, 1 + (i * j) % 5) for i, image in enumerate("abcd") for j, rater in enumerate("xyz")]
+    yield ("image,rating,rater\n" + "".join(f"{image}.png,{score},{rater}\n" for image, rater, score in rows)).encode()
+    yield b"image;score\na.png;1,5\na.png;2\nb.png;3\nb.png;5\n"
+    yield b"image_a,image_b,preferred\na,b,a\nb,c,equal\nc,a,b\n"
+    yield b"winner\tloser\na\tb\nb\tc\nc\ta\na\tb\n"
+
+
+def _matlab() -> Iterator[bytes]:
+    arrays = {"mos": np.array([[1.5, 2.0]]), "names": np.array([["a.png", "b.png"]], object), "n": np.arange(2)}
+    for compressed in (False, True):
+        made = io.BytesIO()
+        savemat(made, arrays, do_compression=compressed)
+        yield made.getvalue()
 
 
 def _books() -> Iterator[bytes]:
@@ -130,4 +147,12 @@ def _parted(content: bytes) -> tuple[bytes, bytes]:
     return content[8:end], content[end:]
 
 
-_SEEDS = {"image": _pictures, "csv": _texts, "xlsx": _books, "yaml": _specifications, "checkpoint": _checkpoints}
+_SEEDS = {
+    "image": _pictures,
+    "csv": _texts,
+    "votes": _votes,
+    "mat": _matlab,
+    "xlsx": _books,
+    "yaml": _specifications,
+    "checkpoint": _checkpoints,
+}

@@ -1,4 +1,4 @@
-"""Five entrances for files of strangers, and small sound files to begin with: an input is read, or refused in a line.
+"""Seven entrances for files of strangers, and small sound files to begin with: an input is read, or refused in a line.
 
 An input is what a file holds, but where a container is in the way of what lies inside: then it is the parts, between
 lines of `SPLIT`, and the container is made around them.
@@ -17,14 +17,18 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 from safetensors.torch import save_file
 
 from fewshot_iqa import images, rng
 from fewshot_iqa.config import SyntheticTask, TableTask, load_config, load_pretrain, load_task
+from fewshot_iqa.data.matlab import read_mat
+from fewshot_iqa.data.tables import read_rows
 from fewshot_iqa.errors import InputError
 from fewshot_iqa.model import checkpoint, named
 from fewshot_iqa.model.clip import create_clip
 from fewshot_iqa.model.weights import read_weights
+from fewshot_iqa.recipes.ratings import MODELS, summarize_votes
 from fewshot_iqa.recipes.sources import find_source, read_rated
 from tests.conftest import MINIATURE, photograph
 
@@ -139,6 +143,20 @@ def read_workbook(content: bytes) -> None:
     read_table(content, "table.xlsx")
 
 
+def read_summary(content: bytes) -> None:
+    """As votes or comparisons, by the model that the length of the input chooses."""
+    path = room() / "votes.csv"
+    path.write_bytes(content)
+    summarize_votes(path, model=MODELS[len(content) % len(MODELS)])
+
+
+def read_matlab(content: bytes) -> None:
+    """As the arrays of the label files of LIVE, LIVE in the Wild and AIGCIQA2023 are read."""
+    path = room() / "labels.mat"
+    path.write_bytes(content)
+    read_rows(path, lambda path: pd.DataFrame({name: pd.Series(values) for name, values in read_mat(path).items()}))
+
+
 PARTS = (
     "xl/worksheets/sheet1.xml",
     "xl/workbook.xml",
@@ -211,6 +229,8 @@ def miniature() -> tuple[str, str]:
 TARGETS: dict[str, Target] = {
     "image": read_picture,
     "csv": read_table,
+    "votes": read_summary,
+    "mat": read_matlab,
     "xlsx": read_workbook,
     "yaml": read_yaml,
     "checkpoint": read_checkpoint,
