@@ -9,6 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from fewshot_iqa import rng
 from fewshot_iqa.config import LossTerm, load_config
@@ -16,7 +18,7 @@ from fewshot_iqa.errors import InputError
 from fewshot_iqa.finetune import finetune
 from fewshot_iqa.losses import FunctionLoss, WeightedSum, distribution_cross_entropy, first_infinite, soft_cross_entropy
 from fewshot_iqa.model.checkpoint import build, load, save
-from fewshot_iqa.model.heads.linear import rating_weights
+from fewshot_iqa.model.heads.linear import grouped_errors, rating_weights
 from fewshot_iqa.model.heads.prior import SHRINKAGE, linear_prior
 from fewshot_iqa.model.quality import zero_shot_teacher
 from fewshot_iqa.regularize import cosine, project_gradient
@@ -369,6 +371,18 @@ def test_ridge_leaves_whole_groups_out(miniature):
     assert model.head.penalty == 1e-3
     model.head.fit(copies, quality.repeat(6), groups=groups)
     assert model.head.penalty == 1e5
+
+
+@pytest.mark.parametrize(("rows", "width"), [(20, 60), (40, 7)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_penalties_are_compared_on_whole_groups_as_scikit_learn_does(rows, width, weighted):
+    draw = np.random.default_rng(rows)
+    x, y, groups = draw.normal(size=(rows, width)), draw.normal(size=rows), draw.integers(0, 8, rows)
+    weights = draw.uniform(0.1, 3, rows) if weighted else None
+    splits, penalties = list(GroupKFold(5).split(x, groups=groups)), [0.01, 1.0, 30.0, 1e4]
+    search = GridSearchCV(Ridge(), {"alpha": penalties}, cv=splits, scoring="neg_mean_squared_error")
+    expected = -search.fit(x, y, sample_weight=weights).cv_results_["mean_test_score"]
+    assert grouped_errors(x, y, weights, penalties, splits) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_gaussian_process_averages_over_hyperparameters_by_their_probability(miniature):

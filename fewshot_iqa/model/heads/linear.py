@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...config import ModelSpec
@@ -11,6 +13,8 @@ from ...config.heads import LinearSpec, RidgeSpec
 from ...types import Features, Prediction
 from .base import Head
 
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
 CONSTANT = 1e-6  # a feature that varies less over the shots is not standardised
 RESIDUAL = 0.1  # deviation of quality that a fitted model leaves, about
 
@@ -31,6 +35,26 @@ def rating_weights(variance: Tensor) -> Tensor:
     """
     weights = 1 / (RESIDUAL**2 + variance)
     return weights / weights.mean()
+
+
+def grouped_errors(
+    x: Floats, y: Floats, weights: Floats | None, penalties: Sequence[float], splits: Sequence[tuple[Rows, Rows]]
+) -> Floats:
+    """The mean squared error (P,) of ridge regression with each of P penalties, averaged over `splits`: the rows of
+    features `x` (R, S) and quality `y` (R,) that are learned from, and those that are predicted.
+
+    As scikit-learn's grid search has it, but for all penalties from one decomposition of a split.
+    """
+    alphas, weights = np.array(penalties)[:, None], np.ones(len(y)) if weights is None else weights
+    errors = []
+    for learned, tested in splits:
+        root = np.sqrt(weights[learned])
+        mean, level = (np.average(values[learned], axis=0, weights=weights[learned]) for values in (x, y))
+        u, s, rows = np.linalg.svd(root[:, None] * (x[learned] - mean), full_matrices=False)
+        weight = s / (s**2 + alphas) * (u.T @ (root * (y[learned] - level)))  # (P, R) on the right singular vectors
+        predicted = weight @ (rows @ (x[tested] - mean).T) + level
+        errors.append(np.average(np.square(predicted - y[tested]), axis=1, weights=weights[tested]))
+    return np.mean(errors, axis=0)
 
 
 class LinearHead(Head):
@@ -70,14 +94,14 @@ class RidgeHead(LinearHead):
 
         matrix = features.matrix().cpu().double()  # not every device has float64
         std, y = feature_std(matrix).numpy(), quality.cpu().double().numpy()
-        x = matrix.numpy()
-        mean = x.mean(axis=0)
-        count = len(set(groups))
-        folds = GroupKFold(min(5, count)) if 1 < count < len(groups) else None
-        splits = list(folds.split(x, groups=groups)) if folds else None
+        mean = matrix.numpy().mean(axis=0)
+        x = (matrix.numpy() - mean) / std
+        count, penalties = len(set(groups)), self.penalties
         weights = None if variance is None else rating_weights(variance).cpu().numpy()
-        ridge = RidgeCV(self.penalties, cv=splits, scoring="neg_mean_squared_error")
-        fitted = ridge.fit((x - mean) / std, y, sample_weight=weights)
+        if 1 < count < len(groups):
+            splits = list(GroupKFold(min(5, count)).split(x, groups=groups))
+            penalties = [penalties[grouped_errors(x, y, weights, penalties, splits).argmin()]]
+        fitted = RidgeCV(penalties, scoring="neg_mean_squared_error").fit(x, y, sample_weight=weights)
         weight = fitted.coef_ / std
         self.weight.copy_(torch.from_numpy(weight).to(self.weight.dtype))
         self.bias.fill_(fitted.intercept_ - mean @ weight)
