@@ -10,6 +10,7 @@ import numpy as np
 import openpyxl
 import torch
 from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save
 from scipy.io import savemat
 
@@ -20,6 +21,8 @@ from fewshot_iqa.model import checkpoint
 from fewshot_iqa.types import Features
 from tests.conftest import photograph
 from tests.fuzz.targets import BASE, CLIP, FOLDER, PARTS, SPLIT, TORCH, WEIGHTS, miniature, room
+
+P3 = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)  # chromaticities in 1/100,000
 
 
 def seeds(name: str) -> list[bytes]:
@@ -45,6 +48,15 @@ def _pictures() -> Iterator[bytes]:
             made = io.BytesIO()
             form.save(made, kind, **options)
             yield made.getvalue()
+    for chunks in (
+        {b"cICP": bytes((12, 4, 0, 1))},
+        {b"cHRM": struct.pack(">8I", *P3), b"gAMA": struct.pack(">I", 55556)},
+    ):
+        notes, made = PngInfo(), io.BytesIO()
+        for name, content in chunks.items():
+            notes.add(name, content)
+        picture.save(made, "png", pnginfo=notes)
+        yield made.getvalue()
     for compression in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg", "group4"):
         made = io.BytesIO()
         (grey.convert("1") if compression == "group4" else picture).save(made, "tiff", compression=compression)
