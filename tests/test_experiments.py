@@ -1,6 +1,7 @@
 """The experiments' commands, in miniature."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from fewshot_iqa.metrics import srcc
 from fewshot_iqa.model.clip import load_clip
 from fewshot_iqa.pretraining.captions import KINDS, is_held_out
 from fewshot_iqa.rng import generator
+from fewshot_iqa.studies.raters import _by_turns
+from fewshot_iqa.types import Record
 from tests.conftest import photograph
 
 
@@ -131,6 +134,13 @@ def test_where_there_is_no_choice_suggested_pictures_are_the_random_ones(fsiqa, 
     assert "needs a closed form" in fsiqa(*task[: -len(quick)], *quick, "--shots", "2", "--config", "coop").error
 
 
+def test_pictures_have_few_and_many_raters_by_turns():
+    shots = [Record(Path(f"{i}.png"), 10.0 * i, str(i)) for i in range(3)]
+    errors = torch.tensor([[1.0, 9.0], [1.0, 3.0], [2.0, 9.0]])
+    found = [(each.rating, each.votes, each.rating_std) for each in _by_turns(shots, errors, (1, 2))]
+    assert found == [(1.0, 1, None), (12.0, 2, pytest.approx(2**0.5)), (22.0, 1, None)]
+
+
 def test_without_noise_several_raters_only_cost_votes(fsiqa, eight, quick, tmp_path):
     task = ("experiment", "raters", "--labels", eight, "--test", "0.5", "--config", "gp", "--seeds", 2, *quick)
     report = tmp_path / "raters.json"
@@ -142,7 +152,11 @@ def test_without_noise_several_raters_only_cost_votes(fsiqa, eight, quick, tmp_p
     assert two["2"] is None  # of one picture
     assert two["4"] == pytest.approx(one["2"])
     assert set(found["over_one"]["2"]) == {"4"}
+    assert set(found["weights"]) == {"2", "4"}
+    assert all(by["by_votes"] == pytest.approx(by["equal"]) for by in found["weights"].values())
     noisy = fsiqa(*task, "--votes", "4", "--per-picture", "1", "--noise", 5, "--json", report)
     assert noisy.code == 0
-    assert json.loads(report.read_text())["table"]["1"]["4"] != pytest.approx(one["4"])
+    found = json.loads(report.read_text())
+    assert found["table"]["1"]["4"] != pytest.approx(one["4"])
+    assert found["weights"] == {}  # all pictures have one rater
     assert "0 or more" in fsiqa(*task, "--noise", -1).error

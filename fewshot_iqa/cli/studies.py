@@ -194,6 +194,9 @@ def experiment_confounded(
     write_json(json_file, result)
 
 
+WEIGHED = {"the same": "equal", "by their votes": "by_votes"}
+
+
 @experiment.command("raters")
 @with_table_options
 def experiment_raters(
@@ -223,6 +226,12 @@ def experiment_raters(
         if over := result["over_one"].get(number):
             rows += difference_rows([over.get(count) for count in means])
     print_table(title, ("raters a picture", *map(str, next(iter(result["table"].values())))), rows)
+    if weighed := result["weights"]:
+        numbers = counts("--per-picture", per_picture)
+        title = f"{min(numbers)} or {max(numbers)} raters a picture by turns: mean SRCC over the number of pictures"
+        rows = [[name, *(decimals(by[key]) for by in weighed.values())] for name, key in WEIGHED.items()]
+        rows += difference_rows([by["difference"] for by in weighed.values()])
+        print_table(title, ("ratings weigh", *map(str, weighed)), rows)
     write_json(json_file, result)
 
 
