@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from fewshot_iqa import files
@@ -22,6 +22,13 @@ SRGB = np.array(
     [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
 )
 P3 = np.array([[0.515102, 0.291965, 0.157153], [0.241182, 0.692236, 0.066582], [-0.001049, 0.041881, 0.784378]])
+
+
+ADOBE_RGB = np.array([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]])
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def profile(primaries: np.ndarray | None, gamma: float) -> bytes:
@@ -89,6 +96,23 @@ def test_a_gamma_without_a_profile_is_that_of_a_png_file(tmp_path):
     with Image.open(tmp_path / "linear.png") as file:
         assert file.info["gamma"] == 1
     assert np.abs(read_image(tmp_path / "linear.png") - to_picture(photograph(2)).astype(float)).mean() < 4
+
+
+def adobe_exif() -> Image.Exif:
+    """As cameras mark Adobe RGB without a profile."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA005] = {1: "R03"}
+    return exif
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_exif_marks_adobe_rgb(tmp_path, suffix):
+    image, path = photograph(0), tmp_path / f"a.{suffix}"
+    made = encoded(image, ADOBE_RGB, 563 / 256)
+    made.save(path, exif=adobe_exif(), quality=100, lossless=True, subsampling=0)
+    assert np.abs(read_image(path) - to_picture(image).astype(float)).mean() < 2
+    made.save(path, exif=adobe_exif(), quality=100, lossless=True, subsampling=0, icc_profile=srgb_profile())
+    assert np.abs(read_image(path) - to_picture(made).astype(float)).mean() < 1.5  # the profile decides
 
 
 P3_XY = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
@@ -159,10 +183,7 @@ def test_a_profile_that_is_broken_or_of_other_channels_counts_as_none(tmp_path, 
 
 
 def test_srgb_profiles_change_nothing(tmp_path):
-    from PIL import ImageCms
-
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    photograph(0).save(tmp_path / "a.png", icc_profile=srgb)
+    photograph(0).save(tmp_path / "a.png", icc_profile=srgb_profile())
     assert np.array_equal(read_image(tmp_path / "a.png"), to_picture(photograph(0)))
 
 

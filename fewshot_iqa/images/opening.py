@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import InputError, first_sentence
 from ..files import HEIC, KIND_OF, reason
-from .primaries import note_code_points
+from .primaries import note_colours
 
 # Pillow reads 40 formats, one of them by starting another program
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
@@ -66,7 +66,7 @@ def open_image(source: Any, name: str) -> Image.Image:
         image.close()
         size = f"{image.width}x{image.height} pixels"
         raise InputError(f"{name}: {size} are more than {most:g} megapixels; {LIMIT}=NUMBER allows more")
-    note_code_points(image, getattr(image, "fp", None))
+    note_colours(image, getattr(image, "fp", None))
     return image
 
 

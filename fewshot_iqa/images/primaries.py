@@ -1,12 +1,14 @@
-"""Colours that a file describes without an ICC profile, as one: the chromaticities and the gamma of a PNG file, and the
-code points (CICP, ITU-T H.273) of PNG, HEIC and AVIF files."""
+"""Colours that a file describes without an ICC profile, as one: the chromaticities and the gamma of a PNG file, the
+code points (CICP, ITU-T H.273) of PNG, HEIC and AVIF files, and the mark of cameras for Adobe RGB in EXIF (DCF)."""
 
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from contextlib import suppress
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.ExifTags import IFD
 
 # x and y of white, red, green and blue
 D65 = (0.3127, 0.3290)
@@ -29,28 +31,45 @@ NEAR = 0.05  # share by which a gamma of 2.2 may be off, and be sRGB's curve
 D50 = np.array([0.9642, 1.0, 0.8249])
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
-CODES = "cicp"  # the key in the `info` of an image
+COLOURS = "fewshot_iqa colours"  # the key in the `info` of an image
 
 
-def note_code_points(image: Image.Image, file: BinaryIO | None) -> None:
-    """Keep the code points in a file that is open as `image`, of which Pillow does not tell, in `image.info`."""
+class Colours(NamedTuple):
+    """The chromaticities, the gamma (None: sRGB's curve), and the kind of high `range`, if it is that."""
+
+    chromaticities: tuple[float, ...]
+    gamma: float | None = None
+    range: str | None = None
+
+
+ADOBE = Colours((*D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06), 563 / 256)
+
+
+def note_colours(image: Image.Image, file: BinaryIO | None) -> None:
+    """Keep what a file that is open as `image` says of its colours, and Pillow does not tell, in `image.info`."""
+    if "icc_profile" in image.info:
+        return
+    if "exif" in image.info:  # else Pillow may decode the pixels to look for it
+        with suppress(Exception):  # it may be broken
+            if image.getexif().get_ifd(IFD.Interop).get(1) == "R03":
+                image.info[COLOURS] = ADOBE
     read = {"PNG": _codes_of_png, "AVIF": _codes_of_heif, "HEIF": _codes_of_heif}.get(image.format or "")
     if read and file:
         at = file.tell()
         codes = read(file)
         file.seek(at)
         if codes:
-            image.info[CODES] = codes
+            primaries, transfer = codes
+            image.info[COLOURS] = Colours(PRIMARIES.get(primaries, SRGB), GAMMAS.get(transfer), HDR.get(transfer))
 
 
 def described(info: Mapping[Any, Any]) -> bytes | None:
     """The ICC profile of the colours that an image's `info` describes otherwise; None where it describes none, or
     sRGB's. ValueError where they are those of high dynamic range."""
-    if codes := info.get(CODES):
-        primaries, transfer = codes
-        if transfer in HDR:
-            raise ValueError(f"high dynamic range ({HDR[transfer]}): convert it to sRGB")
-        return _profile(PRIMARIES.get(primaries, SRGB), GAMMAS.get(transfer))
+    if noted := info.get(COLOURS):
+        if noted.range:
+            raise ValueError(f"high dynamic range ({noted.range}): convert it to sRGB")
+        return _profile(noted.chromaticities, noted.gamma)
     if "srgb" in info:
         return None
     gamma = info.get("gamma") or 1 / 2.2
