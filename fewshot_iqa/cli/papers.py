@@ -71,10 +71,9 @@ def reproduce(
             shown = ["", "", ""]
     kinds = ["", *(["best look "] if released else []), "paper "]
     columns = ("data", "labels", "tested", "method", *(kind + metric for kind in kinds for metric in papers.METRICS))
-    splits = f"{result['released']['splits']} splits" if released else "splits"
-    print_table(
-        f"{spec.title}; {spec.statistic} of {result['seeds']} {splits}, test pictures choose nothing", columns, rows
-    )
+    kind = f"{result['released']['splits']} " if released else ""
+    of = f"one {kind}split" if result["seeds"] == 1 else f"{spec.statistic} of {result['seeds']} {kind}splits"
+    print_table(f"{spec.title}; {of}, test pictures choose nothing", columns, rows)
     notes = [f"missing: {line}" for line in result["missing"]]
     if released:
         looks = f"the best of {result['released']['looks']} looks at the test while a method learns"
@@ -97,8 +96,8 @@ def _print_plan(spec: "PaperSpec", rows: "Sequence[Row]", seeds: int, released: 
     ]
     print_table(spec.title, ("data", "shots", "labels", "tested", "crops", "data set"), shown)
     there = sum(row.missing is None for row in rows)
-    names = ", ".join(spec.methods)
-    echo(f"{there} of {len(rows)} rows, each with {len(spec.methods)} methods ({names}) on {seeds} splits")
+    methods = f"{len(spec.methods)} methods ({', '.join(spec.methods)})"
+    echo(f"{there} of {len(rows)} rows, each with {methods} on {seeds} split{'s' * (seeds > 1)}")
     looks = spec.released.looks if released and spec.released else 0
     crops = seeds * sum(row.crops for row in rows)
     tests = seeds * sum((row.tested or 0) * (len(spec.methods) + looks * row.by_gradients) for row in rows)
