@@ -175,7 +175,7 @@ def test_of_several_views_the_mean_counts(model):
 def test_training_fits_sixteen_pictures_and_leaves_the_towers_alone(miniature, settings, model):
     some, before = batch(16), load_clip(miniature).state_dict()
     some = Batch(some.inputs * seeded(16, 3, 1, 1), some.targets)  # of sixteen colours
-    spec = settings.adapt.model_copy(update={"steps": 400, "lr": 5e-3})
+    spec = settings.adapt.model_copy(update={"steps": 250, "lr": 7e-3})
     loss, losses = WeightedSum(settings.loss), []
     params = model.train_only(spec.trainable)
     finetune(model, params, [some] * spec.steps, loss, spec, log=lambda one: losses.append(one["loss"]))
