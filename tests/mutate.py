@@ -30,7 +30,7 @@ TESTS = {  # the quick ones that say what the file computes
     "data/splits.py": [PROPERTIES, "-k", "split or fold or shots"],
     "images/views.py": ["tests/test_views.py", PROPERTIES, "-k", "views or crops"],
     "model/prompts.py": ["tests/test_backbone.py", LEARNING, "-k", "prompt or placeholder or branch"],
-    "model/heads/linear.py": [LEARNING, "-k", "ridge or constant_over"],
+    "model/heads/linear.py": [LEARNING, "-k", "ridge or penalties or constant_over"],
     "model/heads/prior.py": [LEARNING, "-k", "linear_prior"],
     "model/heads/gaussian_process.py": [LEARNING, "-k", "gaussian or prior or better_known or prompt_is"],
     "distortions/filters.py": ["tests/test_distortions.py", "-k", "scipy or kernels or plain_form or kadids"],
