@@ -13,15 +13,23 @@ from contextlib import contextmanager
 
 import pytest
 
+from fewshot_iqa.model import named
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+# it knows the CLIPs that this process has named
+MAIN = """from pathlib import Path
+from fewshot_iqa.cli import main
+from fewshot_iqa.model import named
+named.FILE = Path({!r})
+main()"""
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "device_scale_factor": 3}
 
 
 @contextmanager
 def serving(command, *options):
     """The server of a page, its `address`, and what it `said` before."""
-    start = [sys.executable, "-c", "from fewshot_iqa.cli import main; main()", command, *map(str, options)]
+    start = [sys.executable, "-c", MAIN.format(str(named.FILE)), command, *map(str, options)]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     server = subprocess.Popen(
         [*start, "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
