@@ -161,8 +161,9 @@ def _decoded(content: bytes) -> str:
         text = content.decode("cp1252", errors="replace")  # as spreadsheets on Windows write it
     if "\0" in text:
         raise ValueError("it is not text: save it as .csv or .xlsx")
+    beginning = text.lstrip()[:10]
     for start, kind in OTHER_TEXT.items():
-        if text.lstrip().startswith(start):
+        if beginning.startswith(start):
             raise ValueError(f"it is {kind}: save the table itself as .csv or .xlsx")
     return text if "\n" in text else text.replace("\r", "\n")  # as Excel for Macintosh ends lines
 

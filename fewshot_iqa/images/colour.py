@@ -6,14 +6,15 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageCms
 
-from .primaries import described
+from .primaries import described_profile
 
 GRID, SAME = 17, 2  # values of each channel that tell whether a profile is sRGB's, and how far these may be off, of 255
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """An 8-bit image in RGB, or RGBA where it has transparency, through its ICC profile, or what else the file says of
-    its colours. A profile that is broken, or of other channels, counts as none."""
+    """An 8-bit image in sRGB: RGB, or RGBA where it has transparency. Its colours are converted by the ICC profile, or,
+    without one, by the other colour metadata of the file. A profile that is broken, or of other channels, counts as
+    none."""
     profile = image.info.get("icc_profile")
     clear = None
     if image.has_transparency_data:
@@ -25,8 +26,8 @@ def to_srgb(image: Image.Image) -> Image.Image:
         image = _through(image, None)
     elif profile:
         image = _through(image, profile)
-    elif without := described(image.info):
-        image = _through(image.convert("RGB"), without)
+    elif profile := described_profile(image.info):
+        image = _through(image.convert("RGB"), profile)
     image = image if image.mode == "RGB" else image.convert("RGB")
     return image if clear is None else Image.merge("RGBA", (*image.split(), clear))
 

@@ -39,7 +39,7 @@ def to_picture(source: Source, name: str = "image", *, size: Resize | None = Non
     `source` is a path; an open file; a PIL image of any mode; a numpy array (H, W), (H, W, C) or (C, H, W), bool,
     uint8, uint16, or float in [0, 1]; or a torch tensor (H, W) or (C, H, W) of these types. C is 1 for grey, 2 with
     alpha, 3 for RGB, 4 for RGBA. EXIF orientation is applied, transparency is laid over white, and of 16 bit the upper
-    eight are kept. Colours are converted to sRGB by the ICC profile of a file, or what else it says of them.
+    eight are kept. Colours are converted to sRGB by the ICC profile of a file, or its other colour metadata.
     `size(height, width)` returns the height and width to resize to; by default the picture keeps its own. A JPEG file
     of four times that or more is decoded at a half, a quarter or an eighth first.
 

@@ -44,12 +44,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         raise InputError(f"{shown}: no such file") from None
     except UnidentifiedImageError:
         empty = os.path.isfile(path) and os.path.getsize(path) == 0
-        raise InputError(f"{shown}: {'the file is empty' if empty else _reason(Path(path))}") from None
-    except OSError as error:
-        if error.errno is None:  # of a decoder
-            raise InputError(f"{shown}: cannot be decoded ({first_sentence(error)})") from error
-        raise InputError(f"{shown}: cannot be read ({reason(error)})") from None
+        raise InputError(f"{shown}: {'the file is empty' if empty else _why_no_image(Path(path))}") from None
     except Exception as error:  # decoders meet broken files with errors of every kind
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of a decoder
+            raise InputError(f"{shown}: cannot be read ({reason(error)})") from None
         raise InputError(f"{shown}: cannot be decoded ({first_sentence(error)})") from error
 
 
@@ -163,7 +161,7 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _reason(path: Path) -> str:
+def _why_no_image(path: Path) -> str:
     """Why a file is no image that is read."""
     kind = KIND_OF.get(path.suffix.lower())
     if kind == "HEIC" and not HEIC:

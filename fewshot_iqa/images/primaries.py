@@ -46,7 +46,8 @@ ADOBE = Colours((*D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06), 563 / 256)
 
 
 def note_colours(image: Image.Image, file: BinaryIO | None) -> None:
-    """Keep what a file that is open as `image` says of its colours, and Pillow does not tell, in `image.info`."""
+    """Add the colour metadata of an open file that Pillow does not read, EXIF's mark of Adobe RGB and code points, to
+    `image.info`."""
     if "icc_profile" in image.info:
         return
     if "exif" in image.info:  # else Pillow may decode the pixels to look for it
@@ -63,7 +64,7 @@ def note_colours(image: Image.Image, file: BinaryIO | None) -> None:
             image.info[COLOURS] = Colours(PRIMARIES.get(primaries, SRGB), GAMMAS.get(transfer), HDR.get(transfer))
 
 
-def described(info: Mapping[Any, Any]) -> bytes | None:
+def described_profile(info: Mapping[Any, Any]) -> bytes | None:
     """The ICC profile of the colours that an image's `info` describes otherwise; None where it describes none, or
     sRGB's. ValueError where they are those of high dynamic range."""
     if noted := info.get(COLOURS):

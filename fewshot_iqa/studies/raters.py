@@ -52,9 +52,9 @@ def raters(
                 found[n, count].append(method.srcc(draw, shots, ratings))
                 log({})
             for count, by in weighed.items():
-                told = _by_turns(draw.shots[:count], errors, (min(per_picture), max(per_picture)))
-                silent = [replace(shot, votes=None, rating_std=None) for shot in told]
-                for name, shots in (("equal", silent), ("by_votes", told)):
+                with_votes = _by_turns(draw.shots[:count], errors, (min(per_picture), max(per_picture)))
+                means_only = [replace(shot, votes=None, rating_std=None) for shot in with_votes]
+                for name, shots in (("equal", means_only), ("by_votes", with_votes)):
                     by[name].append(method.srcc(draw, shots))
                     log({})
     one = min(per_picture)
